@@ -1,0 +1,334 @@
+r"""Features by gradient flow: equations 1 and 2 and Algorithm 1 of the paper.
+
+Given a network :math:`E` and a target output :math:`z`, the *feature* of :math:`z` is the input that a
+gradient flow reaches when it minimises :math:`\mathcal L(r) = \tfrac12 \lVert E(r) - z \rVert^2`:
+
+.. math::
+    \frac{\partial r}{\partial t} = -\frac{\partial \mathcal L}{\partial r}
+                                  = -J(r)^\top \bigl(E(r) - z\bigr) \qquad (1)
+
+with :math:`J` the Jacobian of the network. One Euler step of it (equation 2) is one vector-Jacobian
+product, so no loss and no second graph have to be built: every gradient *through* a feature (for
+training the network, Algorithm 1) is ordinary automatic differentiation.
+
+If all samples start at the same point, ``E(start)`` and the Jacobian there are the same for the whole
+batch: the network is evaluated once, at a batch of one, and only the residuals are pulled back.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import vjp, vmap
+from torch.utils import _pytree as pytree
+
+__all__ = ["DivergenceWarning", "align", "input_gradient"]
+
+#: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension.
+Structure: TypeAlias = Any
+Network: TypeAlias = Callable[[Tensor], Structure]
+
+
+class DivergenceWarning(RuntimeWarning):
+    """The step size is too large: the gradient flow moves away from its target."""
+
+
+def align(
+    network: Network,
+    target: Structure,
+    start: Tensor,
+    *,
+    steps: int = 1,
+    step_size: float | Sequence[float] | Tensor = 1.0,
+    squash: Callable[[Tensor], Tensor] | None = None,
+    check: bool = True,
+) -> Tensor:
+    r"""Return the feature of ``target``: the input that ``steps`` gradient steps from ``start`` lead to.
+
+    .. math::
+        r^t = r^{t-1} - \tau_t \, J(r^{t-1})^\top \bigl(E(r^{t-1}) - z\bigr), \qquad t = 1 \dots T \qquad (2)
+
+    The distance is half the sum of squares over everything the network puts out for a sample, never
+    averaged: a sample's feature depends on that sample alone, not on the batch size or its neighbours.
+
+    The result is differentiable, to any order, with respect to whatever requires a gradient among the
+    network's parameters, ``target``, ``start`` and ``step_size``. Under :class:`torch.no_grad` no
+    graph is kept and the memory needed does not depend on ``steps``.
+
+    Args:
+        network: :math:`E`, any callable from a batch of inputs, shape ``(N, ...)``, to a tensor or a
+            nested tuple, list or dict of floating-point tensors, each of shape ``(N, ...)``. It must
+            treat the samples of a batch independently (batch normalisation only in eval mode).
+        target: :math:`z`, of the same structure, shapes and dtype as the network's output.
+        start: :math:`r^0`, floating point: one start per sample, shape ``(N, ...)``, or one shared by
+            the whole batch, shape ``(1, ...)``, which is the faster of the two.
+        steps: :math:`T`, at least 1.
+        step_size: :math:`\tau`: a number, a 0-dimensional tensor, or one value per step (a sequence or
+            a tensor of shape ``(steps,)``). A tensor may require a gradient.
+        squash: a function applied to the iterate wherever it meets the network, and to the result, so
+            that the network only ever sees values in its range: with ``torch.sigmoid`` the iterate
+            lives in logit space and the feature in (0, 1). Same as aligning the composition
+            ``network(squash(r))`` and squashing the end point. For a squashing after the last step
+            only, apply it to the result instead.
+        check: look at values, not only at shapes: non-finite numbers, a step size that makes the flow
+            diverge, a network that mixes the samples of a batch. Costs a reduction per step, one
+            evaluation of the network at one or two samples, and on a GPU a synchronisation; turn it
+            off inside a training loop. Off while ``torch.compile`` traces.
+
+    Returns:
+        :math:`\hat r`, shape ``(N, ...)``, dtype and device of ``start``.
+
+    Raises:
+        TypeError: ``start`` or the network's output is not a floating-point tensor, or the dtype of
+            ``target`` is not that of the network's output.
+        ValueError: ``steps`` or ``step_size`` out of range; structure or shapes of ``target`` do not
+            fit the network's output; ``start`` fits neither one sample nor the batch; non-finite
+            values in ``target`` or ``start``; a network that mixes the samples of a batch.
+        FloatingPointError: the iterate became infinite or not a number.
+
+    Warns:
+        DivergenceWarning: a step is so large that it provably increases the linearised residual.
+
+    Example:
+        >>> encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 16))
+        >>> images = torch.rand(8, 1, 28, 28)
+        >>> feature = align(encoder, encoder(images), torch.zeros(1, 1, 28, 28), steps=2)
+        >>> feature.shape
+        torch.Size([8, 1, 28, 28])
+    """
+    sizes = _step_sizes(step_size, steps)
+    batch = _batch_size(target)
+    _check_start(start, batch)
+    check = check and not torch.compiler.is_compiling()
+    if check:
+        _check_finite("target", target)
+        _check_finite("start", start)
+    random = False
+    if isinstance(network, nn.Module):
+        _refuse_batch_statistics(network)
+        random = _is_random(network)
+    if random:
+        start = start.expand(batch, *start.shape[1:])  # a noise of its own for every sample
+
+    inner = network if squash is None else _compose(network, squash)
+    if check and batch > 1 and not random:
+        _check_independence(inner, start)
+
+    iterate = start
+    for step, size in enumerate(sizes, start=1):
+        gradient, residual = input_gradient(inner, target, iterate)
+        if check:
+            _check_step(step, size, gradient, residual)
+        iterate = iterate - size * gradient
+    feature = iterate if squash is None else squash(iterate)
+    if check and not bool(torch.isfinite(feature).all()):
+        raise FloatingPointError(f"the feature is not finite after step {len(sizes)}: {_smaller_step(sizes[-1])}")
+    return feature
+
+
+def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[Tensor, Structure]:
+    r"""Gradient of :math:`\tfrac12 \lVert E(r) - z \rVert^2` with respect to the input, and the residual.
+
+    The right-hand side of equation 1 with its sign turned: :math:`J(r)^\top (E(r) - z)`.
+
+    Args:
+        network: :math:`E`, as for :func:`align`.
+        target: :math:`z`, each tensor of shape ``(N, ...)``.
+        point: :math:`r`, shape ``(N, ...)``, or ``(1, ...)`` for a point shared by the batch: the
+            network is then evaluated once, and the ``N`` residuals are pulled back through that one
+            evaluation.
+
+    Returns:
+        The gradient, shape ``(N, ...)``, and the residual :math:`E(r) - z`, of the target's structure.
+
+    Raises:
+        TypeError, ValueError: structure, shapes or dtypes of ``target`` do not fit the output.
+    """
+
+    def fitting(iterate: Tensor) -> Structure:
+        output = network(iterate)
+        _check_output(output, target, len(iterate))
+        return output
+
+    output, pull_back = vjp(fitting, point)
+    # Under autocast the output's dtype is the region's choice: the target follows it.
+    residual = pytree.tree_map(lambda got, wanted: got - wanted.to(got.dtype), output, target)
+    if point.shape[0] == _batch_size(target):
+        return pull_back(residual)[0], residual
+    # One evaluation serves the batch: each residual is a cotangent of that batch of one.
+    gradient = vmap(lambda cotangent: pull_back(cotangent)[0].squeeze(0))(
+        pytree.tree_map(lambda leaf: leaf.unsqueeze(1), residual)
+    )
+    return gradient, residual
+
+
+def _compose(network: Network, squash: Callable[[Tensor], Tensor]) -> Network:
+    return lambda iterate: network(squash(iterate))
+
+
+def _step_sizes(step_size: float | Sequence[float] | Tensor, steps: int) -> list[float] | list[Tensor]:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
+    if isinstance(step_size, Tensor):
+        if step_size.ndim == 0:
+            return [step_size] * steps
+        if step_size.shape == (steps,):
+            return list(step_size.unbind())
+        raise ValueError(
+            f"step_size: expected a 0-dimensional tensor or one of shape ({steps},), one value per step, "
+            f"got shape {tuple(step_size.shape)}"
+        )
+    sizes = [step_size] * steps if isinstance(step_size, int | float) else list(step_size)
+    if len(sizes) != steps:
+        raise ValueError(f"step_size: expected {steps} values, one per step, got {len(sizes)}")
+    for size in sizes:
+        if not (math.isfinite(size) and size > 0):
+            raise ValueError(f"step_size: expected finite numbers greater than 0, got {size!r}")
+    return [float(size) for size in sizes]
+
+
+def _leaves(name: str, structure: Structure) -> Iterator[tuple[str, Any]]:
+    for path, leaf in pytree.tree_leaves_with_path(structure):
+        yield name + pytree.keystr(path), leaf
+
+
+def _batch_size(target: Structure) -> int:
+    batch = None
+    for name, leaf in _leaves("target", target):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(leaf).__name__}")
+        if leaf.ndim == 0:
+            raise ValueError(f"{name}: expected the batch as its first dimension, got a tensor with no dimensions")
+        if batch is None:
+            batch = leaf.shape[0]
+        elif leaf.shape[0] != batch:
+            raise ValueError(f"{name}: expected a batch of {batch} like the tensors before it, got {leaf.shape[0]}")
+    if batch is None:
+        raise ValueError("target: expected at least one tensor, got an empty structure")
+    return batch
+
+
+def _check_start(start: Tensor, batch: int) -> None:
+    if not isinstance(start, Tensor) or not start.is_floating_point():
+        kind = start.dtype if isinstance(start, Tensor) else type(start).__name__
+        raise TypeError(f"start: expected a floating-point tensor, got {kind}")
+    if start.ndim == 0 or start.shape[0] not in (1, batch):
+        raise ValueError(
+            f"start: expected shape (1, ...), shared by the batch, or ({batch}, ...), one per sample as in "
+            f"target, got {tuple(start.shape)}"
+        )
+
+
+def _check_output(output: Structure, target: Structure, batch: int) -> None:
+    if pytree.tree_structure(output) != pytree.tree_structure(target):
+        raise ValueError(
+            f"target: expected the structure of the network's output, {_describe(output)}, got {_describe(target)}"
+        )
+    for (name, wanted), got in zip(_leaves("target", target), pytree.tree_leaves(output), strict=True):
+        place = name.replace("target", "the network's output", 1)
+        if not isinstance(got, Tensor) or not got.is_floating_point():
+            kind = got.dtype if isinstance(got, Tensor) else type(got).__name__
+            raise TypeError(f"{place}: expected a floating-point tensor, got {kind}")
+        if got.ndim == 0 or got.shape[0] != batch:
+            raise ValueError(
+                f"{place}: expected the batch of the input, {batch}, as its first dimension, "
+                f"got shape {tuple(got.shape)}"
+            )
+        if got.shape[1:] != wanted.shape[1:]:
+            raise ValueError(
+                f"{name}: expected shape {(wanted.shape[0], *got.shape[1:])} like the network's output, "
+                f"got {tuple(wanted.shape)}"
+            )
+        if got.dtype != wanted.dtype and not torch.is_autocast_enabled(got.device.type):
+            raise TypeError(f"{name}: expected dtype {got.dtype} like the network's output, got {wanted.dtype}")
+
+
+def _describe(structure: Structure) -> str:
+    if isinstance(structure, dict):
+        return "{" + ", ".join(f"{key!r}: {_describe(value)}" for key, value in structure.items()) + "}"
+    if isinstance(structure, tuple | list):
+        left, right = "()" if isinstance(structure, tuple) else "[]"
+        return left + ", ".join(map(_describe, structure)) + right
+    return type(structure).__name__
+
+
+def _refuse_batch_statistics(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        normalises = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if normalises and (module.training or module.running_mean is None):
+            raise ValueError(
+                f"network: {type(module).__name__} at '{name}' normalises with the statistics of the batch, so a "
+                "feature would depend on its neighbours; call network.eval() or use GroupNorm"
+            )
+
+
+def _is_random(network: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.training and m.p > 0 for m in network.modules())
+
+
+@torch.no_grad()
+def _check_independence(network: Network, start: Tensor) -> None:
+    """Evaluate the first sample alone and beside another one: the outputs must agree."""
+    first = start[:1]
+    ramp = torch.linspace(-1.0, 1.0, first.numel(), dtype=start.dtype, device=start.device)
+    alone = pytree.tree_leaves(network(first))
+    beside = pytree.tree_leaves(network(torch.cat([first, first + ramp.view_as(first)])))
+    for one, two in zip(alone, beside, strict=True):
+        if not isinstance(one, Tensor) or one.ndim == 0 or not one.is_floating_point():
+            continue  # refused by name at the first step
+        tolerance = math.sqrt(torch.finfo(one.dtype).eps) * float(two.abs().max() + 1)
+        if float((one[:1] - two[:1]).abs().max()) > tolerance:
+            raise ValueError(
+                "network: the output for a sample changes with its neighbours in the batch (or is random); "
+                "a feature needs a network that treats the samples of a batch independently"
+            )
+
+
+def _check_finite(name: str, structure: Structure) -> None:
+    for place, leaf in _leaves(name, structure):
+        finite = torch.isfinite(leaf)
+        if not bool(finite.all()):
+            first = int((~finite).flatten(1).any(1).nonzero()[0]) if leaf.ndim > 1 else int((~finite).nonzero()[0])
+            raise ValueError(f"{place}: {int((~finite).sum())} non-finite values, the first in sample {first}")
+
+
+@torch.no_grad()
+def _check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Structure) -> None:
+    r"""Warn of a step that increases the residual.
+
+    With :math:`\rho = \lVert J^\top e \rVert^2 / \lVert e \rVert^2` the linearised residual after the step
+    is at least :math:`\lvert \tau \rho - 1 \rvert \, \lVert e \rVert` (Cauchy-Schwarz), so it grows if
+    :math:`\tau \rho > 2`. No evaluation beyond the step's own is needed.
+    """
+    distance = sum(leaf.double().flatten(1).square().sum(1) for leaf in _columns(residual))
+    slope = gradient.double().flatten(1).square().sum(1)
+    if not bool(torch.isfinite(slope).all()):
+        first = int((~torch.isfinite(slope)).nonzero()[0])
+        raise FloatingPointError(
+            f"the gradient at step {step} is not finite, first in sample {first}: {_smaller_step(size)}"
+        )
+    factor = float(size) * slope / distance.clamp_min(torch.finfo(torch.double).tiny)
+    grows = factor > 2.0 + 1e-6
+    if bool(grows.any()):
+        worst = int(factor.argmax())
+        warnings.warn(
+            f"the flow diverges at step {step}: the residual of {int(grows.sum())} of {len(grows)} samples grows, "
+            f"most in sample {worst}, by a factor of at least {float(factor[worst]) - 1:.3g}; step_size is "
+            f"{float(size):.3g}, below {2 * float(size) / float(factor[worst]):.3g} would be stable there",
+            DivergenceWarning,
+            stacklevel=3,
+        )
+
+
+def _columns(structure: Structure) -> list[Tensor]:
+    """The structure's tensors, each with at least two dimensions."""
+    return [leaf.unsqueeze(1) if leaf.ndim == 1 else leaf for leaf in pytree.tree_leaves(structure)]
+
+
+def _smaller_step(size: float | Tensor) -> str:
+    return f"the flow diverged or the network put out non-finite values; try a step_size below {float(size):.3g}"

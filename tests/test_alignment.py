@@ -1,0 +1,382 @@
+"""Algorithm 1 against closed forms, a naive second implementation and finite differences."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from feature_alignment import DivergenceWarning, align, input_gradient
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def naive_algorithm_1(network, target, start, steps, step_size, squash=None):
+    """Algorithm 1 as a reader would type it, one sample at a time, a loss and `autograd.grad`."""
+    features = []
+    for index in range(len(target[0]) if isinstance(target, tuple) else len(target)):
+        r = start[index : index + 1] if len(start) > 1 else start
+        if not r.requires_grad:
+            r = r.clone().requires_grad_()
+        for _ in range(steps):
+            z_r = network(r if squash is None else squash(r))
+            if isinstance(target, tuple):
+                loss = sum(0.5 * ((a - b[index : index + 1]) ** 2).sum() for a, b in zip(z_r, target, strict=True))
+            else:
+                loss = 0.5 * ((z_r - target[index : index + 1]) ** 2).sum()
+            (gradient,) = torch.autograd.grad(loss, r, create_graph=True)
+            r = r - step_size * gradient
+        features.append(r if squash is None else squash(r))
+    return torch.cat(features)
+
+
+def small_encoder(dtype=torch.float64):
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, 2, 1), nn.SiLU(), nn.Conv2d(3, 4, 3, 1, 1), nn.Softplus(), nn.Flatten(), nn.Linear(36, 5)
+    ).to(dtype)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.mean, self.scores = small_encoder(), nn.Linear(5, 3).double(), nn.Linear(5, 2).double()
+
+    def forward(self, x):
+        h = self.body(x).tanh()
+        return self.mean(h), self.scores(h)
+
+
+# --- closed forms -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_scalar_weight_follows_equation_16(steps):
+    w, x, r0 = 0.7, torch.tensor([[1.3]], dtype=torch.float64), torch.tensor([[-0.4]], dtype=torch.float64)
+    target = w * x
+    expected = r0 * (1 - w**2) ** steps + sum((1 - w**2) ** q * w * target for q in range(steps))
+    torch.testing.assert_close(align(lambda r: w * r, target, r0, steps=steps), expected)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_linear_network_follows_equation_16_in_matrix_form(steps, shared):
+    weight = 0.5 * torch.randn(4, 6, dtype=torch.float64)
+    target = torch.randn(7, 4, dtype=torch.float64)
+    start = torch.randn(1 if shared else 7, 6, dtype=torch.float64)
+    tau = 0.1
+    shrink = torch.eye(6, dtype=torch.float64) - tau * weight.T @ weight
+    power = torch.linalg.matrix_power
+    expected = start @ power(shrink, steps) + sum(tau * target @ weight @ power(shrink, q) for q in range(steps))
+    torch.testing.assert_close(align(lambda r: r @ weight.T, target, start, steps=steps, step_size=tau), expected)
+
+
+def test_one_step_from_zero_on_a_linear_layer_is_the_transposed_weight():
+    layer = nn.Linear(6, 4).double()
+    z = torch.randn(3, 4, dtype=torch.float64)
+    torch.testing.assert_close(align(layer, z, torch.zeros(1, 6).double()), (z - layer.bias) @ layer.weight)
+
+
+def test_many_steps_reach_the_pseudo_inverse_equation_17():
+    weight = torch.randn(4, 6, dtype=torch.float64)
+    target = torch.randn(5, 4, dtype=torch.float64)
+    step = 1.0 / torch.linalg.matrix_norm(weight, 2) ** 2
+    with torch.no_grad():
+        feature = align(lambda r: r @ weight.T, target, torch.zeros(1, 6).double(), steps=5000, step_size=step)
+    torch.testing.assert_close(feature, target @ torch.linalg.pinv(weight).T)
+
+
+def test_orthogonal_weight_is_inverted_in_one_step_whatever_the_start():
+    weight = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
+    x = torch.randn(5, 6, dtype=torch.float64)
+    torch.testing.assert_close(align(lambda r: r @ weight.T, x @ weight.T, torch.randn(5, 6).double()), x)
+
+
+# --- the naive implementation, values and gradients -------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("squash", [None, torch.sigmoid])
+@pytest.mark.parametrize("heads", [False, True])
+def test_agrees_with_naive_algorithm_1(shared, steps, squash, heads):
+    network = TwoHeads() if heads else small_encoder()
+    images = torch.rand(4, 2, 6, 6, dtype=torch.float64)
+    start = torch.randn(1 if shared else 4, 2, 6, 6, dtype=torch.float64)
+    features, gradients = [], []
+    for method in (
+        lambda z: align(network, z, start, steps=steps, step_size=0.8, squash=squash),
+        lambda z: naive_algorithm_1(network, z, start, steps, 0.8, squash),
+    ):
+        feature = method(network(images))
+        cost = (images - feature).square().sum()
+        features.append(feature)
+        gradients.append(torch.autograd.grad(cost, list(network.parameters())))
+    torch.testing.assert_close(features[0], features[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert gradients[0][0].abs().max() > 0
+
+
+def test_leaky_relu_encoder_in_single_precision_agrees_with_the_naive_one():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.LeakyReLU(inplace=True), nn.Flatten(), nn.Linear(64, 8))
+    images = torch.rand(3, 1, 8, 8)
+    start = torch.zeros(1, 1, 8, 8)
+    target = network(images).detach()
+    torch.testing.assert_close(
+        align(network, target, start, steps=2), naive_algorithm_1(network, target, start, 2, 1.0)
+    )
+    assert start.eq(0).all()
+
+
+def test_input_gradient_is_the_gradient_of_half_the_squared_distance():
+    network, point = small_encoder(), torch.randn(3, 2, 6, 6, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(3, 5, dtype=torch.float64)
+    gradient, residual = input_gradient(network, target, point)
+    (expected,) = torch.autograd.grad(0.5 * (network(point) - target).square().sum(), point)
+    torch.testing.assert_close(gradient, expected)
+    torch.testing.assert_close(residual, network(point) - target)
+
+
+# --- differentiable with respect to everything, twice ----------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("squash", [None, torch.sigmoid])
+def test_gradcheck_and_gradgradcheck(shared, squash):
+    weight = (0.5 * torch.randn(3, 4, dtype=torch.float64)).requires_grad_()
+    target = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    start = torch.randn(1 if shared else 2, 4, dtype=torch.float64, requires_grad=True)
+    sizes = torch.tensor([0.7, 0.4], dtype=torch.float64, requires_grad=True)
+
+    def feature(weight, target, start, sizes):
+        def network(r):
+            return nn.functional.softplus(r @ weight.T)
+
+        return align(network, target, start, steps=2, step_size=sizes, squash=squash)
+
+    assert torch.autograd.gradcheck(feature, (weight, target, start, sizes))
+    assert torch.autograd.gradgradcheck(feature, (weight, target, start, sizes))
+
+
+def test_compiles_without_graph_breaks_and_with_the_same_gradients():
+    network = small_encoder(torch.float32)
+    images, start = torch.rand(4, 2, 6, 6), torch.zeros(1, 2, 6, 6)
+
+    def cost(images):
+        return (images - align(network, network(images), start, steps=2, squash=torch.sigmoid)).square().sum()
+
+    eager = torch.autograd.grad(cost(images), list(network.parameters()))
+    compiled = torch.compile(cost, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(torch.autograd.grad(compiled(images), list(network.parameters())), eager)
+
+
+# --- inference --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_inference_gives_the_same_feature_without_a_graph(mode):
+    network, images, start = small_encoder(), torch.rand(3, 2, 6, 6).double(), torch.zeros(1, 2, 6, 6).double()
+    expected = align(network, network(images), start, steps=3)
+    with mode():
+        feature = align(network, network(images), start, steps=3)
+    assert not feature.requires_grad
+    torch.testing.assert_close(feature, expected.detach())
+
+
+def test_inference_memory_does_not_grow_with_the_number_of_steps():
+    code = """
+import resource, sys, torch
+from feature_alignment import align
+start, target = torch.ones(1000, 2000), torch.ones(1000, 2000)  # 8 MB each
+def peak(steps):
+    feature = align(torch.tanh, target, start, steps=steps, step_size=0.1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+for parameter in (start, target):
+    parameter.requires_grad_(sys.argv[1] == "graph")
+with torch.set_grad_enabled(sys.argv[1] == "graph"):
+    print(-peak(2) + peak(30))
+"""
+
+    def growth(mode):
+        out = subprocess.run([sys.executable, "-c", code, mode], capture_output=True, text=True, check=True)
+        return float(out.stdout)
+
+    assert growth("inference") < 50
+    assert growth("graph") > 200  # the measure sees a graph where there is one
+
+
+# --- one sample, whatever its neighbours ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_sample_does_not_depend_on_batch_size_or_neighbours(shared):
+    network, images = small_encoder(), torch.rand(6, 2, 6, 6).double()
+    starts = torch.rand(1 if shared else 6, 2, 6, 6).double()
+    target = network(images)
+    together = align(network, target, starts, steps=3)
+    for index in range(6):
+        own = starts if shared else starts[index : index + 1]
+        torch.testing.assert_close(align(network, target[index : index + 1], own, steps=3), together[index : index + 1])
+
+
+def test_shared_start_evaluates_the_first_step_at_a_batch_of_one():
+    inner, batches = small_encoder(), []
+
+    def network(r):
+        batches.append(len(r))
+        return inner(r)
+
+    align(network, torch.zeros(5, 5).double(), torch.zeros(1, 2, 6, 6).double(), steps=2, check=False)
+    assert batches == [1, 5]
+
+
+def test_nested_structures_and_the_same_result_as_concatenation():
+    a, b = torch.randn(3, 6).double(), torch.randn(2, 6).double()
+    x = torch.randn(4, 6).double()
+    nested = align(
+        lambda r: {"z": (r @ a.T,), "class": [r @ b.T]},
+        {"z": (x @ a.T,), "class": [x @ b.T]},
+        torch.zeros(1, 6).double(),
+        step_size=0.1,
+    )
+    both = torch.cat([a, b])
+    torch.testing.assert_close(
+        nested, align(lambda r: r @ both.T, x @ both.T, torch.zeros(1, 6).double(), step_size=0.1)
+    )
+
+
+def test_step_sizes_one_per_step():
+    w, target, r = 0.5, torch.ones(1, 1), torch.zeros(1, 1)
+    for sizes in ([0.5, 2.0], torch.tensor([0.5, 2.0])):
+        first = r - 0.5 * w * (w * r - target)
+        second = first - 2.0 * w * (w * first - target)
+        torch.testing.assert_close(align(lambda r: w * r, target, r, steps=2, step_size=sizes), second)
+
+
+def test_vectors_without_feature_dimension_are_outputs_too():
+    x = torch.rand(5, 3).double()
+    feature = align(lambda r: r.sum(1), x.sum(1), torch.zeros(1, 3).double(), step_size=1 / 3)
+    torch.testing.assert_close(feature.sum(1), x.sum(1))
+
+
+# --- what cannot work is refused, by name -----------------------------------------------------------
+
+
+class BatchNormalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_batch_norm_is_refused_in_training_and_accepted_in_evaluation():
+    network, target = BatchNormalised(), torch.zeros(5, 3)
+    with pytest.raises(ValueError, match=r"BatchNorm1d at 'layers\.1'.*network\.eval\(\)"):
+        align(network, target, torch.zeros(1, 4))
+    assert align(network.eval(), target, torch.zeros(1, 4)).shape == (5, 4)
+
+
+@pytest.mark.parametrize("start", [1, 5])
+def test_any_function_that_mixes_the_batch_is_refused(start):
+    with pytest.raises(ValueError, match="changes with its neighbours"):
+        align(lambda r: r - 0.5 * r.mean(0, keepdim=True), torch.zeros(5, 3), torch.zeros(start, 3))
+
+
+def test_dropout_with_a_shared_start_draws_a_mask_per_sample():
+    network = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 64, bias=False))
+    nn.init.eye_(network[1].weight)
+    feature = align(network, torch.ones(4, 64), torch.zeros(1, 64))
+    assert not torch.equal(feature[0] != 0, feature[1] != 0)
+
+
+ZEROS = torch.zeros(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"steps": 0}, ValueError, "steps: .* at least 1, got 0"),
+        ({"steps": 2.0}, ValueError, "steps: .*got 2.0"),
+        ({"step_size": -1.0}, ValueError, "step_size: .*greater than 0, got -1.0"),
+        ({"step_size": float("nan")}, ValueError, "step_size: .*got nan"),
+        ({"step_size": [1.0, 2.0], "steps": 3}, ValueError, "expected 3 values, one per step, got 2"),
+        ({"step_size": torch.ones(2), "steps": 3}, ValueError, r"shape \(3,\).*got shape \(2,\)"),
+        ({"start": torch.zeros(3, 4)}, ValueError, r"start: .*\(1, \.\.\.\).*\(2, \.\.\.\).*got \(3, 4\)"),
+        ({"start": torch.zeros(1, 4, dtype=torch.long)}, TypeError, "start: .*floating-point.*int64"),
+        ({"start": torch.full((1, 4), torch.inf)}, ValueError, "start: 4 non-finite values, the first in sample 0"),
+        ({"target": torch.zeros(2, 7)}, ValueError, r"target: expected shape \(2, 3\).*got \(2, 7\)"),
+        (
+            {"target": torch.zeros(2, 3, dtype=torch.float64)},
+            TypeError,
+            "target: expected dtype torch.float32.*float64",
+        ),
+        ({"target": {"z": torch.zeros(2, 3)}}, ValueError, "target: expected the structure.*Tensor, got {'z': Tensor}"),
+        ({"target": (torch.zeros(2, 3), torch.zeros(1, 3))}, ValueError, r"target\[1\]: expected a batch of 2.*got 1"),
+        ({"target": [1.0]}, TypeError, r"target\[0\]: expected a tensor, got float"),
+        ({"target": ()}, ValueError, "target: expected at least one tensor"),
+        ({"target": torch.tensor([[0, 0, 0], [0, torch.nan, 0]])}, ValueError, "target: 1 non-finite.*sample 1"),
+        ({"network": lambda r: r.sum()}, ValueError, "network's output: expected the batch"),
+        ({"network": lambda r: (r > 0)[:, :3]}, TypeError, "network's output: .*floating-point tensor, got torch.bool"),
+        ({"network": lambda r: (r[:, :3] + 1) / 0 * r[:, :3]}, FloatingPointError, "not finite"),
+    ],
+)
+def test_bad_input_is_named(arguments, error, message):
+    network = nn.Linear(4, 3)
+    call = {"network": network, "target": torch.zeros(2, 3), "start": ZEROS} | arguments
+    with pytest.raises(error, match=message):
+        align(**call)
+
+
+def test_names_the_part_of_a_structure_that_does_not_fit():
+    def network(r):
+        return {"z": r, "class": r[:, :2]}
+
+    with pytest.raises(ValueError, match=r"target\['class'\]: expected shape \(5, 2\).*got \(5, 3\)"):
+        align(network, {"z": torch.zeros(5, 4), "class": torch.zeros(5, 3)}, torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_a_diverging_step_size_warns_with_a_stable_one(steps):
+    with pytest.warns(DivergenceWarning, match=r"1 of 2 samples grows, most in sample 1.*below 0\.5 would be stable"):
+        align(lambda r: 2 * r, torch.tensor([[0.0], [1.0]]), torch.zeros(1, 1), steps=steps, step_size=0.6)
+
+
+def test_divergence_shows_only_once_the_worst_direction_dominates():
+    """The first residual lies along the small singular value: the power iteration inside the flow finds the other."""
+    weight = torch.tensor([[0.1, 0.0], [0.0, 2.0]])
+    with pytest.warns(DivergenceWarning):
+        align(lambda r: r @ weight, torch.tensor([[1.0, 1e-3]]), torch.zeros(1, 2), steps=20, step_size=0.9)
+
+
+def test_a_flow_that_overflows_is_an_error():
+    with pytest.warns(DivergenceWarning), pytest.raises(FloatingPointError, match="step_size below 1e\\+20"):
+        align(lambda r: r**3, torch.ones(1, 1), torch.ones(1, 1) * 2, steps=9, step_size=1e20)
+
+
+def test_a_stable_flow_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        align(lambda r: 2 * r, torch.ones(3, 1), torch.zeros(1, 1), steps=50, step_size=0.49)
+
+
+def test_autocast_chooses_the_dtype_of_the_output():
+    network, images = nn.Linear(8, 4), torch.rand(3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        feature = align(network, network(images).float(), torch.zeros(1, 8))
+    torch.testing.assert_close(feature.float(), (images @ network.weight.T) @ network.weight, rtol=0.05, atol=0.02)
+
+
+def test_importing_the_package_loads_torch_and_nothing_heavier():
+    code = "import torch, sys; before = set(sys.modules); import feature_alignment; print(*(set(sys.modules) - before))"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    extra = {name.split(".")[0] for name in names} - {"feature_alignment", "torch"} - set(sys.stdlib_module_names)
+    assert "feature_alignment.alignment" in names
+    assert not extra, f"feature_alignment imports {sorted(extra)}"
