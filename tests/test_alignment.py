@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from feature_alignment import DivergenceWarning, align, input_gradient
 
@@ -200,15 +200,16 @@ def peak(steps):
 for parameter in (start, target):
     parameter.requires_grad_(sys.argv[1] == "graph")
 with torch.set_grad_enabled(sys.argv[1] == "graph"):
-    print(-peak(2) + peak(30))
+    print(-peak(2) + peak(60))
 """
 
     def growth(mode):
         out = subprocess.run([sys.executable, "-c", code, mode], capture_output=True, text=True, check=True)
         return float(out.stdout)
 
-    assert growth("inference") < 50
-    assert growth("graph") > 200  # the measure sees a graph where there is one
+    # The allocator's own slack is tens of MB; a kept graph is over a thousand.
+    assert growth("inference") < 250
+    assert growth("graph") > 1000
 
 
 # --- one sample, whatever its neighbours ------------------------------------------------------------
@@ -293,7 +294,7 @@ def test_any_function_that_mixes_the_batch_is_refused(start):
 def test_dropout_with_a_shared_start_draws_a_mask_per_sample():
     network = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 64, bias=False))
     nn.init.eye_(network[1].weight)
-    feature = align(network, torch.ones(4, 64), torch.zeros(1, 64))
+    feature = align(network, torch.ones(4, 64), torch.zeros(1, 64), step_size=0.1)
     assert not torch.equal(feature[0] != 0, feature[1] != 0)
 
 

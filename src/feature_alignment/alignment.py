@@ -155,7 +155,7 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
         _check_output(output, target, len(iterate))
         return output
 
-    output, pull_back = vjp(fitting, point)
+    output, pull_back = vjp(fitting, point)[:2]
     # Under autocast the output's dtype is the region's choice: the target follows it.
     residual = pytree.tree_map(lambda got, wanted: got - wanted.to(got.dtype), output, target)
     if point.shape[0] == _batch_size(target):
@@ -171,7 +171,7 @@ def _compose(network: Network, squash: Callable[[Tensor], Tensor]) -> Network:
     return lambda iterate: network(squash(iterate))
 
 
-def _step_sizes(step_size: float | Sequence[float] | Tensor, steps: int) -> list[float] | list[Tensor]:
+def _step_sizes(step_size: float | Sequence[float] | Tensor, steps: int) -> list[float | Tensor]:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
     if isinstance(step_size, Tensor):
@@ -305,7 +305,8 @@ def _check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Str
     is at least :math:`\lvert \tau \rho - 1 \rvert \, \lVert e \rVert` (Cauchy-Schwarz), so it grows if
     :math:`\tau \rho > 2`. No evaluation beyond the step's own is needed.
     """
-    distance = sum(leaf.double().flatten(1).square().sum(1) for leaf in _columns(residual))
+    rows = [leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in pytree.tree_leaves(residual)]
+    distance = torch.cat([row.double() for row in rows], 1).square().sum(1)
     slope = gradient.double().flatten(1).square().sum(1)
     if not bool(torch.isfinite(slope).all()):
         first = int((~torch.isfinite(slope)).nonzero()[0])
@@ -323,11 +324,6 @@ def _check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Str
             DivergenceWarning,
             stacklevel=3,
         )
-
-
-def _columns(structure: Structure) -> list[Tensor]:
-    """The structure's tensors, each with at least two dimensions."""
-    return [leaf.unsqueeze(1) if leaf.ndim == 1 else leaf for leaf in pytree.tree_leaves(structure)]
 
 
 def _smaller_step(size: float | Tensor) -> str:
