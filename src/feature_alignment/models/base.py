@@ -1,0 +1,224 @@
+"""What every model shares: the protocol ``encode``, ``decode``, ``reconstruct``, ``sample``, saving and loading."""
+
+from __future__ import annotations
+
+import functools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import pytorch_lightning as pl
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+__all__ = ["Batch", "Model", "inference"]
+
+#: Images, shape ``(N, C, H, W)``, and labels, int64 of shape ``(N,)``, or none.
+Batch = tuple[Tensor, Tensor | None]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound="Model")
+
+
+def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+    """Run a method of a model in eval mode and without gradients, and restore the mode afterwards."""
+
+    @functools.wraps(method)
+    def wrapped(self: M, *args: P.args, **kwargs: P.kwargs) -> R:
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            with torch.no_grad():
+                return method(self, *args, **kwargs)
+        finally:
+            if training:
+                self.train()
+
+    return cast(Callable[Concatenate[M, P], R], wrapped)
+
+
+class Model(pl.LightningModule, ABC):
+    """A model of images that reconstructs and samples.
+
+    A subclass calls ``save_hyperparameters()`` in its ``__init__`` (whose arguments then travel in
+    checkpoints and in ``config.json``) and defines :meth:`encode` and :meth:`decode`. Images are floating
+    point in [0, 1], shape ``(N, C, H, W)``; latents have shape ``(N, latent)``; labels are int64, shape
+    ``(N,)``.
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        latent: size of the latent vector.
+        classes: number of classes of a conditional model, 0 for an unconditional one.
+    """
+
+    def __init__(self, image_shape: Sequence[int], latent: int, classes: int = 0) -> None:
+        super().__init__()
+        if len(image_shape) != 3 or any(size < 1 for size in image_shape):
+            raise ValueError(f"image_shape: expected channels, height and width, got {tuple(image_shape)}")
+        if latent < 1:
+            raise ValueError(f"latent: expected at least 1, got {latent}")
+        if classes < 0 or classes == 1:
+            raise ValueError(f"classes: expected 0 (no labels) or at least 2, got {classes}")
+        self.image_shape = tuple(image_shape)
+        self.latent = latent
+        self.classes = classes
+        #: The network that sharpens what the model decodes, where it has one.
+        self.refiner: Any = None
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the latent of each image, shape ``(N, latent)``; the posterior's mean in a variational model."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:
+        """Return the image of each latent.
+
+        Args:
+            latent: shape ``(N, latent)``.
+            labels: the class of each image; needed exactly by a conditional model.
+            stress: the value of the one-hot vector's one; above 1 it emphasises the class (§3.3).
+        """
+
+    @inference
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Encode and decode. A conditional model without ``labels`` infers them, see :meth:`infer_labels`."""
+        latent = self.encode(images)
+        if self.classes and labels is None:
+            labels = self.infer_labels(images)
+        return self.decode(latent, labels)
+
+    @inference
+    def sample(
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        stress: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Decode ``count`` latents drawn from the prior N(0, I).
+
+        Args:
+            count: number of images.
+            labels: the class of each image, shape ``(count,)``; drawn uniformly if a conditional model
+                gets none.
+            stress: as for :meth:`decode`.
+            generator: source of randomness, on the CPU; torch's default if none.
+        """
+        latent = torch.randn(count, self.latent, generator=generator).to(self.device)
+        if self.classes and labels is None:
+            labels = torch.randint(self.classes, (count,), generator=generator)
+        return self.decode(latent, labels, stress)
+
+    @inference
+    def refine(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Sharpen decoded images with the refiner.
+
+        Raises:
+            ValueError: the model has no refiner, or is conditional and gets no ``labels``.
+        """
+        if self.refiner is None:
+            raise ValueError(f"refine: {type(self).__name__} has no refiner; its images are final as decoded")
+        return cast(Tensor, self.refiner(images, self.one_hot(labels, len(images))))
+
+    @inference
+    def infer_labels(self, images: Tensor) -> Tensor:
+        """Return the class under which each image is reconstructed best, shape ``(N,)``."""
+        latent = self.encode(images)
+        errors = []
+        for label in range(self.classes):
+            decoded = self.decode(latent, torch.full((len(images),), label, device=images.device))
+            errors.append((images - decoded).square().flatten(1).sum(1))
+        return torch.stack(errors).argmin(0)
+
+    def one_hot(self, labels: Tensor | None, count: int) -> Tensor | None:
+        """Check ``labels`` against the model and return them as one-hot vectors, shape ``(N, classes)``, or none.
+
+        Raises:
+            ValueError: labels missing for a conditional model, given to an unconditional one, of another
+                number than the images, or out of range.
+        """
+        if not self.classes:
+            if labels is not None:
+                raise ValueError(f"labels: this {type(self).__name__} was built without classes and takes none")
+            return None
+        if labels is None:
+            raise ValueError(f"labels: this {type(self).__name__} was built for {self.classes} classes and needs them")
+        labels = labels.to(self.device)
+        if labels.shape != (count,):
+            raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
+        if not self.training and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
+            raise ValueError(
+                f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
+            )
+        return nn.functional.one_hot(labels, self.classes).to(self.dtype)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn uint8 images into floating point in [0, 1], on the device."""
+        images, labels = batch
+        return (images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images), labels
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``model.safetensors`` (the weights) and ``config.json`` (the class and its arguments)."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        arguments = {name: value for name, value in self.hparams.items() if not isinstance(value, nn.Module | Tensor)}
+        config = {"model": type(self).__name__, "arguments": arguments}
+        weights = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
+        save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls: type[M], name: str | Path, **arguments: Any) -> M:
+        """Load what :meth:`save_pretrained` wrote, in eval mode, on the CPU.
+
+        Args:
+            name: a directory, or the name of a repository on the Hugging Face Hub (``owner/name``).
+            arguments: override what ``config.json`` says; a custom ``encoder`` module has to be given.
+
+        Raises:
+            FileNotFoundError: there is no such model.
+            ValueError: the files hold another model than the class asked for, or do not fit.
+        """
+        directory = Path(name)
+        if not directory.is_dir():
+            directory = _download(str(name))
+        for file in ("config.json", "model.safetensors"):
+            if not (directory / file).is_file():
+                raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
+        try:
+            config = json.loads((directory / "config.json").read_text())
+            kind, saved = config["model"], config["arguments"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{directory / 'config.json'}: not the configuration of a model: {error}") from None
+        known = {model.__name__: model for model in _subclasses(cls)}
+        if kind not in known:
+            raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
+        model = known[kind](**(saved | arguments))
+        try:
+            model.load_state_dict(load_file(directory / "model.safetensors"))
+        except Exception as error:
+            reason = str(error).replace("\n", " ")
+            raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
+        return cast(M, model.eval())
+
+
+def _subclasses(cls: type[Model]) -> list[type[Model]]:
+    found = [] if getattr(cls, "__abstractmethods__", None) else [cls]
+    return found + [each for child in cls.__subclasses__() for each in _subclasses(child)]
+
+
+def _download(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except (HFValidationError, HfHubHTTPError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FileNotFoundError(
+            f"{name}: neither a directory nor a model that can be fetched from the Hugging Face Hub ({reason})"
+        ) from None

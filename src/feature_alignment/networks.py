@@ -1,0 +1,156 @@
+"""The paper's networks: encoders of Tables 2-4, refiner and discriminator (§4, Appendix B).
+
+Images are floating point in [0, 1], shape ``(N, C, H, W)``, square (``H == W``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+class Encoder(nn.Sequential):
+    """Encoder of Tables 2, 3 and 4, up to but without the last ``Linear(Z)``: from image to feature vector.
+
+    For every entry ``f`` of ``channels``: ``Conv2d(f, 3, 1, 1)`` and ``Conv2d(f, 3, 2, 1)``, each followed
+    by the activation, so the image's side is halved once per entry; then flatten and ``Linear(width)``.
+
+    =======  ============  =====================  =====
+    Table    image         channels               width
+    =======  ============  =====================  =====
+    2        1 x 28 x 28   32, 64                 4096
+    3        3 x 32 x 32   32, 64, 128            2048
+    4        3 x 64 x 64   32, 64, 128, 256       4096
+    =======  ============  =====================  =====
+
+    (Table 4 prints a 3 x 32 x 32 input; with four halvings and §5.2's resizing it is 64.)
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        channels: filters per halving.
+        width: features put out.
+        activation: a name in :data:`ACTIVATIONS`; the paper's is ``leaky_relu`` (slope 0.01).
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, width)``.
+
+    Raises:
+        ValueError: the image is not square, its side not divisible by ``2 ** len(channels)``, or the
+            activation unknown.
+    """
+
+    out_features: int
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        activation: str = "leaky_relu",
+    ) -> None:
+        colours, height, side = image_shape
+        halvings = 2 ** len(channels)
+        if height != side or side % halvings:
+            raise ValueError(
+                f"image_shape: expected square images with a side divisible by {halvings} for {len(channels)} "
+                f"stages of channels, got {height} x {side}"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        layers: list[nn.Module] = []
+        for filters in channels:
+            layers += [nn.Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
+            layers += [nn.Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
+            colours = filters
+        super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
+        self.out_features = width
+
+
+class Refiner(nn.Module):
+    """The paper's generator G (§3.3): an image in, a sharper image out.
+
+    Three convolutions of ``filters`` filters, batch normalisation after the two hidden ones, a sigmoid at
+    the end. A label enters as one more image channel, a linear function of its one-hot vector.
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        filters: width of the hidden layers; the paper's code has 128.
+        kernel_size: odd; 3 in the paper, 9 for CIFAR-10 in its code.
+        classes: number of classes, 0 for no label.
+
+    Shape:
+        images ``(N, C, H, W)`` and one-hot labels ``(N, classes)`` to ``(N, C, H, W)`` in [0, 1].
+    """
+
+    def __init__(self, image_shape: Sequence[int], filters: int = 128, kernel_size: int = 3, classes: int = 0) -> None:
+        super().__init__()
+        colours, height, width = image_shape
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
+        self.label_channel = nn.Linear(classes, height * width) if classes else None
+        layers: list[nn.Module] = []
+        inputs = colours + bool(classes)
+        for _ in range(2):
+            layers += [nn.Conv2d(inputs, filters, kernel_size, padding=kernel_size // 2)]
+            layers += [nn.BatchNorm2d(filters), nn.LeakyReLU()]
+            inputs = filters
+        self.layers = nn.Sequential(
+            *layers, nn.Conv2d(filters, colours, kernel_size, padding=kernel_size // 2), nn.Sigmoid()
+        )
+
+    def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return the refined images; ``one_hot`` is needed exactly if the refiner has classes."""
+        if self.label_channel is not None:
+            if one_hot is None:
+                raise ValueError("one_hot: this refiner was built with classes and needs the labels")
+            channel = self.label_channel(one_hot).view(-1, 1, *images.shape[2:])
+            images = torch.cat([images, channel], 1)
+        refined: Tensor = self.layers(images)
+        return refined
+
+
+class Discriminator(nn.Sequential):
+    """The encoder's architecture with a single value per image as its output (§4).
+
+    Args:
+        image_shape, channels, width, activation: as for :class:`Encoder`.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N,)``.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        activation: str = "leaky_relu",
+    ) -> None:
+        super().__init__(
+            Encoder(image_shape, channels, width, activation), nn.Linear(width, 1), nn.Flatten(start_dim=0)
+        )
+
+
+def orthogonal_(module: nn.Module) -> None:
+    """Initialise every linear and convolutional layer orthogonally, biases with zero, in place (§4).
+
+    For use with :meth:`torch.nn.Module.apply`.
+    """
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.orthogonal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
