@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -96,7 +96,11 @@ class DataModule(pl.LightningDataModule):
         batch_size: images per batch; an incomplete last batch is dropped.
         image_size: side to which images are brought; by default that of the data set (64 for a folder).
         channels: 1 or 3; by default those of the data set (3 for a folder).
+        labels: use the labels, where the data set has some, for a conditional model.
         strict: stop at the first unreadable image of a folder instead of skipping it.
+
+    Raises:
+        DataError: the data set cannot be loaded, or is smaller than a batch.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class DataModule(pl.LightningDataModule):
         batch_size: int = 128,
         image_size: int | None = None,
         channels: int | None = None,
+        labels: bool = True,
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -117,12 +122,18 @@ class DataModule(pl.LightningDataModule):
                 f"batch_size: expected 1 to {len(self.train)}, the training images of {name}, got {batch_size}"
             )
 
+        #: ``(C, H, W)`` of the images.
+        self.image_shape = self.train.shape
+        #: Number of classes for a conditional model, 0 for an unconditional one.
+        self.classes = len(self.train.classes) if labels and self.train.labels is not None else 0
+
     def test(self) -> Images:
         """Return the held-out images."""
         return load(self.data_name, "test", **self.options)
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
-        return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_it_is)
+        images = self.train if self.classes else replace(self.train, labels=None)
+        return DataLoader(images, self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_it_is)
 
 
 def _as_it_is(batch: Any) -> Any:

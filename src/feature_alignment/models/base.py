@@ -58,6 +58,9 @@ class Model(pl.LightningModule, ABC):
         classes: number of classes of a conditional model, 0 for an unconditional one.
     """
 
+    #: Optimiser steps taken per training step.
+    optimizers_per_step = 1
+
     def __init__(self, image_shape: Sequence[int], latent: int, classes: int = 0) -> None:
         super().__init__()
         if len(image_shape) != 3 or any(size < 1 for size in image_shape):
@@ -82,7 +85,8 @@ class Model(pl.LightningModule, ABC):
 
         Args:
             latent: shape ``(N, latent)``.
-            labels: the class of each image; needed exactly by a conditional model.
+            labels: the class of each image, int64 of shape ``(N,)``, or a mixture of classes, floating point
+                of shape ``(N, classes)``; needed exactly by a conditional model.
             stress: the value of the one-hot vector's one; above 1 it emphasises the class (§3.3).
         """
 
@@ -137,8 +141,33 @@ class Model(pl.LightningModule, ABC):
             errors.append((images - decoded).square().flatten(1).sum(1))
         return torch.stack(errors).argmin(0)
 
+    @inference
+    def interpolate(self, latent: Tensor, labels: Tensor | None = None, size: int = 11) -> Tensor:
+        """Decode a square of latents (and classes) that vary linearly between four corners; refined, if it can be.
+
+        Args:
+            latent: of the corners top left, top right, bottom left and bottom right, shape ``(4, latent)``.
+            labels: their classes, shape ``(4,)``; needed exactly by a conditional model.
+            size: images along each side.
+
+        Returns:
+            Shape ``(size, size, C, H, W)``.
+        """
+        if len(latent) != 4 or size < 2:
+            raise ValueError(f"interpolate: expected 4 corners and a size of at least 2, got {len(latent)} and {size}")
+        along = torch.linspace(0, 1, size, device=latent.device, dtype=latent.dtype)
+        down, across = torch.meshgrid(along, along, indexing="ij")
+        weights = torch.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], -1)
+        weights = weights.view(-1, 4)
+        corners = self.one_hot(labels, 4)
+        mixtures = None if corners is None else weights @ corners
+        images = self.decode(weights @ latent, mixtures)
+        if self.refiner is not None:
+            images = self.refine(images, mixtures)
+        return images.view(size, size, *images.shape[1:])
+
     def one_hot(self, labels: Tensor | None, count: int) -> Tensor | None:
-        """Check ``labels`` against the model and return them as one-hot vectors, shape ``(N, classes)``, or none.
+        """Check ``labels`` (see :meth:`decode`) and return them as one-hot vectors, ``(N, classes)``, or none.
 
         Raises:
             ValueError: labels missing for a conditional model, given to an unconditional one, of another
@@ -151,9 +180,15 @@ class Model(pl.LightningModule, ABC):
         if labels is None:
             raise ValueError(f"labels: this {type(self).__name__} was built for {self.classes} classes and needs them")
         labels = labels.to(self.device)
+        if labels.is_floating_point():
+            if labels.shape != (count, self.classes):
+                raise ValueError(
+                    f"labels: expected mixtures of shape ({count}, {self.classes}), got {tuple(labels.shape)}"
+                )
+            return labels.to(self.dtype)
         if labels.shape != (count,):
             raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
-        if not self.training and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
+        if not self.training and count and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
             raise ValueError(
                 f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
             )

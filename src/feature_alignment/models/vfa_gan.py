@@ -46,6 +46,8 @@ class VFAGAN(VFA):
         refiner_rate, discriminator_rate: their learning rates, as multiples of ``learning_rate``.
     """
 
+    optimizers_per_step = 3
+
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -74,6 +76,7 @@ class VFAGAN(VFA):
             discriminator_width or self.hparams["width"],
             self.hparams["activation"],
         )
+        self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
         return [
