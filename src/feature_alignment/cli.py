@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import inspect
 import json
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from . import __version__
 
@@ -26,23 +28,24 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``falign``; return the exit code: 0 on success, 2 if the request cannot be met, 130 if interrupted."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # The heavy imports come after the parsing of a bare --help.
-    if not arguments or arguments[0] in ("-h", "--help", "--version"):
-        _parser({}).parse_args(arguments or ["--help"])
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "--version"):
+        _overview().parse_args(given or ["--help"])
         return 0
+    # The heavy imports come after a bare --help.
     from .data import DataError
     from .training import TrainingError
 
     warnings.showwarning = _show_warning
+    name, *rest = given
     try:
-        command = arguments[0]
-        if command not in COMMANDS:
-            raise UsageError(f"unknown command {command!r}; expected one of {', '.join(COMMANDS)}")
-        parser = _parser({command: COMMANDS[command]})
-        options = parser.parse_args([command, *(_config_by_name(arguments[1:]))])[command]
-        COMMANDS[command].run(options)
-    except (UsageError, DataError, TrainingError, argparse.ArgumentError) as error:
+        if name not in COMMANDS:
+            raise UsageError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
+        COMMANDS[name].run(rest)
+    except argparse.ArgumentError as error:
+        print(f"falign: error: {_plain(error.message)} (see falign {name} --help)", file=sys.stderr)
+        return 2
+    except (UsageError, DataError, TrainingError, OSError) as error:
         print(f"falign: error: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -59,78 +62,119 @@ def _one_line(message: object) -> str:
     return re.sub(r"\s+", " ", str(message)).strip()
 
 
-def _config_by_name(arguments: list[str]) -> list[str]:
-    """Let ``--config NAME`` find a configuration that comes with the package."""
-    found = list(arguments)
+def _plain(message: str) -> str:
+    """Say what jsonargparse says of a bad argument in one line, without its inner types."""
+    text = _one_line(message)
+    problem = re.search(r"Problem with given class_path '[\w.]*\.(\w+)': (.*)", text)
+    if problem:
+        text = f"--model {problem[1]}: {problem[2]}"
+        unknown = re.match(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", problem[2])
+        if unknown:
+            options = _model_options(problem[1])
+            near = difflib.get_close_matches(unknown[1], options, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(options)}"
+            text = f"--model.{unknown[1]}: {problem[1]} has no such option; {hint}"
+    text = re.sub(r" *Given value type: .*", "", text)
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
+    text = re.sub(r"(?:typing\.)?Literal\[([^]]*)\]", lambda found: f"one of {found[1]}", text)
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"Parser key \"([\w.]+)\": *", r"\1: ", text)
+    return text.replace("Expected a one of", "expected one of").replace("Expected a ", "expected ")
+
+
+def _model_options(name: str) -> list[str]:
+    from . import models
+
+    kinds = [kind for kind in getattr(models, name).__mro__ if issubclass(kind, models.Model)]
+    names = [option for kind in kinds for option in inspect.signature(kind.__init__).parameters]
+    return [each for each in dict.fromkeys(names) if each not in ("self", "kwargs", "image_shape", "classes")]
+
+
+def _value_of(flag: str, arguments: list[str]) -> tuple[int, str] | None:
+    """Return where ``flag`` has its value among ``arguments``, and the value."""
     for index, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if flag != "--config" or (not value and index + 1 == len(arguments)):
-            continue
-        name = value or arguments[index + 1]
-        if Path(name).is_file():
-            continue
+        if argument.startswith(f"{flag}="):
+            return index, argument.partition("=")[2]
+        if argument == flag and index + 1 < len(arguments):
+            return index + 1, arguments[index + 1]
+    return None
+
+
+def _by_name(arguments: list[str]) -> list[str]:
+    """Let ``--config NAME`` find a configuration that comes along, and ``--model NAME`` a model."""
+    from . import models
+
+    found = list(arguments)
+    config = _value_of("--config", arguments)
+    if config and not Path(config[1]).is_file():
+        index, name = config
         packaged = CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
         if not packaged.is_file():
             known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
             raise UsageError(f"--config {name}: no such file, nor one of the configurations that come along: {known}")
-        if value:
-            found[index] = f"--config={packaged}"
-        else:
-            found[index + 1] = str(packaged)
+        found[index] = found[index].replace(name, str(packaged))
+    model = _value_of("--model", arguments)
+    if model and "." not in model[1]:  # a dotted name is a class of the user's own
+        index, name = model
+        kinds = {kind: kind.lower() for kind in models.__all__ if kind not in ("Model", "Posterior")}
+        matches = [kind for kind, plain in kinds.items() if plain == name.lower().replace("-", "").replace("_", "")]
+        if not matches:
+            raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(kinds)}")
+        found[index] = found[index].replace(name, matches[0])
     return found
 
 
 # --- training ---------------------------------------------------------------------------------------
 
 
-def _training_arguments(parser: ArgumentParser) -> None:
+def _training_parser() -> ArgumentParser:
     from .data import DataModule
     from .models import Model
     from .training import TrainingOptions
 
-    parser.add_argument("--config", action="config", help="YAML file, or the name of one that comes along")
+    parser = _parser("train")
+    parser.add_argument("--config", action="config", help="YAML file, or the name of one that comes along: quickstart")
     parser.add_argument("--out", type=str, default="runs/train", help="run directory to write")
-    parser.add_argument("--resume", type=bool, default=False, help="go on from the newest checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     parser.add_class_arguments(TrainingOptions, "training")
     parser.add_class_arguments(DataModule, "data")
-    parser.add_subclass_arguments(Model, "model", required=True, help="the model and its options, see --model.help")
+    parser.add_argument("--model", type=Model, required=True, help="the model: VFA or VFAGAN")
     for name in ("image_shape", "classes"):
         parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+    return parser
 
 
-def _train(options: Namespace) -> None:
+def _train(arguments: list[str]) -> None:
+    if "--resume" in arguments:
+        out = _value_of("--out", arguments)
+        run = _existing_run(out[1] if out else "runs/train")
+        run.settings()
+        # What was asked for then, with what is asked for now on top.
+        arguments = ["--config", str(run.config), *arguments]
+    options = _training_parser().parse_args(_by_name(arguments))
     if not options.resume:
         _new_run(options.out)
-        return _run_training(options)
-    # What was asked for then, with what the command line says now on top.
-    run = _existing_run(options.out)
-    run.settings()
-    parser = _command_parser("train")
-    given = _config_by_name(sys.argv[2:])
-    return _run_training(parser.parse_args(["--config", str(run.config), *given]))
+    _run_training(options)
 
 
-def _quickstart_arguments(parser: ArgumentParser) -> None:
+def _quickstart(arguments: list[str]) -> None:
+    parser = _parser("quickstart")
     parser.add_argument(
-        "--out", type=str, default="", help="run directory (default: runs/quickstart, or the next free)"
+        "--out", type=str, default="", help="run directory to write (default: runs/quickstart, or the next free)"
     )
-    parser.add_argument("--resume", type=bool, default=False, help="go on from the newest checkpoint in --out")
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation, order and noise")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation, order of the images and noise")
     parser.add_argument("--steps", type=int, default=None, help="train on fewer or more batches than the recipe")
+    options = parser.parse_args(arguments)
 
-
-def _quickstart(options: Namespace) -> None:
-    out = options.out or "runs/quickstart"
-    if not options.resume:
-        if options.out:
-            _new_run(out)
-        number = 2
-        while Path(out).exists() and any(Path(out).iterdir()):
-            out, number = f"runs/quickstart-{number}", number + 1
-    arguments = ["--config", str(CONFIGS / "quickstart.yaml"), f"--out={out}", f"--training.seed={options.seed}"]
-    arguments += [f"--resume={str(options.resume).lower()}"]
-    arguments += [] if options.steps is None else [f"--training.steps={options.steps}"]
-    _run_training(_command_parser("train").parse_args(arguments))
+    out, number = options.out or "runs/quickstart", 2
+    while not options.out and not options.resume and Path(out).exists():
+        out, number = f"runs/quickstart-{number}", number + 1
+    steps = [] if options.steps is None else [f"--training.steps={options.steps}"]
+    if options.resume:
+        _train([f"--out={out}", "--resume", *steps])
+    else:
+        _train(["--config=quickstart", f"--out={out}", f"--training.seed={options.seed}", *steps])
 
 
 def _run_training(options: Namespace) -> None:
@@ -140,18 +184,17 @@ def _run_training(options: Namespace) -> None:
     from .training import Run, fit
 
     run = Run(Path(options.out))
-    run.directory.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(options.training.seed, verbose=False)
-    parser = _command_parser("train")
+    parser = _training_parser()
     try:
         ready = parser.instantiate_classes(options)
     except ValueError as error:
-        raise UsageError(error) from None
-    if not options.resume:
-        kept = options.clone()
-        for name in ("config", "resume", "out"):
-            kept.pop(name, None)
-        run.config.write_text(parser.dump(kept, skip_validation=True))
+        raise UsageError(_plain(str(error))) from None
+    kept = options.clone()
+    for name in ("config", "resume", "out"):
+        kept.pop(name, None)
+    run.directory.mkdir(parents=True, exist_ok=True)
+    run.config.write_text(parser.dump(kept, skip_validation=True))
     data, model, training = ready.data, ready.model, ready.training
     print(
         f"Training {type(model).__name__} ({sum(each.numel() for each in model.parameters()):,} parameters) on "
@@ -188,8 +231,8 @@ def _print_summary(run: Any) -> None:
     print("\nTry next:")
     if "class_agreement" in metrics:
         print(f"  falign sample {directory} --classes 3 7 --stress 2 --out sample.png")
-    print(f"  falign interpolate {directory} --random true --out interpolation.png")
-    print(f"  falign reconstruct {directory} my_image.png --out out.png    (--invert true for ink on white paper)")
+    print(f"  falign interpolate {directory} --random --out interpolation.png")
+    print(f"  falign reconstruct {directory} my_image.png --out out.png    (--invert for ink on white paper)")
     print("  falign train --config quickstart --model.latent 16 --out runs/latent-16")
 
 
@@ -210,19 +253,23 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
 # --- using a trained model --------------------------------------------------------------------------
 
 
-def _run_argument(parser: ArgumentParser) -> None:
+def _run_parser(name: str) -> ArgumentParser:
+    parser = _parser(name)
     parser.add_argument("run", type=str, help="run directory of a finished training")
+    return parser
 
 
-def _evaluate_arguments(parser: ArgumentParser) -> None:
-    _run_argument(parser)
+def _evaluate_parser() -> ArgumentParser:
+    parser = _run_parser("evaluate")
     parser.add_argument("--data", type=str, default="", help="another data set or folder than the run's own")
     parser.add_argument("--limit", type=int, default=None, help="measure on the first so many held-out images only")
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--out", type=str, default="", help="JSON file to write (default: RUN/evaluation.json)")
+    return parser
 
 
-def _evaluate(options: Namespace) -> None:
+def _evaluate(arguments: list[str]) -> None:
+    options = _evaluate_parser().parse_args(arguments)
     from .metrics import evaluate
 
     run = _existing_run(options.run)
@@ -241,8 +288,8 @@ def _evaluate(options: Namespace) -> None:
     print(f"Wrote {out}")
 
 
-def _reconstruct_arguments(parser: ArgumentParser) -> None:
-    _run_argument(parser)
+def _reconstruct_parser() -> ArgumentParser:
+    parser = _run_parser("reconstruct")
     parser.add_argument("images", nargs="*", type=str, help="image files (default: held-out images of the data set)")
     parser.add_argument(
         "--out",
@@ -251,11 +298,13 @@ def _reconstruct_arguments(parser: ArgumentParser) -> None:
         help="picture to write, or a folder for one file an image (default: RUN/reconstruct.png)",
     )
     parser.add_argument("--class", dest="label", type=str, default="", help="class of the images (default: inferred)")
-    parser.add_argument("--invert", type=bool, default=False, help="swap dark and light first, for ink on paper")
+    parser.add_argument("--invert", action="store_true", help="swap dark and light first, for ink on paper")
     parser.add_argument("--count", type=int, default=20, help="held-out images, where no files are given")
+    return parser
 
 
-def _reconstruct(options: Namespace) -> None:
+def _reconstruct(arguments: list[str]) -> None:
+    options = _reconstruct_parser().parse_args(arguments)
     from . import figures
     from .report import reconstruction_picture
 
@@ -279,16 +328,18 @@ def _reconstruct(options: Namespace) -> None:
     print(f"Wrote {out}")
 
 
-def _sample_arguments(parser: ArgumentParser) -> None:
-    _run_argument(parser)
+def _sample_parser() -> ArgumentParser:
+    parser = _run_parser("sample")
     parser.add_argument("--out", type=str, default="", help="picture to write (default: RUN/sample.png)")
     parser.add_argument("--classes", nargs="+", type=str, default=[], help="classes, by name or number (default: all)")
     parser.add_argument("--rows", type=int, default=10, help="samples of each class")
     parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class")
     parser.add_argument("--seed", type=int, default=0, help="of the latents")
+    return parser
 
 
-def _sample(options: Namespace) -> None:
+def _sample(arguments: list[str]) -> None:
+    options = _sample_parser().parse_args(arguments)
     from .report import sample_picture
 
     run = _existing_run(options.run)
@@ -302,17 +353,19 @@ def _sample(options: Namespace) -> None:
     print(f"Wrote {out}")
 
 
-def _interpolate_arguments(parser: ArgumentParser) -> None:
-    _run_argument(parser)
+def _interpolate_parser() -> ArgumentParser:
+    parser = _run_parser("interpolate")
     parser.add_argument("images", nargs="*", type=str, help="four image files (default: four held-out images)")
     parser.add_argument("--out", type=str, default="", help="picture to write (default: RUN/interpolate.png)")
-    parser.add_argument("--random", type=bool, default=False, help="corners from the prior instead of images")
-    parser.add_argument("--invert", type=bool, default=False, help="swap dark and light of the files first")
+    parser.add_argument("--random", action="store_true", help="corners from the prior instead of images")
+    parser.add_argument("--invert", action="store_true", help="swap dark and light of the files first")
     parser.add_argument("--size", type=int, default=11, help="images along each side")
     parser.add_argument("--seed", type=int, default=0, help="of the random corners")
+    return parser
 
 
-def _interpolate(options: Namespace) -> None:
+def _interpolate(arguments: list[str]) -> None:
+    options = _interpolate_parser().parse_args(arguments)
     import torch
 
     from .report import interpolation_picture
@@ -359,9 +412,7 @@ def _new_run(name: str) -> None:
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"--out {name}: is a file, expected a directory")
     if Run(directory).exists():
-        raise UsageError(
-            f"--out {name}: is not empty; continue that run with --resume true, or choose another directory"
-        )
+        raise UsageError(f"--out {name}: is not empty; continue that run with --resume, or choose another directory")
 
 
 def _writable(name: str | Path) -> Path:
@@ -434,48 +485,67 @@ def _read_images(run: Any, model: Any, files: list[str], count: int, invert: boo
     return 1 - images if invert else images, labels, names
 
 
-class Command:
-    """A subcommand: what it takes and what it does."""
+class _Help(DefaultHelpFormatter):
+    """Help from docstrings, without their markup."""
 
-    def __init__(
-        self, about: str, arguments: Callable[[ArgumentParser], None], run: Callable[[Namespace], None]
-    ) -> None:
-        self.about, self.arguments, self.run = about, arguments, run
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = super()._expand_help(action).replace("``", "")
+        return re.sub(r":\w+:`[\w.]*?(\w+)`|:math:`([^`]*)`", lambda found: found[1] or found[2], text)
+
+
+class Command(NamedTuple):
+    """A subcommand: what it does, an example, and the function that takes its arguments."""
+
+    about: str
+    example: str
+    run: Callable[[list[str]], None]
 
 
 COMMANDS = {
     "quickstart": Command(
-        "train on real digits for a few minutes and show everything", _quickstart_arguments, _quickstart
+        "train on real digits for a few minutes and show everything", "falign quickstart", _quickstart
     ),
-    "train": Command("train a model from a YAML file; any value can be overridden", _training_arguments, _train),
-    "evaluate": Command("measure a trained model on held-out images", _evaluate_arguments, _evaluate),
-    "reconstruct": Command("reconstruct image files, or held-out images", _reconstruct_arguments, _reconstruct),
-    "sample": Command("draw new images, by class if the model has classes", _sample_arguments, _sample),
-    "interpolate": Command("go between four images", _interpolate_arguments, _interpolate),
+    "train": Command(
+        "train a model from a YAML file; any value can be overridden",
+        "falign train --config quickstart --data.name my_images --model.latent 16 --out runs/mine",
+        _train,
+    ),
+    "evaluate": Command("measure a trained model on held-out images", "falign evaluate runs/quickstart", _evaluate),
+    "reconstruct": Command(
+        "reconstruct image files, or held-out images",
+        "falign reconstruct runs/quickstart my_digit.png --out out.png",
+        _reconstruct,
+    ),
+    "sample": Command(
+        "draw new images, by class if the model has classes",
+        "falign sample runs/quickstart --classes 3 7 --out sample.png",
+        _sample,
+    ),
+    "interpolate": Command(
+        "go between four images", "falign interpolate runs/quickstart --random --out interpolation.png", _interpolate
+    ),
 }
 
 
-def _command_parser(name: str) -> ArgumentParser:
+def _parser(name: str) -> ArgumentParser:
     command = COMMANDS[name]
-    parser = ArgumentParser(
-        prog=f"falign {name}", description=f"{command.about[0].upper()}{command.about[1:]}.", exit_on_error=False
+    return ArgumentParser(
+        prog=f"falign {name}",
+        description=f"{command.about[0].upper()}{command.about[1:]}. Example: {command.example}",
+        exit_on_error=False,
+        formatter_class=_Help,
     )
-    command.arguments(parser)
-    return parser
 
 
-def _parser(commands: dict[str, Command]) -> ArgumentParser:
+def _overview() -> ArgumentParser:
     parser = ArgumentParser(
         prog="falign",
         description="Feature alignment: approximately reversible neural networks that reconstruct and sample.",
         version=f"falign {__version__}",
-        exit_on_error=False,
     )
-    subcommands = parser.add_subcommands(dest="command", required=bool(commands))
+    subcommands = parser.add_subcommands(dest="command")
     for name, command in COMMANDS.items():
-        subcommands.add_subcommand(
-            name, _command_parser(name) if name in commands else ArgumentParser(), help=command.about
-        )
+        subcommands.add_subcommand(name, _parser(name), help=command.about)
     return parser
 
 

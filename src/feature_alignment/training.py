@@ -87,8 +87,8 @@ class Run:
         return self.directory / "metrics.json"
 
     def exists(self) -> bool:
-        """Whether something is there that a new training would overwrite."""
-        return self.directory.is_dir() and any(self.directory.iterdir())
+        """Whether something is there that a new training would overwrite; a configuration alone is nothing yet."""
+        return self.directory.is_dir() and any(path != self.config for path in self.directory.iterdir())
 
     def settings(self) -> dict[str, Any]:
         """Return the run's configuration.
@@ -228,10 +228,11 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise TrainingError(str(error).strip().splitlines()[0]) from None
+        asked = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
+        raise TrainingError(f"training with {asked}: {str(error).strip().splitlines()[0]}") from None
     with warnings.catch_warnings():
         # What Lightning advises about is decided here on purpose.
-        for advice in ("does not have many workers", "exists and is not empty", "is not resumable", "train_dataloader"):
+        for advice in ("does not have many workers", "exists and is not empty", "is not resumable", "LeafSpec"):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
             trainer.fit(model, data, ckpt_path=run.checkpoint if resume else None, weights_only=False)
