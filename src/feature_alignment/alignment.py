@@ -110,7 +110,7 @@ def align(
         _check_finite("start", start)
     random = False
     if isinstance(network, nn.Module):
-        _refuse_batch_statistics(network)
+        refuse_batch_statistics(network)
         random = _is_random(network)
     if random:
         start = start.expand(batch, *start.shape[1:])  # a noise of its own for every sample
@@ -257,7 +257,8 @@ def _describe(structure: Structure) -> str:
     return type(structure).__name__
 
 
-def _refuse_batch_statistics(network: nn.Module) -> None:
+def refuse_batch_statistics(network: nn.Module) -> None:
+    """Raise a ValueError that names the first layer which normalises with the statistics of the batch."""
     for name, module in network.named_modules():
         normalises = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if normalises and (module.training or module.running_mean is None):
@@ -279,8 +280,8 @@ def _check_independence(network: Network, start: Tensor) -> None:
     alone = pytree.tree_leaves(network(first))
     beside = pytree.tree_leaves(network(torch.cat([first, first + ramp.view_as(first)])))
     for one, two in zip(alone, beside, strict=True):
-        if not isinstance(one, Tensor) or one.ndim == 0 or not one.is_floating_point():
-            continue  # refused by name at the first step
+        if not isinstance(one, Tensor) or one.numel() == 0 or one.ndim == 0 or not one.is_floating_point():
+            continue  # empty, or refused by name at the first step
         tolerance = math.sqrt(torch.finfo(one.dtype).eps) * float(two.abs().max() + 1)
         if float((one[:1] - two[:1]).abs().max()) > tolerance:
             raise ValueError(

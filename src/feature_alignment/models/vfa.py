@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..alignment import align
+from ..alignment import align, refuse_batch_statistics
 from ..losses import kl_divergence, squared_error
 from ..networks import Encoder, orthogonal_
 from .base import Batch, Model, inference
@@ -119,8 +119,10 @@ class VFA(Model):
             if module is not None:
                 module.apply(orthogonal_)
 
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}")
         sizes = torch.tensor([step_size] * steps if isinstance(step_size, int | float) else list(step_size))
-        if steps < 1 or sizes.shape != (steps,) or not bool((sizes > 0).all()):
+        if sizes.shape != (steps,) or not bool((sizes > 0).all()):
             raise ValueError(
                 f"step_size: expected a positive number, or one for each of {steps} steps, got {step_size}"
             )
@@ -210,9 +212,10 @@ class VFA(Model):
         if options["clamp_inputs"]:
             images = images.clamp(options["clamp_inputs"], 1 - options["clamp_inputs"])
 
+        if self.global_step == 0:  # look once whether the network suits alignment at all
+            refuse_batch_statistics(self.encoder)
         posterior = self.posterior(images)
         latent = posterior.mean + torch.randn_like(posterior.mean) * posterior.deviation
-        # The first step also looks whether the network suits alignment at all.
         features = self.feature(latent, self.one_hot(labels, len(images)), check=self.global_step == 0)
 
         reconstruction = squared_error(images, features)

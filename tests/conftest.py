@@ -1,0 +1,17 @@
+"""What the tests share: a cache of their own and a small trained model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache directory of the session's own, so that no test depends on what a user has there."""
+    directory = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FALIGN_CACHE", str(directory))
+        yield directory

@@ -1,0 +1,314 @@
+"""The variational models: protocol, options, one step of training worked out again, saving and loading."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from feature_alignment.data import load
+from feature_alignment.models import VFA, VFAGAN, Model
+
+SMALL = {"image_shape": (1, 28, 28), "latent": 6, "channels": (4, 8), "width": 24}
+GAN = {"refiner_filters": 4, "discriminator_width": 8}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train = load("mnist-mini", "train")
+    return train.images(), train.labels
+
+
+def train(model, images, labels, steps, batch=16):
+    """Train with the real trainer on a fixed order of images."""
+    rows = [(images[i * batch : (i + 1) * batch], None if labels is None else labels[i * batch : (i + 1) * batch])
+            for i in range(steps)]  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, DataLoader(rows, batch_size=None))
+    return trainer
+
+
+@pytest.mark.parametrize("kind", [VFA, VFAGAN])
+@pytest.mark.parametrize("classes", [0, 10])
+def test_protocol(kind, classes):
+    model = kind(**SMALL, classes=classes, **(GAN if kind is VFAGAN else {}))
+    images, labels = torch.rand(5, 1, 28, 28), torch.arange(5) if classes else None
+    latent = model.encode(images)
+    assert latent.shape == (5, 6)
+    for result in (model.decode(latent, labels), model.reconstruct(images, labels), model.reconstruct(images)):
+        assert result.shape == images.shape
+        assert not result.requires_grad
+    generator = torch.Generator().manual_seed(3)
+    first = model.sample(4, generator=generator)
+    again = model.sample(4, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(first, again)
+    assert first.shape == (4, 1, 28, 28)
+    square = model.interpolate(latent[:4], None if labels is None else labels[:4], size=3)
+    assert square.shape == (3, 3, 1, 28, 28)
+    corners = model.decode(latent[:4], None if labels is None else labels[:4])
+    if kind is VFAGAN:
+        corners = model.refine(corners, None if labels is None else labels[:4])
+    torch.testing.assert_close(square[[0, 0, 2, 2], [0, 2, 0, 2]], corners)
+    assert model.training
+
+
+def test_feature_of_the_default_model_is_the_transposed_jacobian_at_zero():
+    """T = 1, start 0, one sigmoid at the end: written out with the Jacobian of the encoder."""
+    model = VFA(**SMALL, classes=3, class_weight=4.0).double()
+    latent, labels = torch.randn(3, 6, dtype=torch.float64), torch.tensor([0, 2, 1])
+
+    def outputs(x):
+        at = model.posterior(x)
+        return torch.cat([at.mean + (0.5 * at.log_variance).exp(), 2.0 * at.scores], 1)
+
+    zero = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(outputs, zero).squeeze(2).reshape(9, 784)
+    target = torch.cat([latent, 2.0 * 1.5 * nn.functional.one_hot(labels, 3)], 1)
+    expected = torch.sigmoid((target - outputs(zero)) @ jacobian).view(3, 1, 28, 28)
+    torch.testing.assert_close(model.decode(latent, labels, stress=1.5), expected)
+
+
+def test_mean_branch_and_paper_output_without_sigmoid():
+    model = VFA(**SMALL, start_branch="mean", squash="none").double()
+    latent = torch.randn(2, 6, dtype=torch.float64)
+    zero = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model.posterior(x).mean, zero).reshape(6, 784)
+    expected = ((latent - model.posterior(zero).mean) @ jacobian).view(2, 1, 28, 28)
+    torch.testing.assert_close(model.decode(latent), expected.detach())
+
+
+def test_every_step_squashed_keeps_features_inside_the_unit_interval():
+    model = VFA(**SMALL, steps=3, step_size=50.0, squash="every")
+    features = model.decode(10 * torch.randn(4, 6))
+    assert features.min() >= 0
+    assert features.max() <= 1
+
+
+@pytest.mark.parametrize("start", ["zeros", "uniform", "normal", "learned", torch.full((1, 28, 28), 0.3)])
+def test_starts(start):
+    model = VFA(**SMALL, start=start)
+    starts = model._starts(4)
+    if isinstance(start, str) and start in ("uniform", "normal"):
+        assert starts.shape == (4, 1, 28, 28)
+        assert not torch.equal(starts[0], starts[1])
+    else:
+        assert starts.shape == (1, 1, 28, 28)
+        assert starts.requires_grad == (isinstance(start, str) and start == "learned")
+        assert starts.unique().tolist() == [pytest.approx(0.3 if isinstance(start, torch.Tensor) else 0.0)]
+
+
+def test_one_training_step_is_adam_on_equation_4(digits):
+    """The step taken through the trainer, against the loss typed out again and torch's own Adam."""
+    options = {"classes": 10, "beta": 0.7, "learning_rate": 1e-3, "cross_entropy_weight": 0.3}
+    model, twin = VFA(**SMALL, **options), VFA(**SMALL, **options)
+    twin.load_state_dict(model.state_dict())
+    images, labels = digits[0][:16], digits[1][:16]
+    pl.seed_everything(5, verbose=False)
+    train(model, images, labels, 1)
+
+    pl.seed_everything(5, verbose=False)
+    clamped = images.clamp(0.01, 0.99)
+    at = twin.posterior(clamped)
+    z = at.mean + torch.randn_like(at.mean) * (at.log_variance / 2).exp()
+    start = torch.zeros(16, 1, 28, 28, requires_grad=True)
+    here = twin.posterior(start)
+    one_hot = nn.functional.one_hot(labels, 10)
+    distance = 0.5 * (here.mean + (here.log_variance / 2).exp() - z).square().sum()
+    distance = distance + 0.5 * (here.scores - one_hot).square().sum()
+    (gradient,) = torch.autograd.grad(distance, start, create_graph=True)
+    feature = torch.sigmoid(start - gradient)
+    kl = 0.5 * (at.mean**2 + at.log_variance.exp() - 1 - at.log_variance).sum(1)
+    loss = ((clamped - feature).square().sum((1, 2, 3)) + 0.7 * kl).mean()
+    loss = loss + 0.3 * nn.functional.cross_entropy(at.scores, labels)
+    parameters = [p for p in twin.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.999))
+    loss.backward()
+    # Adam's first step is the gradient's sign where it is not tiny: compare the gradients' effect there.
+    optimizer.step()
+    for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        clear = torch.ones_like(mine, dtype=torch.bool) if other.grad is None else other.grad.abs() > 1e-5
+        torch.testing.assert_close(mine[clear], other[clear], atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_beta_is_drawn_afresh_for_every_example():
+    model = VFA(**SMALL)
+    first, second = model._beta(torch.ones(1000)), model._beta(torch.ones(1000))
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert abs(first.mean() - 0.5) < 0.05
+    assert not torch.equal(first, second)
+
+
+def test_kl_warmup_grows_linearly(monkeypatch):
+    model = VFA(**SMALL, beta=2.0, kl_warmup=4)
+    weights = []
+    for step in range(6):
+        monkeypatch.setattr(VFA, "global_step", step, raising=False)
+        weights.append(model._beta(torch.ones(1)))
+    assert weights == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+
+def test_weights_are_clamped_before_the_step(digits):
+    model = VFA(**SMALL, learning_rate=1e-3)
+    with torch.no_grad():
+        model.encoder[0].weight[0, 0, 0, 0] = 9.0
+        model.mean.weight[0, 0] = -9.0
+    train(model, *digits[:1], None, 1)
+    assert model.encoder[0].weight.abs().max() <= math.sqrt(2) + 1.1e-3
+    assert model.mean.weight.abs().max() <= math.sqrt(2) + 1.1e-3
+
+
+@pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
+@pytest.mark.parametrize("fakes", ["prior", "reconstruction", "both"])
+def test_gan_trains_all_three_networks_and_no_gradient_crosses(digits, adversarial, fakes):
+    model = VFAGAN(**SMALL, **GAN, classes=10, adversarial=adversarial, fakes=fakes, critic_clip=0.02)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, *digits, 2)
+    for part in ("encoder", "mean", "log_variance", "scores", "refiner", "discriminator"):
+        changed = [not torch.equal(before[n], p) for n, p in model.named_parameters() if n.startswith(part)]
+        assert any(changed), part
+    bound = max(p.abs().max() for p in model.discriminator.parameters())
+    assert (bound <= 0.02) == (adversarial == "wasserstein")
+
+
+def test_the_refiner_leaves_the_encoder_as_vfa_trains_it(digits):
+    """Equation 5 acts on detached features: the encoder's path must be that of the model without refiner."""
+    pl.seed_everything(1, verbose=False)
+    gan = VFAGAN(**SMALL, **GAN, fakes="reconstruction", perceptual_weight=5.0)
+    plain = VFA(**SMALL)
+    plain.load_state_dict({k: v for k, v in gan.state_dict().items() if k in plain.state_dict()})
+    for model in (gan, plain):
+        pl.seed_everything(2, verbose=False)
+        train(model, digits[0], None, 1)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(parameter, dict(gan.named_parameters())[name])
+
+
+def test_training_lowers_the_reconstruction_error_on_digits(digits):
+    images, labels = digits
+    model = VFA(**(SMALL | {"width": 64}), classes=10, steps=2, step_size=4.0, squash="every", activation="silu",
+                learn_step_size=True, learning_rate=3e-3, beta=0.1, clip_gradient=10.0, class_weight=40.0)  # fmt: skip
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    images, labels = images[order], labels[order]
+    train(model, images, labels, 120, batch=32)
+    error = (images[-500:] - model.reconstruct(images[-500:], labels[-500:])).square().sum((1, 2, 3)).mean()
+    constant = (images[-500:] - images.mean(0)).square().sum((1, 2, 3)).mean()
+    assert error < 0.9 * constant
+    assert model.log_step_sizes.grad is not None
+
+
+def test_own_encoder_is_trained_and_refused_if_it_mixes_the_batch(digits):
+    def encoder(*middle):
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 24), *middle, nn.Tanh())
+
+    model = VFA(**SMALL, encoder=encoder())
+    before = model.encoder[1].weight.clone()
+    train(model, digits[0], None, 1)
+    assert not torch.equal(before, model.encoder[1].weight)
+    with pytest.raises(ValueError, match="BatchNorm1d"):
+        train(VFA(**SMALL, encoder=encoder(nn.BatchNorm1d(24))), digits[0], None, 1)
+
+
+def test_stress_emphasises_the_class():
+    model = VFA(**SMALL, classes=3)
+    latent, labels = torch.randn(1, 6), torch.tensor([1])
+    weak, normal, strong = (torch.logit(model.decode(latent, labels, stress).double()) for stress in (0.0, 1.0, 3.0))
+    torch.testing.assert_close(strong - weak, 3 * (normal - weak), atol=1e-4, rtol=1e-3)  # affine for T = 1
+
+
+def test_infer_labels_finds_the_class_that_explains_the_image():
+    model = VFA(**SMALL, classes=4, class_weight=100.0)
+    labels = torch.tensor([3, 0, 2, 1])
+    images = model.decode(torch.zeros(4, 6), labels)
+    model.encode = lambda images: torch.zeros(len(images), 6)
+    assert model.infer_labels(images).tolist() == labels.tolist()
+
+
+# --- saving and loading -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": 10, "start": "learned", "steps": 2, "learn_step_size": True}])
+def test_saved_and_loaded_model_gives_the_same_images(tmp_path, options):
+    model = VFAGAN(**SMALL, **GAN, **options).eval()
+    model.save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert type(loaded) is VFAGAN
+    assert not loaded.training
+    images, labels = torch.rand(3, 1, 28, 28), torch.arange(3) if options else None
+    torch.testing.assert_close(loaded.reconstruct(images, labels), model.reconstruct(images, labels), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.refine(images, labels), model.refine(images, labels), rtol=0, atol=0)
+
+
+def test_given_start_and_own_encoder_survive_saving(tmp_path):
+    def encoder():
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 24))
+
+    model = VFA(**SMALL, encoder=encoder(), start=torch.full((1, 28, 28), 0.2))
+    model.save_pretrained(tmp_path)
+    loaded = VFA.from_pretrained(tmp_path, encoder=encoder())
+    torch.testing.assert_close(loaded.start, model.start)
+    latent = torch.randn(2, 6)
+    torch.testing.assert_close(loaded.decode(latent), model.decode(latent))
+
+
+def test_loading_refuses_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        Model.from_pretrained(tmp_path)
+    VFA(**SMALL).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds the model 'VFA', expected VFAGAN"):
+        VFAGAN.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.safetensors: does not fit config\.json.*size mismatch"):
+        VFA.from_pretrained(tmp_path, latent=7)
+    (tmp_path / "config.json").write_text(json.dumps({"model": "Nothing", "arguments": {}}))
+    with pytest.raises(ValueError, match="holds the model 'Nothing'"):
+        Model.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not the configuration of a model"):
+        Model.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": 2, "step_size": [1.0]}, "one for each of 2 steps"),
+        ({"step_size": -1.0}, "step_size: expected a positive number"),
+        ({"start": "ones"}, "start: expected zeros, uniform"),
+        ({"start": torch.zeros(1, 2, 2)}, r"start: expected shape \(1, 28, 28\), got \(1, 2, 2\)"),
+        ({"latent": 0}, "latent: expected at least 1, got 0"),
+        ({"classes": 1}, "classes: expected 0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        VFA(**(SMALL | options))
+
+
+def test_bad_labels_and_latents_are_named():
+    conditional, plain = VFA(**SMALL, classes=3).eval(), VFA(**SMALL).eval()
+    latent = torch.zeros(2, 6)
+    for model, arguments, message in (
+        (conditional, (latent,), "built for 3 classes and needs them"),
+        (conditional, (latent, torch.tensor([0, 3])), "labels: expected 0 to 2, got 0 to 3"),
+        (conditional, (latent, torch.tensor([0])), r"labels: expected shape \(2,\), got \(1,\)"),
+        (conditional, (latent, torch.zeros(2, 4)), r"mixtures of shape \(2, 3\), got \(2, 4\)"),
+        (plain, (latent, torch.tensor([0, 1])), "built without classes and takes none"),
+        (plain, (torch.zeros(2, 5),), r"latent: expected shape \(N, 6\), got \(2, 5\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.decode(*arguments)
+    with pytest.raises(ValueError, match="VFA has no refiner"):
+        plain.refine(torch.rand(1, 1, 28, 28))
