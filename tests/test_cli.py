@@ -248,6 +248,7 @@ def test_a_checkpoint_of_another_model_is_named(run, tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().count("\n") == 0
     assert "last.ckpt: a checkpoint of another model" in done.stderr
+    assert (tmp_path / "copy" / "config.yaml").read_text() == (run / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("command", ["quickstart", "train", "evaluate", "reconstruct", "sample", "interpolate"])

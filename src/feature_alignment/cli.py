@@ -187,14 +187,16 @@ def _run_training(options: Namespace) -> None:
     pl.seed_everything(options.training.seed, verbose=False)
     parser = _training_parser()
     try:
-        ready = parser.instantiate_classes(options)
+        ready = parser.instantiate(options)
     except ValueError as error:
         raise UsageError(_plain(str(error))) from None
     kept = options.clone()
     for name in ("config", "resume", "out"):
         kept.pop(name, None)
     run.directory.mkdir(parents=True, exist_ok=True)
-    run.config.write_text(parser.dump(kept, skip_validation=True))
+    asked = parser.dump(kept, skip_validation=True)
+    if not options.resume:  # a run that cannot be resumed after all must keep its own
+        run.config.write_text(asked)
     data, model, training = ready.data, ready.model, ready.training
     print(
         f"Training {type(model).__name__} ({sum(each.numel() for each in model.parameters()):,} parameters) on "
@@ -203,6 +205,7 @@ def _run_training(options: Namespace) -> None:
         flush=True,
     )
     done = fit(model, data, run, training, resume=options.resume)
+    run.config.write_text(asked)
     test = data.test()
     print(f"Measuring on {len(test):,} held-out images and drawing", flush=True)
     write_report(run, model, data.train, test, done, training.seed)

@@ -86,25 +86,22 @@ def classifier_for(train: Images, *, steps: int = 1500, seed: int = 0) -> Classi
         seed: of everything random about it.
     """
     classes = len(train.classes) if train.labels is not None else 4
-    classifier = Classifier(train.shape[0], train.shape[1], classes)
     key = hashlib.sha256(f"{train.shape} {classes} {len(train)} {steps} {seed}".encode())
     key.update(train.pixels[:: max(1, len(train) // 512)].numpy().tobytes())
     place = cache_directory() / f"classifier-{Path(train.name).name}-{key.hexdigest()[:16]}.safetensors"
-    if place.is_file():
-        classifier.load_state_dict(load_file(place))
-        return classifier.eval()
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = Classifier(train.shape[0], train.shape[1], classes)
+        if place.is_file():
+            classifier.load_state_dict(load_file(place))
+            return classifier.eval()
         optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)
         for _ in tqdm(range(steps), desc="training the classifier that judges", delay=1):
             images, labels = train.__getitems__(torch.randint(len(train), (64,)).tolist())
             if labels is None:
                 labels = torch.randint(4, (64,))
-                images = torch.stack(
-                    [each.rot90(int(turns), (1, 2)) for each, turns in zip(images, labels, strict=True)]
-                )
+                turned = [each.rot90(int(turns), (1, 2)) for each, turns in zip(images, labels, strict=True)]
+                images = torch.stack(turned)
             shift = torch.randint(-2, 3, (2,)).tolist()
             scores = classifier((images.float() / 255).roll(shift, (2, 3)))
             loss = nn.functional.cross_entropy(scores, labels)
