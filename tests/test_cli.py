@@ -67,8 +67,8 @@ def test_a_run_holds_everything_the_user_was_promised(run):
     assert all(float(row[name]) > 0 for row in rows for name in ("reconstruction", "kl", "refiner", "discriminator"))
 
     metrics = json.loads((run / "metrics.json").read_text())
-    assert (metrics["images"], metrics["samples"], metrics["seed"], metrics["training"]["steps"]) == (500, 500, 0, 30)
-    assert metrics["training"]["seconds"] > 0
+    assert (metrics["images"], metrics["samples"], metrics["seed"], metrics["steps"]) == (500, 500, 0, 30)
+    assert metrics["seconds"] > 0
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["latent"] == 8
 
 
@@ -168,7 +168,7 @@ def test_killed_training_resumes_from_its_last_checkpoint(tmp_path):
     done = falign("train", "--out", out, "--resume", f"--training.steps={reached + 15}")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["training"]["steps"] == reached + 15
+    assert metrics["steps"] == reached + 15
     steps = [int(float(row["step"])) for row in csv.DictReader((out / "log.csv").open())]
     assert steps == sorted(set(steps))
     assert steps[-1] >= reached
@@ -271,6 +271,15 @@ def test_print_config_is_a_config(capsys):
     assert printed["data"]["name"] == "mnist-mini"
 
 
+def test_two_processes_train_one_model(tmp_path):
+    done = falign("train", "--config", "quickstart", *SMALL, "--training.steps=4", "--training.devices=2",
+                  "--training.accelerator=cpu", "--out", tmp_path / "two", OMP_NUM_THREADS="1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert metrics["steps"] == 4
+    assert metrics["device"].startswith("2 x cpu")
+
+
 @pytest.mark.slow
 def test_quickstart_meets_its_promise(tmp_path, monkeypatch):
     """Minutes long: the recipe as shipped, against the thresholds it was made for."""
@@ -280,4 +289,4 @@ def test_quickstart_meets_its_promise(tmp_path, monkeypatch):
     metrics = json.loads(Path("runs/quickstart/metrics.json").read_text())
     assert metrics["reconstruction_error"]["feature"] <= 30
     assert metrics["class_agreement"]["refined"] >= 0.8
-    assert metrics["training"]["seconds"] <= 240
+    assert metrics["seconds"] <= 240

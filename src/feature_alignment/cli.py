@@ -6,6 +6,7 @@ import argparse
 import difflib
 import inspect
 import json
+import os
 import re
 import sys
 import warnings
@@ -152,7 +153,7 @@ def _train(arguments: list[str]) -> None:
         # What was asked for then, with what is asked for now on top.
         arguments = ["--config", str(run.config), *arguments]
     options = _training_parser().parse_args(_by_name(arguments))
-    if not options.resume:
+    if not options.resume and _is_first_process():
         _new_run(options.out)
     _run_training(options)
 
@@ -195,7 +196,7 @@ def _run_training(options: Namespace) -> None:
         kept.pop(name, None)
     run.directory.mkdir(parents=True, exist_ok=True)
     asked = parser.dump(kept, skip_validation=True)
-    if not options.resume:  # a run that cannot be resumed after all must keep its own
+    if not options.resume and _is_first_process():  # a run that cannot be resumed after all must keep its own
         run.config.write_text(asked)
     data, model, training = ready.data, ready.model, ready.training
     print(
@@ -205,6 +206,8 @@ def _run_training(options: Namespace) -> None:
         flush=True,
     )
     done = fit(model, data, run, training, resume=options.resume)
+    if not _is_first_process():
+        return
     run.config.write_text(asked)
     test = data.test()
     print(f"Measuring on {len(test):,} held-out images and drawing", flush=True)
@@ -212,10 +215,15 @@ def _run_training(options: Namespace) -> None:
     _print_summary(run)
 
 
+def _is_first_process() -> bool:
+    """Whether this is not one of the further processes that distributed training starts with the same arguments."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
+
+
 def _print_summary(run: Any) -> None:
     metrics = json.loads(run.metrics.read_text())
-    minutes, seconds = divmod(round(metrics["training"]["seconds"]), 60)
-    print(f"\nTrained {metrics['training']['steps']:,} steps in {minutes} min {seconds} s.\n")
+    minutes, seconds = divmod(round(metrics["seconds"]), 60)
+    print(f"\nTrained {metrics['steps']:,} steps in {minutes} min {seconds} s.\n")
     _print_metrics(metrics)
     directory = run.directory
     found = [

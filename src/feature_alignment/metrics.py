@@ -141,7 +141,7 @@ def classifier_fid(classifier: Classifier, real: Tensor, generated: Tensor) -> f
         classifier: in eval mode.
         real, generated: in [0, 1], shape ``(N, C, H, W)``, two images or more each.
     """
-    distance = FrechetInceptionDistance(_Features(classifier), normalize=True)
+    distance = FrechetInceptionDistance(_Features(classifier), normalize=True, sync_on_compute=False)
     for images, are_real in ((real, True), (generated, False)):
         for chunk in images.split(CHUNK):
             distance.update(chunk, real=are_real)

@@ -31,12 +31,12 @@ def write_report(run: Run, model: Model, train: Images, test: Images, training: 
         run: whose directory to write into.
         model: trained.
         train, test: the splits of its data set.
-        training: what :func:`feature_alignment.training.fit` returned.
+        training: what :func:`feature_alignment.training.fit` returned; becomes part of ``metrics.json``.
         seed: of the samples.
     """
     directory = run.directory
     metrics = evaluate(model, train, test, seed=seed)
-    metrics |= {"training": training, "model": type(model).__name__, "version": __version__, "commit": _commit()}
+    metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": _commit()}
     run.metrics.write_text(json.dumps(metrics, indent=2) + "\n")
 
     reconstruction_picture(model, *one_of_each(test, 20), directory / "reconstructions.png")
@@ -190,10 +190,9 @@ def _page(run: Run, metrics: dict[str, Any]) -> str:
             numbers = "".join(f'<td class="number">{metrics[name][stage]:.3g}</td>' for stage in [*stages, "reference"])
             lines.append(f"<tr><td>{words}</td>{numbers}<td>{REFERENCES[name]}</td></tr>")
     heads = "".join(f"<th>{stage}</th>" for stage in [*stages, "reference"])
-    training = metrics["training"]
     facts = (
-        f"{metrics['model']} on {metrics['data']}: {training['steps']} steps in {training['seconds']:.0f} s on "
-        f"{training['device']}; {metrics['images']} held-out images, {metrics['samples']} samples, "
+        f"{metrics['model']} on {metrics['data']}: {metrics['steps']} steps in {metrics['seconds']:.0f} s on "
+        f"{metrics['device']}; {metrics['images']} held-out images, {metrics['samples']} samples, "
         f"seed {metrics['seed']}; feature-alignment {metrics['version']}"
         + (f", commit {metrics['commit'][:10]}" if metrics["commit"] else "")
     )

@@ -18,6 +18,7 @@ import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
 from tqdm import tqdm
 
 from .data import DataModule
@@ -203,36 +204,45 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
     part = len(list(run.directory.glob("log/part-*")))
     progress = _Progress(options)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    settings: dict[str, Any] = {
+        "max_steps": options.steps * counted,
+        "max_epochs": -1,
+        "accelerator": options.accelerator,
+        "devices": options.devices,
+        "precision": options.precision,
+        "logger": [
+            CSVLogger(run.directory, name="log", version=f"part-{part}"),
+            TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False),
+        ],
+        "callbacks": [
+            progress,
+            ModelCheckpoint(
+                run.checkpoint.parent,
+                filename=run.checkpoint.stem,
+                every_n_train_steps=options.checkpoint_every * counted,
+                enable_version_counter=False,
+            ),
+        ],
+        "log_every_n_steps": options.log_every,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     try:
-        trainer = pl.Trainer(
-            max_steps=options.steps * counted,
-            max_epochs=-1,
-            accelerator=options.accelerator,
-            devices=options.devices,
-            precision=options.precision,  # type: ignore[arg-type]  # checked by the trainer
-            logger=[
-                CSVLogger(run.directory, name="log", version=f"part-{part}"),
-                TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False),
-            ],
-            callbacks=[
-                progress,
-                ModelCheckpoint(
-                    run.checkpoint.parent,
-                    filename=run.checkpoint.stem,
-                    every_n_train_steps=options.checkpoint_every * counted,
-                    enable_version_counter=False,
-                ),
-            ],
-            log_every_n_steps=options.log_every,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = pl.Trainer(**settings)
+        if trainer.num_devices > 1:  # every optimiser's loss leaves the other networks' parameters unused
+            trainer = pl.Trainer(**settings, strategy=DDPStrategy(find_unused_parameters=True))
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         asked = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
         raise TrainingError(f"training with {asked}: {str(error).strip().splitlines()[0]}") from None
     with warnings.catch_warnings():
         # What Lightning advises about is decided here on purpose.
-        for advice in ("does not have many workers", "exists and is not empty", "is not resumable", "LeafSpec"):
+        for advice in (
+            "does not have many workers",
+            "exists and is not empty",
+            "is not resumable",
+            "LeafSpec",
+            "pre-optimization",
+        ):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
             trainer.fit(model, data, ckpt_path=run.checkpoint if resume else None, weights_only=False)
@@ -243,19 +253,24 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
             raise TrainingError(f"{run.checkpoint}: a checkpoint of another model ({reason})") from None
     if progress.steps % options.checkpoint_every:
         trainer.save_checkpoint(run.checkpoint)
+    done = {"steps": progress.steps, "seconds": round(progress.seconds, 1), "device": _device(trainer)}
     model.to("cpu").eval()
+    if not trainer.is_global_zero:
+        return done
     model.save_pretrained(run.directory)
+    (run.directory / "hparams.yaml").unlink(missing_ok=True)  # the logger's, empty: config.yaml has them
     rows = run.rows()
     names = list(dict.fromkeys(name for row in rows for name in row))
     with run.log.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    return {"steps": progress.steps, "seconds": round(progress.seconds, 1), "device": _device(trainer)}
+    return done
 
 
 def _device(trainer: pl.Trainer) -> str:
     kind = trainer.strategy.root_device
-    if kind.type == "cuda":
-        return torch.cuda.get_device_name(kind)
-    return f"{kind.type} ({torch.get_num_threads()} threads)"
+    name = (
+        torch.cuda.get_device_name(kind) if kind.type == "cuda" else f"{kind.type}, {torch.get_num_threads()} threads"
+    )
+    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 __all__ = ["Batch", "Model", "inference"]
@@ -206,7 +206,9 @@ class Model(pl.LightningModule, ABC):
         arguments = {name: value for name, value in self.hparams.items() if not isinstance(value, nn.Module | Tensor)}
         config = {"model": type(self).__name__, "arguments": arguments}
         weights = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
-        save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+        scratch = directory / "model.safetensors.part"
+        scratch.write_bytes(save(weights, metadata={"format": "pt"}))
+        scratch.replace(directory / "model.safetensors")  # whole or not at all
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod

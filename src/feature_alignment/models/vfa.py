@@ -144,7 +144,8 @@ class VFA(Model):
         """Return mean, log-variance and class scores of each image."""
         hidden = self.encoder(images)
         scores = hidden.new_empty(len(hidden), 0) if self.scores is None else self.scores(hidden)
-        return Posterior(self.mean(hidden), self.log_variance(hidden), scores)
+        parts = (self.mean(hidden), self.log_variance(hidden), scores)
+        return Posterior(*(part.to(self.mean.weight.dtype) for part in parts))  # losses are not for bfloat16
 
     @inference
     def encode(self, images: Tensor) -> Tensor:  # noqa: D102
