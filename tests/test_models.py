@@ -286,7 +286,14 @@ def test_loading_refuses_by_name(tmp_path):
         ({"steps": 0}, "steps: expected at least 1, got 0"),
         ({"steps": 2, "step_size": [1.0]}, "one for each of 2 steps"),
         ({"step_size": -1.0}, "step_size: expected a positive number"),
-        ({"start": "ones"}, "start: expected zeros, uniform"),
+        ({"start": "ones"}, "start: expected one of zeros, uniform, normal, learned, got 'ones'"),
+        ({"squash": "x"}, "squash: expected one of last, every, none, got 'x'"),
+        ({"start_branch": "x"}, "start_branch: expected one of"),
+        ({"schedule": "x"}, "schedule: expected one of"),
+        ({"clamp_inputs": 0.5}, "clamp_inputs: expected at least 0 and below 0.5"),
+        ({"class_weight": -1.0}, "class_weight: expected at least 0"),
+        ({"beta": "half"}, "beta: expected one of uniform, got"),
+        ({"beta": -0.1}, "beta: expected uniform or a number of at least 0"),
         ({"start": torch.zeros(1, 2, 2)}, r"start: expected shape \(1, 28, 28\), got \(1, 2, 2\)"),
         ({"latent": 0}, "latent: expected at least 1, got 0"),
         ({"classes": 1}, "classes: expected 0"),
@@ -295,6 +302,12 @@ def test_loading_refuses_by_name(tmp_path):
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         VFA(**(SMALL | options))
+
+
+@pytest.mark.parametrize("name", ["adversarial", "fakes", "perceptual_spread"])
+def test_bad_options_of_the_gan_are_named(name):
+    with pytest.raises(ValueError, match=f"{name}: expected one of .*, got 'x'"):
+        VFAGAN(**SMALL, **GAN, **{name: "x"})
 
 
 def test_bad_labels_and_latents_are_named():

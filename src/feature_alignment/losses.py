@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "Adversarial",
+    "Spread",
     "critic_loss",
     "generator_loss",
     "gradient_penalty",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 Adversarial = Literal["least-squares", "wasserstein", "wasserstein-gp"]
+Spread = Literal["deviation", "variance"]
 
 
 def squared_error(images: Tensor, others: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ def perceptual_distance(
     log_variance: Tensor,
     other_mean: Tensor,
     other_log_variance: Tensor,
-    spread: Literal["deviation", "variance"] = "deviation",
+    spread: Spread = "deviation",
 ) -> Tensor:
     r""":math:`\lVert \mu - \mu' \rVert^2 + \lVert \sigma - \sigma' \rVert^2`, the perceptual term of equation 5.
 

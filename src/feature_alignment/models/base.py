@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Model", "inference"]
+__all__ = ["Batch", "Model", "inference", "one_of"]
 
 #: Images, shape ``(N, C, H, W)``, and labels, int64 of shape ``(N,)``, or none.
 Batch = tuple[Tensor, Tensor | None]
@@ -24,6 +24,12 @@ Batch = tuple[Tensor, Tensor | None]
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound="Model")
+
+
+def one_of(name: str, value: object, options: Any) -> None:
+    """Raise a ValueError unless ``value`` is among those of the ``Literal`` type ``options``."""
+    if value not in get_args(options):
+        raise ValueError(f"{name}: expected one of {', '.join(get_args(options))}, got {value!r}")
 
 
 def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:

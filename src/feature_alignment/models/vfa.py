@@ -13,11 +13,15 @@ from torch.optim import Adam, Optimizer
 from ..alignment import align, refuse_batch_statistics
 from ..losses import kl_divergence, squared_error
 from ..networks import Encoder, orthogonal_
-from .base import Batch, Model, inference
+from .base import Batch, Model, inference, one_of
 
 __all__ = ["VFA", "Posterior"]
 
 Start = Literal["zeros", "uniform", "normal", "learned"]
+Beta = Literal["uniform"]
+Squash = Literal["last", "every", "none"]
+StartBranch = Literal["mean+deviation", "mean"]
+Schedule = Literal["constant", "cosine"]
 
 
 class Posterior(NamedTuple):
@@ -94,22 +98,34 @@ class VFA(Model):
         step_size: float | Sequence[float] = 1.0,
         learn_step_size: bool = False,
         start: Start | Tensor = "zeros",
-        squash: Literal["last", "every", "none"] = "last",
+        squash: Squash = "last",
         clamp_inputs: float = 0.01,
-        start_branch: Literal["mean+deviation", "mean"] = "mean+deviation",
-        beta: float | Literal["uniform"] = "uniform",
+        start_branch: StartBranch = "mean+deviation",
+        beta: float | Beta = "uniform",
         kl_warmup: int = 0,
         class_weight: float = 1.0,
         cross_entropy_weight: float = 0.0,
         clamp_weights: float | None = math.sqrt(2),
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
-        schedule: Literal["constant", "cosine"] = "constant",
+        schedule: Schedule = "constant",
         clip_gradient: float | None = None,
     ) -> None:
         super().__init__(image_shape, latent, classes)
         self.save_hyperparameters(ignore=["encoder", "start"], logger=False)
         self.automatic_optimization = False
+        one_of("squash", squash, Squash)
+        one_of("start_branch", start_branch, StartBranch)
+        one_of("schedule", schedule, Schedule)
+        if not 0 <= clamp_inputs < 0.5:
+            raise ValueError(f"clamp_inputs: expected at least 0 and below 0.5, got {clamp_inputs}")
+        for name, value in (("class_weight", class_weight), ("cross_entropy_weight", cross_entropy_weight)):
+            if value < 0:
+                raise ValueError(f"{name}: expected at least 0, got {value}")
+        if isinstance(beta, str):
+            one_of("beta", beta, Beta)
+        elif beta < 0:
+            raise ValueError(f"beta: expected uniform or a number of at least 0, got {beta}")
 
         self.encoder: nn.Module = encoder or Encoder(image_shape, channels, width, activation)
         self.mean = nn.Linear(width, latent)
@@ -129,9 +145,10 @@ class VFA(Model):
         # The logarithm keeps a learned step size positive.
         self.log_step_sizes = nn.Parameter(sizes.log(), requires_grad=learn_step_size)
 
+        # A given tensor is saved with the weights; "given" in a configuration says that it will come from there.
         self.hparams["start"] = "given" if isinstance(start, Tensor) else start
-        if self.hparams["start"] not in ("zeros", "uniform", "normal", "learned", "given"):
-            raise ValueError(f"start: expected zeros, uniform, normal, learned or a tensor, got {start!r}")
+        if self.hparams["start"] != "given":
+            one_of("start", start, Start)
         given = start if isinstance(start, Tensor) else torch.zeros(*image_shape)
         if given.shape != torch.Size(image_shape):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(given.shape)}")

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..losses import Adversarial, critic_loss, generator_loss, gradient_penalty, perceptual_distance
+from ..losses import Adversarial, Spread, critic_loss, generator_loss, gradient_penalty, perceptual_distance
 from ..networks import Discriminator, Refiner, orthogonal_
-from .base import Batch
+from .base import Batch, one_of
 from .vfa import VFA, Posterior
 
 __all__ = ["VFAGAN"]
+
+Fakes = Literal["prior", "reconstruction", "both"]
 
 
 class VFAGAN(VFA):
@@ -60,15 +62,18 @@ class VFAGAN(VFA):
         adversarial: Adversarial = "least-squares",
         critic_clip: float = 0.01,
         penalty_weight: float = 10.0,
-        fakes: Literal["prior", "reconstruction", "both"] = "prior",
+        fakes: Fakes = "prior",
         perceptual_weight: float = 0.01,
-        perceptual_spread: Literal["deviation", "variance"] = "deviation",
+        perceptual_spread: Spread = "deviation",
         adversarial_weight: float = 1.0,
         refiner_rate: float = 1.0,
         discriminator_rate: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(image_shape, latent, classes, **kwargs)
+        one_of("adversarial", adversarial, Adversarial)
+        one_of("fakes", fakes, Fakes)
+        one_of("perceptual_spread", perceptual_spread, Spread)
         self.refiner: Refiner = Refiner(image_shape, refiner_filters, refiner_kernel, classes).apply(orthogonal_)
         self.discriminator = Discriminator(
             image_shape,
