@@ -21,6 +21,7 @@ from PIL import Image
 from feature_alignment.cli import main
 from feature_alignment.data import load
 from feature_alignment.models import Model
+from feature_alignment.training import Run
 
 SMALL = [
     "--data.batch_size=64", "--model.channels=[4,8]", "--model.width=32", "--model.latent=8",
@@ -173,6 +174,15 @@ def test_killed_training_resumes_from_its_last_checkpoint(tmp_path):
     assert steps == sorted(set(steps))
     assert steps[-1] >= reached
     assert len(list(out.glob("log/part-*"))) == 2
+
+
+def test_the_log_keeps_each_step_once_however_often_training_went_on(tmp_path):
+    for part, text in enumerate(("step,kl\n9,1\n19,2\n29,3\n", "step,kl,refiner\n19,5,\n29,6,7\n", "")):
+        directory = tmp_path / "log" / f"part-{part}"
+        directory.mkdir(parents=True)
+        (directory / "metrics.csv").write_text(text)
+    rows = Run(tmp_path).rows()
+    assert rows == [{"step": 9, "kl": 1}, {"step": 19, "kl": 5}, {"step": 29, "kl": 6, "refiner": 7}]
 
 
 def test_training_on_a_folder_of_ones_own_images(tmp_path, cache):

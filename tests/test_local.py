@@ -22,6 +22,7 @@ def _seed():
 def convolutional(**options):
     layers = [
         nn.Conv2d(2, 4, 3, 1, 1), Arcsinh(), nn.Conv2d(4, 5, 3, 2, 1), Arcsinh(), nn.Flatten(), nn.Linear(45, 7),
+        nn.Linear(7, 6),
     ]  # fmt: skip
     return LocalNetwork(layers, (2, 6, 6), **options).double()
 
@@ -123,7 +124,7 @@ def test_while_a_layer_learns_nothing_of_the_others_is_alive():
             return super().step(closure)
 
     network.local_step(torch.rand(2, 2, 6, 6, dtype=torch.float64), optimizers_of(network, kind=Watching))
-    assert alive == [(set(), [])] * 3
+    assert alive == [(set(), [])] * 4
 
     # The same watch sees backpropagation keep everything.
     seen.clear()
@@ -173,9 +174,9 @@ def test_bad_input_is_named():
         LocalNetwork([nn.Linear(6, 4), nn.Linear(5, 2)], (6,))
     network = convolutional()
     images = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
-    with pytest.raises(ValueError, match="optimizers: expected 3, one a learning layer, got 1"):
+    with pytest.raises(ValueError, match="optimizers: expected 4, one a learning layer, got 1"):
         network.local_step(images, optimizers_of(network)[:1])
     with pytest.raises(ValueError, match=r"x: expected shape \(N, 2, 6, 6\), got \(2, 1, 6, 6\)"):
         network.local_step(images[:, :1], optimizers_of(network))
-    with pytest.raises(ValueError, match=r"z: expected shape \(N, 7\), got \(2, 6\)"):
-        network.invert(torch.zeros(2, 6, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"z: expected shape \(N, 6\), got \(2, 5\)"):
+        network.invert(torch.zeros(2, 5, dtype=torch.float64))

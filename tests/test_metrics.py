@@ -85,7 +85,10 @@ def test_class_agreement_by_hand():
 def test_evaluate_reports_every_stage_beside_the_reference(splits, monkeypatch):
     monkeypatch.setattr("feature_alignment.metrics.CHUNK", 64)  # several chunks
     torch.manual_seed(0)
-    model = VFAGAN((1, 28, 28), 4, 10, channels=(4, 8), width=16, refiner_filters=4, discriminator_width=8).eval()
+    model = VFAGAN(
+        (1, 28, 28), 4, 10, channels=(4, 8), width=16, refiner_filters=4, discriminator_width=8, step_size=99.0
+    )
+    model.eval()
     found = evaluate(model, *splits, seed=3, limit=150)
     assert (found["images"], found["samples"], found["seed"]) == (150, 150, 3)
     for name in ("reconstruction_error", "classifier_fid", "class_agreement"):
@@ -99,5 +102,9 @@ def test_evaluate_reports_every_stage_beside_the_reference(splits, monkeypatch):
     assert found["reconstruction_error"]["refined"] == pytest.approx(
         reconstruction_error(test.images(150), refined), rel=1e-5
     )
+    generator = torch.Generator().manual_seed(3)
+    chunks = [model.sample(len(each), each, generator=generator) for each in test.labels[:150].split(64)]
+    expected = classifier_fid(classifier_for(splits[0]), test.images(150), torch.cat(chunks))
+    assert found["classifier_fid"]["feature"] == pytest.approx(expected, rel=1e-3)
     assert found["classifier_fid"]["reference"] < found["classifier_fid"]["feature"]
     assert found == evaluate(model, *splits, seed=3, limit=150)

@@ -29,13 +29,13 @@ def digits():
     return train.images(), train.labels
 
 
-def train(model, images, labels, steps, batch=16):
+def train(model, images, labels, steps, batch=16, precision="32-true"):
     """Train with the real trainer on a fixed order of images."""
     rows = [(images[i * batch : (i + 1) * batch], None if labels is None else labels[i * batch : (i + 1) * batch])
             for i in range(steps)]  # fmt: skip
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
+        enable_model_summary=False, precision=precision,
     )  # fmt: skip
     trainer.fit(model, DataLoader(rows, batch_size=None))
     return trainer
@@ -67,7 +67,7 @@ def test_protocol(kind, classes):
 
 def test_feature_of_the_default_model_is_the_transposed_jacobian_at_zero():
     """T = 1, start 0, one sigmoid at the end: written out with the Jacobian of the encoder."""
-    model = VFA(**SMALL, classes=3, class_weight=4.0).double()
+    model = VFA(**SMALL, classes=3, class_weight=4.0, activation="tanh").double()
     latent, labels = torch.randn(3, 6, dtype=torch.float64), torch.tensor([0, 2, 1])
 
     def outputs(x):
@@ -78,7 +78,14 @@ def test_feature_of_the_default_model_is_the_transposed_jacobian_at_zero():
     jacobian = torch.autograd.functional.jacobian(outputs, zero).squeeze(2).reshape(9, 784)
     target = torch.cat([latent, 2.0 * 1.5 * nn.functional.one_hot(labels, 3)], 1)
     expected = torch.sigmoid((target - outputs(zero)) @ jacobian).view(3, 1, 28, 28)
+    assert expected.std() > 0.01
     torch.testing.assert_close(model.decode(latent, labels, stress=1.5), expected)
+
+
+def test_the_initial_encoder_has_a_jacobian_where_the_flow_starts():
+    """Features of different latents differ from the first step on, with the defaults as they are."""
+    features = VFA(**SMALL).decode(torch.randn(16, 6))
+    assert features.std(0).mean() > 1e-3
 
 
 def test_mean_branch_and_paper_output_without_sigmoid():
@@ -110,20 +117,20 @@ def test_starts(start):
         assert starts.unique().tolist() == [pytest.approx(0.3 if isinstance(start, torch.Tensor) else 0.0)]
 
 
-def test_one_training_step_is_adam_on_equation_4(digits):
+def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
     """The step taken through the trainer, against the loss typed out again and torch's own Adam."""
     options = {"classes": 10, "beta": 0.7, "learning_rate": 1e-3, "cross_entropy_weight": 0.3}
     model, twin = VFA(**SMALL, **options), VFA(**SMALL, **options)
     twin.load_state_dict(model.state_dict())
-    images, labels = digits[0][:16], digits[1][:16]
-    pl.seed_everything(5, verbose=False)
-    train(model, images, labels, 1)
-
-    pl.seed_everything(5, verbose=False)
+    twin.double()
+    images, labels = digits[0][:16].double(), digits[1][:16]
+    noise = torch.randn(16, 6, dtype=torch.float64)
+    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    train(model, images, labels, 1, precision="64-true")
     clamped = images.clamp(0.01, 0.99)
     at = twin.posterior(clamped)
-    z = at.mean + torch.randn_like(at.mean) * (at.log_variance / 2).exp()
-    start = torch.zeros(16, 1, 28, 28, requires_grad=True)
+    z = at.mean + noise * (at.log_variance / 2).exp()
+    start = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
     here = twin.posterior(start)
     one_hot = nn.functional.one_hot(labels, 10)
     distance = 0.5 * (here.mean + (here.log_variance / 2).exp() - z).square().sum()
@@ -136,11 +143,11 @@ def test_one_training_step_is_adam_on_equation_4(digits):
     parameters = [p for p in twin.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.999))
     loss.backward()
-    # Adam's first step is the gradient's sign where it is not tiny: compare the gradients' effect there.
     optimizer.step()
     for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
-        clear = torch.ones_like(mine, dtype=torch.bool) if other.grad is None else other.grad.abs() > 1e-5
-        torch.testing.assert_close(mine[clear], other[clear], atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        # Adam's first step is the gradient's sign: rounding decides where there is no gradient to speak of.
+        clear = torch.ones_like(mine, dtype=torch.bool) if other.grad is None else other.grad.abs() > 1e-9
+        torch.testing.assert_close(mine[clear], other[clear], msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_beta_is_drawn_afresh_for_every_example():

@@ -146,11 +146,11 @@ class Discriminator(nn.Sequential):
 
 
 def orthogonal_(module: nn.Module) -> None:
-    """Initialise every linear and convolutional layer orthogonally, biases with zero, in place (§4).
+    """Initialise the weights of every linear and convolutional layer orthogonally, in place (§4).
 
-    For use with :meth:`torch.nn.Module.apply`.
+    For use with :meth:`torch.nn.Module.apply`. Biases keep PyTorch's random ones: with zeros, every unit of an
+    encoder would stand at its kink where the flow starts from zeros, and LeakyReLU's slope there (0.01 a layer)
+    would all but switch the Jacobian off.
     """
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.orthogonal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

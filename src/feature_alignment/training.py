@@ -211,7 +211,7 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
         "devices": options.devices,
         "precision": options.precision,
         "logger": [
-            CSVLogger(run.directory, name="log", version=f"part-{part}"),
+            CSVLogger(run.directory, name="log", version=f"part-{part}", flush_logs_every_n_steps=options.log_every),
             TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False),
         ],
         "callbacks": [
