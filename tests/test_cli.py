@@ -176,6 +176,32 @@ def test_killed_training_resumes_from_its_last_checkpoint(tmp_path):
     assert len(list(out.glob("log/part-*"))) == 2
 
 
+def test_interrupted_training_keeps_what_it_has(tmp_path):
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "feature_alignment.cli", "train", "--config", "quickstart", *SMALL,
+               "--training.checkpoint_every=100000", f"--out={out}"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log, deadline = out / "log" / "part-0" / "metrics.csv", time.time() + 120
+    while not log.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert f"{out}: stopped at step" in said
+    assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] >= 30
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path, capsys):
+    out = tmp_path / "wild"
+    rate = "--model.learning_rate=1e18"
+    assert main(["train", "--config", "quickstart", *SMALL, rate, "--training.steps=30", f"--out={out}"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("falign: error: the loss '")
+    assert "a smaller learning_rate" in said
+    assert not (out / "model.safetensors").exists()
+
+
 def test_the_log_keeps_each_step_once_however_often_training_went_on(tmp_path):
     for part, text in enumerate(("step,kl\n9,1\n19,2\n29,3\n", "step,kl,refiner\n19,5,\n29,6,7\n", "")):
         directory = tmp_path / "log" / f"part-{part}"

@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, DataError, TrainingError, OSError) as error:
         print(f"falign: error: {_one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("falign: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"falign: interrupted {interrupt}".strip(), file=sys.stderr)
         return 130
     return 0
 

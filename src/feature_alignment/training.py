@@ -131,8 +131,8 @@ class Run:
 class _Progress(pl.Callback):
     """One bar over all steps, the seconds trained, and a stop where a loss is no longer a number."""
 
-    def __init__(self, options: TrainingOptions) -> None:
-        self.options = options
+    def __init__(self, options: TrainingOptions, checkpoint: Path) -> None:
+        self.options, self.checkpoint = options, checkpoint
         self.steps = 0
         self.seconds = 0.0
         self.bar: Any = None
@@ -179,6 +179,8 @@ class _Progress(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.bar is not None:
             self.bar.close()
+        if isinstance(exception, KeyboardInterrupt):
+            trainer.save_checkpoint(self.checkpoint)
 
 
 def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, resume: bool = False) -> dict[str, Any]:
@@ -196,13 +198,14 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
 
     Raises:
         TrainingError: nothing to resume, an accelerator that is not there, a loss that became infinite.
+        KeyboardInterrupt: stopped by the user; a checkpoint was written.
     """
     if resume and not run.checkpoint.is_file():
         raise TrainingError(f"{run.directory}: nothing to resume, there is no {run.checkpoint.name} in it yet")
     # Lightning counts the steps of every optimiser.
     counted = model.optimizers_per_step
     part = len(list(run.directory.glob("log/part-*")))
-    progress = _Progress(options)
+    progress = _Progress(options, run.checkpoint)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     settings: dict[str, Any] = {
         "max_steps": options.steps * counted,
@@ -246,6 +249,8 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
             trainer.fit(model, data, ckpt_path=run.checkpoint if resume else None, weights_only=False)
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            raise KeyboardInterrupt(f"{run.directory}: stopped at step {progress.steps}, go on with --resume") from None
         except RuntimeError as error:
             if "state_dict" not in str(error):
                 raise
