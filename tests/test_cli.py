@@ -44,6 +44,7 @@ def run(tmp_path_factory):
     done = falign("train", "--config", "quickstart", *SMALL, "--training.steps=30", "--out", directory)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    assert "warning" not in done.stderr
     assert "Try next" in done.stdout
     return directory
 
@@ -192,6 +193,15 @@ def test_interrupted_training_keeps_what_it_has(tmp_path):
     assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=False)["global_step"] >= 30
 
 
+def test_a_time_limit_ends_the_training_in_good_order(tmp_path):
+    limit = ["--training.max_seconds=0.5", "--training.steps=100000"]
+    assert main(["train", "--config", "quickstart", *SMALL, *limit, f"--out={tmp_path / 'short'}"]) == 0
+    metrics = json.loads((tmp_path / "short" / "metrics.json").read_text())
+    assert 0.5 <= metrics["seconds"] < 10
+    rows = list(csv.DictReader((tmp_path / "short" / "log.csv").open()))
+    assert abs(len(rows) - metrics["steps"] / 10) <= 1
+
+
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path, capsys):
     out = tmp_path / "wild"
     rate = "--model.learning_rate=1e18"
@@ -314,6 +324,20 @@ def test_two_processes_train_one_model(tmp_path):
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert metrics["steps"] == 4
     assert metrics["device"].startswith("2 x cpu")
+
+
+def test_the_readmes_python_runs(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    alone, with_run = (part.split("```")[0] for part in readme.split("```python\n")[1:])
+    spaces = {}
+    exec(alone.replace("torch.rand(100, 128", "torch.rand(3, 128"), spaces)
+    assert spaces["feature"].shape == (128, 1, 28, 28)
+    test = load("mnist-mini", "test")
+    spaces = {"images": test.images(10), "labels": test.labels[:10]}
+    exec(with_run.replace("runs/quickstart", str(run)), spaces)
+    assert spaces["samples"].shape == (10, 1, 28, 28)
+    assert (tmp_path / "somewhere" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -168,6 +168,16 @@ def test_kl_warmup_grows_linearly(monkeypatch):
     assert weights == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
 
+@pytest.mark.parametrize("time_used", [0.0, 0.9])
+def test_cosine_schedule_ends_with_the_steps_or_the_time(digits, time_used):
+    model = VFA(**SMALL, schedule="cosine", learning_rate=1e-3)
+    model.time_used = time_used
+    trainer = train(model, *digits[:1], None, 4)
+    # The last of 4 steps begins at 3/4 of the training.
+    expected = 1e-3 * 0.5 * (1 + math.cos(math.pi * max(0.75, time_used)))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected)
+
+
 def test_weights_are_clamped_before_the_step(digits):
     model = VFA(**SMALL, learning_rate=1e-3)
     with torch.no_grad():

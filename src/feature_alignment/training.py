@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -160,8 +160,9 @@ class _Progress(pl.Callback):
         self.steps += 1
         self.bar.update()
         limit = self.options.max_seconds
-        if limit is not None and self.seconds >= limit:
-            trainer.should_stop = True
+        if limit is not None:
+            cast(Model, pl_module).time_used = self.seconds / limit
+            trainer.should_stop = trainer.should_stop or self.seconds >= limit
         if self.steps % self.options.log_every == 0 or self.steps % self.options.checkpoint_every == 0:
             losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
             for name, value in losses.items():

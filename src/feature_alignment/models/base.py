@@ -78,6 +78,8 @@ class Model(pl.LightningModule, ABC):
         self.image_shape = tuple(image_shape)
         self.latent = latent
         self.classes = classes
+        #: Share of the training's time limit used up, set while training: schedules end with the time or the steps.
+        self.time_used = 0.0
         #: The network that sharpens what the model decodes, where it has one.
         self.refiner: Any = None
 

@@ -78,7 +78,8 @@ class VFA(Model):
             no bound.
         learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
         betas: of Adam.
-        schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the training.
+        schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the
+            training's steps, or over its time limit if that comes first.
         clip_gradient: largest norm of the encoder's gradient; none for no bound.
 
     Raises:
@@ -275,7 +276,7 @@ class VFA(Model):
         if clip is not None:
             self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
         if self.hparams["schedule"] == "cosine":
-            done = self.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+            done = max(self.global_step / max(1, int(self.trainer.estimated_stepping_batches)), self.time_used)
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
                 group["lr"] = group["initial_lr"] * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
