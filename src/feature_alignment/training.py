@@ -246,6 +246,7 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
             "is not resumable",
             "LeafSpec",
             "pre-optimization",
+            "on_after_batch_transfer",
         ):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
