@@ -252,6 +252,8 @@ def test_infer_labels_finds_the_class_that_explains_the_image():
     images = model.decode(torch.zeros(4, 6), labels)
     model.encode = lambda images: torch.zeros(len(images), 6)
     assert model.infer_labels(images).tolist() == labels.tolist()
+    trained = VFA(**SMALL, classes=4, cross_entropy_weight=1.0)
+    assert torch.equal(trained.infer_labels(images), trained.posterior(images).scores.argmax(1))
 
 
 # --- saving and loading -------------------------------------------------------------------------------

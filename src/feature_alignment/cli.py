@@ -273,7 +273,9 @@ def _run_parser(name: str) -> ArgumentParser:
 def _evaluate_parser() -> ArgumentParser:
     parser = _run_parser("evaluate")
     parser.add_argument("--data", type=str, default="", help="another data set or folder than the run's own")
-    parser.add_argument("--limit", type=int, default=None, help="measure on the first so many held-out images only")
+    parser.add_argument(
+        "--limit", type=int, default=None, help="measure on only so many held-out images, evenly spread"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--out", type=str, default="", help="JSON file to write (default: RUN/evaluation.json)")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def grid(
     # Enlarged by whole pixels here, so that no resampling blurs what is compared.
     pixels = np.kron(to_pixels(sheet.movedim(-1, 0)), np.ones((zoom, zoom, 1), np.uint8))
     axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(textwrap.fill(title, max(12, sheet.shape[1] * zoom // 8), break_long_words=False), fontsize=11)
     axes.set_yticks([(row * tall + height / 2) * zoom for row in range(count_down)] if rows else [], rows)
     axes.set_xticks([(column * wide + width / 2) * zoom for column in range(count_across)] if columns else [], columns)
     axes.xaxis.tick_top()

@@ -167,16 +167,18 @@ def evaluate(model: Model, train: Images, test: Images, *, seed: int = 0, limit:
         train: trains the classifier, and is the reference.
         test: held-out images.
         seed: of the samples.
-        limit: use the first ``limit`` held-out images only.
+        limit: use only so many held-out images, evenly spread.
 
     Returns:
         What ``metrics.json`` holds; ``reconstruction_error``, ``classifier_fid`` and, for a conditional
         model, ``class_agreement``, each with the keys ``feature``, ``refined`` and ``reference``.
     """
     classifier = classifier_for(train)
-    real = test.images(limit)
-    count = len(real)
-    labels = None if test.labels is None or not model.classes else test.labels[:count]
+    count = len(test) if limit is None else min(limit, len(test))
+    # Spread over the split, which may be ordered by class.
+    pixels, real_labels = test.__getitems__(torch.linspace(0, len(test) - 1, count).round().long().tolist())
+    real = pixels.float() / 255
+    labels = real_labels if model.classes else None
     generator = torch.Generator().manual_seed(seed)
 
     stages: dict[str, tuple[list[Tensor], list[Tensor]]] = {"feature": ([], [])}
@@ -206,8 +208,8 @@ def evaluate(model: Model, train: Images, test: Images, *, seed: int = 0, limit:
             agreements[stage] = class_agreement(classifier, torch.cat(sampled), labels)
     errors["reference"] = reconstruction_error(real, mean.expand_as(real))
     distances["reference"] = classifier_fid(classifier, real, reference)
-    if labels is not None and test.labels is not None:
-        agreements["reference"] = class_agreement(classifier, real, test.labels[:count])
+    if labels is not None:
+        agreements["reference"] = class_agreement(classifier, real, labels)
     found = {
         "data": test.name,
         "split": test.split,

@@ -39,7 +39,9 @@ def write_report(run: Run, model: Model, train: Images, test: Images, training: 
     metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": _commit()}
     run.metrics.write_text(json.dumps(metrics, indent=2) + "\n")
 
-    reconstruction_picture(model, *one_of_each(test, 20), directory / "reconstructions.png")
+    images, labels = one_of_each(test, 20)
+    title = "held-out images and their reconstructions"
+    reconstruction_picture(model, images, labels, directory / "reconstructions.png", title=title)
     sample_picture(model, test.classes, directory / "samples.png", seed=seed)
     corners, labels = one_of_each(test, 4)
     interpolation_picture(
@@ -68,7 +70,9 @@ def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:
     return pixels.float() / 255, labels
 
 
-def reconstruction_picture(model: Model, images: Tensor, labels: Tensor | None, path: Path) -> None:
+def reconstruction_picture(
+    model: Model, images: Tensor, labels: Tensor | None, path: Path, *, title: str = "reconstructions"
+) -> None:
     """Write originals, features and refined images under each other.
 
     Args:
@@ -76,6 +80,7 @@ def reconstruction_picture(model: Model, images: Tensor, labels: Tensor | None, 
         images: shape ``(N, C, H, W)``.
         labels: their classes, or none; a conditional model infers them where there are none.
         path: of the PNG.
+        title: above it.
     """
     if not model.classes:
         labels = None
@@ -85,7 +90,7 @@ def reconstruction_picture(model: Model, images: Tensor, labels: Tensor | None, 
     versions = {"original": images, "feature": feature}
     if model.refiner is not None:
         versions["refined"] = model.refine(feature, labels)
-    figures.pairs(versions, path, title="held-out images and their reconstructions")
+    figures.pairs(versions, path, title=title)
 
 
 @inference

@@ -176,6 +176,13 @@ class VFA(Model):
         one_hot = self.one_hot(labels, len(latent))
         return self.feature(latent, None if one_hot is None else stress * one_hot)
 
+    @inference
+    def infer_labels(self, images: Tensor) -> Tensor:
+        """Return the class of the highest score if the class head learned to tell, else the one that explains best."""
+        if self.hparams["cross_entropy_weight"]:
+            return self.posterior(images).scores.argmax(1)
+        return super().infer_labels(images)
+
     def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
         r"""Return :math:`\hat r` of ``(latent, one_hot)``, differentiable; shape ``(N, C, H, W)``."""
         squash: str = self.hparams["squash"]
