@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -239,12 +240,15 @@ def _print_summary(run: Any) -> None:
     print(f"\nIn {directory}:")
     for name, words in found:
         print(f"  {name:20} {words}")
+    # As it can be typed here: `make quickstart` leaves the command in .venv/bin, not on the path.
+    here = Path(sys.argv[0]).name == "falign" and not shutil.which("falign")
+    falign = sys.argv[0] if here else "falign"
     print("\nTry next:")
     if "class_agreement" in metrics:
-        print(f"  falign sample {directory} --classes 3 7 --stress 2 --out sample.png")
-    print(f"  falign interpolate {directory} --random --out interpolation.png")
-    print(f"  falign reconstruct {directory} my_image.png --out out.png    (--invert for ink on white paper)")
-    print("  falign train --config quickstart --model.latent 16 --out runs/latent-16")
+        print(f"  {falign} sample {directory} --classes 3 7 --stress 2 --out sample.png")
+    print(f"  {falign} interpolate {directory} --random --out interpolation.png")
+    print(f"  {falign} reconstruct {directory} my_image.png --out out.png    (--invert for ink on white paper)")
+    print(f"  {falign} train --config quickstart --model.latent 16 --out runs/latent-16")
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
