@@ -1,4 +1,4 @@
-"""The variational models: protocol, options, one step of training worked out again, saving and loading."""
+"""The models: protocol, options, one step of training worked out again, saving and loading."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from feature_alignment.data import load
-from feature_alignment.models import VFA, VFAGAN, Model
+from feature_alignment.local import Arcsinh
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model
+from feature_alignment.models.variational import kl_weight
+from feature_alignment.networks import Decoder, Encoder
 
 SMALL = {"image_shape": (1, 28, 28), "latent": 6, "channels": (4, 8), "width": 24}
-GAN = {"refiner_filters": 4, "discriminator_width": 8}
+ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,7 @@ def train(model, images, labels, steps, batch=16, precision="32-true"):
 @pytest.mark.parametrize("kind", [VFA, VFAGAN])
 @pytest.mark.parametrize("classes", [0, 10])
 def test_protocol(kind, classes):
-    model = kind(**SMALL, classes=classes, **(GAN if kind is VFAGAN else {}))
+    model = kind(**SMALL, classes=classes, **(ADVERSARY if kind is VFAGAN else {}))
     images, labels = torch.rand(5, 1, 28, 28), torch.arange(5) if classes else None
     latent = model.encode(images)
     assert latent.shape == (5, 6)
@@ -151,20 +154,15 @@ def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
 
 
 def test_beta_is_drawn_afresh_for_every_example():
-    model = VFA(**SMALL)
-    first, second = model._beta(torch.ones(1000)), model._beta(torch.ones(1000))
+    first, second = (kl_weight(torch.ones(1000), "uniform", 0, 0) for _ in range(2))
     assert first.min() >= 0
     assert first.max() <= 1
     assert abs(first.mean() - 0.5) < 0.05
     assert not torch.equal(first, second)
 
 
-def test_kl_warmup_grows_linearly(monkeypatch):
-    model = VFA(**SMALL, beta=2.0, kl_warmup=4)
-    weights = []
-    for step in range(6):
-        monkeypatch.setattr(VFA, "global_step", step, raising=False)
-        weights.append(model._beta(torch.ones(1)))
+def test_kl_warmup_grows_linearly():
+    weights = [kl_weight(torch.ones(1), 2.0, 4, step) for step in range(6)]
     assert weights == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
 
@@ -191,7 +189,7 @@ def test_weights_are_clamped_before_the_step(digits):
 @pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
 @pytest.mark.parametrize("fakes", ["prior", "reconstruction", "both"])
 def test_gan_trains_all_three_networks_and_no_gradient_crosses(digits, adversarial, fakes):
-    model = VFAGAN(**SMALL, **GAN, classes=10, adversarial=adversarial, fakes=fakes, critic_clip=0.02)
+    model = VFAGAN(**SMALL, **ADVERSARY, classes=10, adversarial=adversarial, fakes=fakes, critic_clip=0.02)
     before = {name: value.clone() for name, value in model.named_parameters()}
     train(model, *digits, 2)
     for part in ("encoder", "mean", "log_variance", "scores", "refiner", "discriminator"):
@@ -204,7 +202,7 @@ def test_gan_trains_all_three_networks_and_no_gradient_crosses(digits, adversari
 def test_the_refiner_leaves_the_encoder_as_vfa_trains_it(digits):
     """Equation 5 acts on detached features: the encoder's path must be that of the model without refiner."""
     pl.seed_everything(1, verbose=False)
-    gan = VFAGAN(**SMALL, **GAN, fakes="reconstruction", perceptual_weight=5.0)
+    gan = VFAGAN(**SMALL, **ADVERSARY, fakes="reconstruction", perceptual_weight=5.0)
     plain = VFA(**SMALL)
     plain.load_state_dict({k: v for k, v in gan.state_dict().items() if k in plain.state_dict()})
     for model in (gan, plain):
@@ -256,12 +254,182 @@ def test_infer_labels_finds_the_class_that_explains_the_image():
     assert torch.equal(trained.infer_labels(images), trained.posterior(images).scores.argmax(1))
 
 
+# --- the models without classes -----------------------------------------------------------------------
+
+UNCONDITIONAL = [FA, AE, VAE, GAN, Local]
+
+
+@pytest.mark.parametrize("kind", UNCONDITIONAL)
+def test_protocol_of_the_unconditional_models(kind, digits, tmp_path):
+    model = kind(**SMALL, **({"search_steps": 3} if kind is GAN else {}))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, *digits, 2)
+    assert any(not torch.equal(before[name], value) for name, value in model.named_parameters())
+    images = digits[0][:5]
+    latent = model.encode(images)
+    assert latent.shape == (5, 6)
+    decoded = model.decode(latent)
+    torch.testing.assert_close(model.reconstruct(images), decoded)
+    samples = model.sample(4, generator=torch.Generator().manual_seed(3))
+    assert samples.shape == (4, 1, 28, 28)
+    for each in (decoded, samples, model.interpolate(latent[:4], size=3)):
+        assert not each.requires_grad
+        assert each.min() >= 0
+        assert each.max() <= 1
+    with pytest.raises(ValueError, match="takes none"):
+        model.decode(latent, torch.zeros(5, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"latent: expected shape \(N, 6\)"):
+        model.decode(latent[:, :5])
+    model.eval().save_pretrained(tmp_path)
+    torch.testing.assert_close(Model.from_pretrained(tmp_path).decode(latent), model.decode(latent), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [FA, AE, VAE])
+def test_own_encoders_are_taken(kind, digits):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 24), nn.Tanh())
+    model = kind(**SMALL, encoder=encoder)
+    before = encoder[1].weight.clone()
+    train(model, digits[0], None, 1)
+    assert not torch.equal(before, encoder[1].weight)
+
+
+@pytest.mark.parametrize("kind", [FA, AE, VAE, GAN, Local])
+def test_sizes_that_do_not_fit_are_named(kind):
+    with pytest.raises(ValueError, match="side divisible by 8 for 3 stages of channels, got 28 x 28"):
+        kind((1, 28, 28), 6, channels=(4, 4, 4), width=8)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((1, 28, 28), (3, 5)), ((3, 32, 32), (4, 5, 6)), ((2, 8, 8), (3,))])
+def test_the_decoder_mirrors_the_encoder(shape, channels):
+    encoder, decoder = Encoder(shape, channels, 7), Decoder(shape, 6, channels, 7)
+    image = torch.rand(2, *shape)
+    down = [list(image.shape[1:])]
+    for layer in encoder:
+        image = layer(image)
+        if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+            down.append(list(image.shape[1:]))
+    up, image = [], torch.rand(2, 6)
+    for layer in decoder:
+        if isinstance(layer, nn.ConvTranspose2d):
+            up.append(list(image.shape[1:]))
+        image = layer(image)
+    assert image.shape == (2, *shape)
+    assert up == down[:0:-1]
+    assert image.min() >= 0
+    assert image.max() <= 1
+    convolutions = [layer for layer in decoder if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(convolutions) == sum(isinstance(layer, nn.Conv2d) for layer in encoder)
+    norms = [layer for layer in Decoder(shape, 6, channels, 7, normalize=True) if "BatchNorm" in type(layer).__name__]
+    assert len(norms) == 2 + len(convolutions) - 1
+
+
+def test_plain_feature_alignment_is_algorithm_1(digits):
+    """Two steps, a start for each sample, double backward: the algorithm as it is printed, and torch's own Adam."""
+    options = {"steps": 2, "step_size": [0.5, 0.3], "squash": "none", "clamp_inputs": 0.0, "learning_rate": 1e-3,
+               "activation": "tanh"}  # fmt: skip
+    model, twin = FA(**SMALL, **options), FA(**SMALL, **options)
+    twin.load_state_dict(model.state_dict())
+    twin.double()
+    images = digits[0][:16].double()
+    train(model, images, None, 1, precision="64-true")
+    z = twin.mean(twin.encoder(images))
+    r = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
+    for tau in (0.5, 0.3):
+        distance = 0.5 * (z - twin.mean(twin.encoder(r))).square().sum()
+        (gradient,) = torch.autograd.grad(distance, r, create_graph=True)
+        r = r - tau * gradient
+    optimizer = torch.optim.Adam([*twin.encoder.parameters(), *twin.mean.parameters()], lr=1e-3, betas=(0.5, 0.999))
+    (images - r).square().sum((1, 2, 3)).mean().backward()
+    optimizer.step()
+    for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        clear = torch.ones_like(mine, dtype=torch.bool) if other.grad is None else other.grad.abs() > 1e-9
+        torch.testing.assert_close(mine[clear], other[clear], msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("kind", [AE, VAE])
+def test_the_autoencoders_loss_is_the_sum_over_pixels_and_the_divergence(kind, digits, monkeypatch):
+    model = kind(**SMALL, learning_rate=1e-9, **({"beta": 0.5} if kind is VAE else {}))
+    images, noise, seen = digits[0][:16], torch.randn(16, 6), []
+    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    monkeypatch.setattr(kind, "step", lambda self, optimizer, loss, clip: seen.append(loss.item()))
+    train(model, images, None, 1)
+    hidden = model.encoder(images)
+    mean, expected = model.mean(hidden), 0.0
+    if kind is VAE:
+        log_variance = model.log_variance(hidden)
+        expected = 0.5 * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        mean = mean + noise * (log_variance / 2).exp()
+    expected = expected + 16 * 784 / 16 * nn.functional.mse_loss(model.decoder(mean), images)
+    assert seen == [pytest.approx(float(expected.detach()), rel=1e-5)]
+
+
+def test_samples_without_a_prior_follow_the_latents_of_training(digits):
+    model = AE(**SMALL, learning_rate=1e-9)
+    images = digits[0][torch.randperm(4500)]
+    train(model, images, None, 250)  # the same weights throughout
+    latents = model.encode(images)
+    drawn = model.prior(20_000, torch.Generator().manual_seed(0))
+    scale = latents.std(0).max()
+    torch.testing.assert_close(drawn.mean(0), latents.mean(0), atol=0.2 * float(scale), rtol=0)
+    torch.testing.assert_close(drawn.std(0), latents.std(0), rtol=0.25, atol=0)
+    assert not torch.allclose(drawn.std(0), torch.ones(6), rtol=0.25)
+    prior = VAE(**SMALL).prior(20_000)
+    torch.testing.assert_close(prior.std(0), torch.ones(6), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
+def test_gan_trains_both_networks(digits, adversarial):
+    model = GAN(**SMALL, adversarial=adversarial, critic_clip=0.02)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, *digits, 2)
+    for part in ("generator", "discriminator"):
+        assert any(not torch.equal(before[n], p) for n, p in model.named_parameters() if n.startswith(part)), part
+    bound = max(p.abs().max() for p in model.discriminator.parameters())
+    assert (bound <= 0.02) == (adversarial == "wasserstein")
+
+
+def test_latent_search_finds_what_was_generated_image_by_image():
+    model = GAN(**(SMALL | {"latent": 2}), search_steps=150, search_restarts=3).eval()
+    images = model.decode(torch.tensor([[0.5, -1.0], [1.5, 0.3], [-0.7, -0.2], [0.0, 1.0]]))
+    latent = model.encode(images)
+    distance = images.var(0).sum()
+    errors = (model.decode(latent) - images).square().sum((1, 2, 3))
+    assert errors.max() < 0.05 * distance
+    torch.testing.assert_close(model.encode(images[1:2]), latent[1:2], atol=1e-3, rtol=1e-3)
+    model.hparams["search_restarts"] = 1
+    single = (model.reconstruct(images) - images).square().sum((1, 2, 3))
+    assert (errors <= single + 1e-4).all()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_local_trains_its_layers_and_inverts_them(digits):
+    torch.manual_seed(1)
+    images = digits[0][torch.randperm(len(digits[0]))]
+    model = Local((1, 28, 28), 16, channels=(8, 8), width=64, learning_rate=3e-3)
+    untrained = (images[-500:] - model.reconstruct(images[-500:])).square().sum((1, 2, 3)).mean()
+    train(model, images, None, 120, batch=32)
+    error = (images[-500:] - model.reconstruct(images[-500:])).square().sum((1, 2, 3)).mean()
+    constant = (images[-500:] - images.mean(0)).square().sum((1, 2, 3)).mean()
+    assert error < 0.8 * constant < untrained
+    assert model.optimizers_per_step == 6
+
+
+def test_local_takes_layers_of_ones_own():
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 40), Arcsinh(), nn.Linear(40, 6))
+    model = Local((1, 28, 28), 6, layers=layers)
+    assert model.decode(torch.zeros(2, 6)).shape == (2, 1, 28, 28)
+    with pytest.raises(ValueError, match=r"layers: expected an output of shape \(7,\), got \(6,\)"):
+        Local((1, 28, 28), 7, layers=layers)
+    with pytest.raises(TypeError, match=r"layers\[1\]: MaxPool2d"):
+        Local((1, 28, 28), 6, layers=nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2)))
+
+
 # --- saving and loading -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"classes": 10, "start": "learned", "steps": 2, "learn_step_size": True}])
 def test_saved_and_loaded_model_gives_the_same_images(tmp_path, options):
-    model = VFAGAN(**SMALL, **GAN, **options).eval()
+    model = VFAGAN(**SMALL, **ADVERSARY, **options).eval()
     model.save_pretrained(tmp_path)
     loaded = Model.from_pretrained(tmp_path)
     assert type(loaded) is VFAGAN
@@ -314,6 +482,7 @@ def test_loading_refuses_by_name(tmp_path):
         ({"beta": "half"}, "beta: expected one of uniform, got"),
         ({"beta": -0.1}, "beta: expected uniform or a number of at least 0"),
         ({"start": torch.zeros(1, 2, 2)}, r"start: expected shape \(1, 28, 28\), got \(1, 2, 2\)"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a positive number"),
         ({"latent": 0}, "latent: expected at least 1, got 0"),
         ({"classes": 1}, "classes: expected 0"),
     ],
@@ -326,7 +495,7 @@ def test_bad_options_are_named(options, message):
 @pytest.mark.parametrize("name", ["adversarial", "fakes", "perceptual_spread"])
 def test_bad_options_of_the_gan_are_named(name):
     with pytest.raises(ValueError, match=f"{name}: expected one of .*, got 'x'"):
-        VFAGAN(**SMALL, **GAN, **{name: "x"})
+        VFAGAN(**SMALL, **ADVERSARY, **{name: "x"})
 
 
 def test_bad_labels_and_latents_are_named():

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
+from .local import Arcsinh
+
+__all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
@@ -20,6 +22,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
+    "arcsinh": Arcsinh,
 }
 
 
@@ -78,6 +81,46 @@ class Encoder(nn.Sequential):
             colours = filters
         super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
         self.out_features = width
+
+
+class Decoder(nn.Sequential):
+    """The encoder's mirror: the decoder of the autoencoders and the generator of the GAN.
+
+    ``Linear(width)``, ``Linear`` to the last feature maps, then for every entry ``f`` of ``channels``, last to
+    first, a transposed ``Conv2d(f, 3, 2, 1)``, which doubles the side, and ``Conv2d(f', 3, 1, 1)`` to the
+    filters ``f'`` of the entry before it; the last one goes to the image's channels and a sigmoid. Every other
+    layer is followed by the activation.
+
+    Args:
+        image_shape, channels, width, activation: as for :class:`Encoder`.
+        latent: size of the latent vector.
+        normalize: batch normalisation before every activation, as in the paper's generators.
+
+    Shape:
+        ``(N, latent)`` to ``(N, C, H, W)`` in [0, 1].
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent: int,
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        activation: str = "leaky_relu",
+        normalize: bool = False,
+    ) -> None:
+        colours, side = image_shape[0], image_shape[1] // 2 ** len(channels)
+
+        def norm(kind: type[nn.Module], size: int) -> list[nn.Module]:
+            return [*([kind(size)] if normalize else []), ACTIVATIONS[activation]()]
+
+        layers: list[nn.Module] = [nn.Linear(latent, width), *norm(nn.BatchNorm1d, width)]
+        layers += [nn.Linear(width, channels[-1] * side**2), *norm(nn.BatchNorm1d, channels[-1] * side**2)]
+        layers += [nn.Unflatten(1, (channels[-1], side, side))]
+        for filters, following in zip(reversed(channels), [*reversed(channels[:-1]), colours], strict=True):
+            layers += [nn.ConvTranspose2d(filters, filters, 3, 2, 1, output_padding=1), *norm(nn.BatchNorm2d, filters)]
+            layers += [nn.Conv2d(filters, following, 3, 1, 1), *norm(nn.BatchNorm2d, following)]
+        super().__init__(*layers[: -2 if normalize else -1], nn.Sigmoid())
 
 
 class Refiner(nn.Module):
@@ -152,5 +195,5 @@ def orthogonal_(module: nn.Module) -> None:
     encoder would stand at its kink where the flow starts from zeros, and LeakyReLU's slope there (0.01 a layer)
     would all but switch the Jacobian off.
     """
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.orthogonal_(module.weight)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_args
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -15,11 +16,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.optim import Adam
 
-__all__ = ["Batch", "Model", "inference", "one_of"]
+__all__ = ["Batch", "Model", "Schedule", "inference", "one_of"]
 
 #: Images, shape ``(N, C, H, W)``, and labels, int64 of shape ``(N,)``, or none.
 Batch = tuple[Tensor, Tensor | None]
+Schedule = Literal["constant", "cosine"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,28 +56,48 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
 class Model(pl.LightningModule, ABC):
     """A model of images that reconstructs and samples.
 
-    A subclass calls ``save_hyperparameters()`` in its ``__init__`` (whose arguments then travel in
-    checkpoints and in ``config.json``) and defines :meth:`encode` and :meth:`decode`. Images are floating
-    point in [0, 1], shape ``(N, C, H, W)``; latents have shape ``(N, latent)``; labels are int64, shape
-    ``(N,)``.
+    A subclass defines :meth:`encode`, :meth:`decode`, ``configure_optimizers`` (of :meth:`adam`) and
+    ``training_step`` (which takes every :meth:`step` itself). The arguments of its ``__init__``, but for
+    modules and tensors, travel in checkpoints and in ``config.json``. Images are floating point in [0, 1],
+    shape ``(N, C, H, W)``; latents have shape ``(N, latent)``; labels are int64, shape ``(N,)``.
 
     Args:
         image_shape: ``(C, H, W)``.
         latent: size of the latent vector.
         classes: number of classes of a conditional model, 0 for an unconditional one.
+        learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
+        betas: of Adam.
+        schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the
+            training's steps, or over its time limit if that comes first.
     """
 
     #: Optimiser steps taken per training step.
     optimizers_per_step = 1
+    #: What reports call the images that :meth:`decode` returns.
+    stage = "feature"
 
-    def __init__(self, image_shape: Sequence[int], latent: int, classes: int = 0) -> None:
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent: int,
+        classes: int = 0,
+        learning_rate: float = 1e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        schedule: Schedule = "constant",
+    ) -> None:
         super().__init__()
+        # Of the subclasses too, with what this class got.
+        self.save_hyperparameters(ignore=["encoder", "layers", "start"], logger=False)
+        self.automatic_optimization = False
         if len(image_shape) != 3 or any(size < 1 for size in image_shape):
             raise ValueError(f"image_shape: expected channels, height and width, got {tuple(image_shape)}")
         if latent < 1:
             raise ValueError(f"latent: expected at least 1, got {latent}")
         if classes < 0 or classes == 1:
             raise ValueError(f"classes: expected 0 (no labels) or at least 2, got {classes}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate: expected a positive number, got {learning_rate}")
+        one_of("schedule", schedule, Schedule)
         self.image_shape = tuple(image_shape)
         self.latent = latent
         self.classes = classes
@@ -82,6 +105,8 @@ class Model(pl.LightningModule, ABC):
         self.time_used = 0.0
         #: The network that sharpens what the model decodes, where it has one.
         self.refiner: Any = None
+        #: Mean and variance of the training images' latents, where no loss gives these a distribution to sample from.
+        self.latent_statistics: nn.BatchNorm1d | None = None
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -114,7 +139,7 @@ class Model(pl.LightningModule, ABC):
         stress: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Decode ``count`` latents drawn from the prior N(0, I).
+        """Decode ``count`` latents drawn from the prior.
 
         Args:
             count: number of images.
@@ -123,10 +148,24 @@ class Model(pl.LightningModule, ABC):
             stress: as for :meth:`decode`.
             generator: source of randomness, on the CPU; torch's default if none.
         """
-        latent = torch.randn(count, self.latent, generator=generator).to(self.device)
+        latent = self.prior(count, generator)
         if self.classes and labels is None:
             labels = torch.randint(self.classes, (count,), generator=generator)
         return self.decode(latent, labels, stress)
+
+    def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw latents, shape ``(count, latent)``: from N(0, I), the prior of every model with one.
+
+        A model whose loss leaves its latents free (plain feature alignment, an autoencoder) draws from the normal
+        distribution with the mean and variance, element by element, that they had late in training.
+        """
+        draws = torch.randn(count, self.latent, generator=generator).to(self.device)
+        if self.latent_statistics is None:
+            return draws
+        mean, variance = self.latent_statistics.running_mean, self.latent_statistics.running_var
+        assert mean is not None
+        assert variance is not None
+        return mean + variance.sqrt() * draws
 
     @inference
     def refine(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -174,6 +213,11 @@ class Model(pl.LightningModule, ABC):
             images = self.refine(images, mixtures)
         return images.view(size, size, *images.shape[1:])
 
+    def check_latent(self, latent: Tensor) -> None:
+        """Raise a ValueError unless ``latent`` is a batch of this model's latents."""
+        if latent.ndim != 2 or latent.shape[1] != self.latent:
+            raise ValueError(f"latent: expected shape (N, {self.latent}), got {tuple(latent.shape)}")
+
     def one_hot(self, labels: Tensor | None, count: int) -> Tensor | None:
         """Check ``labels`` (see :meth:`decode`) and return them as one-hot vectors, ``(N, classes)``, or none.
 
@@ -201,6 +245,46 @@ class Model(pl.LightningModule, ABC):
                 f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
             )
         return nn.functional.one_hot(labels, self.classes).to(self.dtype)
+
+    # --- training ---------------------------------------------------------------------------------------
+
+    def adam(self, parameters: Iterable[nn.Parameter], factor: float = 1.0) -> Adam:
+        """Return Adam for those of ``parameters`` that are trained, at ``factor`` times the learning rate."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        return Adam(trained, lr=factor * self.hparams["learning_rate"], betas=tuple(self.hparams["betas"]))
+
+    @property
+    def steps_done(self) -> int:
+        """Training steps (batches) taken so far; Lightning's ``global_step`` counts every optimiser's."""
+        return self.global_step // self.optimizers_per_step
+
+    def scheduled_optimizers(self) -> list[Any]:
+        """Return the optimisers, each at the learning rate that the schedule has for this step."""
+        found = self.optimizers()
+        optimizers = found if isinstance(found, list) else [found]
+        if self.hparams["schedule"] == "cosine":
+            done = max(self.global_step / max(1, int(self.trainer.estimated_stepping_batches)), self.time_used)
+            factor = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * factor
+        return optimizers
+
+    def step(self, optimizer: Any, loss: Tensor, clip: float | None = None) -> None:
+        """Let ``optimizer`` take one step down ``loss``; ``clip`` bounds the norm of the gradient."""
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if clip is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
+        optimizer.step()
+
+    @torch.no_grad()
+    def track_latents(self, latent: Tensor) -> None:
+        """Take a batch of latents into the statistics that :meth:`prior` draws from."""
+        assert self.latent_statistics is not None
+        # An average of the first hundred batches, then a moving one: nothing is left of the initial 0 and 1.
+        self.latent_statistics.momentum = max(0.01, 1 / (1 + self.steps_done))
+        self.latent_statistics(latent)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn uint8 images into floating point in [0, 1], on the device."""

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..losses import Adversarial, Spread, critic_loss, generator_loss, gradient_penalty, perceptual_distance
+from ..losses import Adversarial, Spread, generator_loss, perceptual_distance
 from ..networks import Discriminator, Refiner, orthogonal_
+from .adversarial import discriminator_step
 from .base import Batch, one_of
-from .vfa import VFA, Posterior
+from .variational import Posterior
+from .vfa import VFA
 
 __all__ = ["VFAGAN"]
 
@@ -86,12 +88,12 @@ class VFAGAN(VFA):
     def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
         return [
             *super().configure_optimizers(),
-            self._adam([*self.refiner.parameters()], self.hparams["refiner_rate"]),
-            self._adam([*self.discriminator.parameters()], self.hparams["discriminator_rate"]),
+            self.adam(self.refiner.parameters(), self.hparams["refiner_rate"]),
+            self.adam(self.discriminator.parameters(), self.hparams["discriminator_rate"]),
         ]
 
     def training_step(self, batch: Batch, batch_index: int) -> None:  # noqa: D102
-        encoder, refiner, discriminator = self._optimizers()
+        encoder, refiner, discriminator = self.scheduled_optimizers()
         images, labels = batch
         posterior, features = self.encoder_step(batch, encoder)
         one_hot = self.one_hot(labels, len(images))
@@ -122,20 +124,9 @@ class VFAGAN(VFA):
         self, images: Tensor, posterior: Posterior, one_hot: Tensor | None, refined: Tensor, optimizer: Any
     ) -> None:
         """Take one step on equation 6."""
-        options = self.hparams
-        kind: Adversarial = options["adversarial"]
-        fakes = [] if options["fakes"] == "prior" else [refined]
-        if options["fakes"] != "reconstruction":
+        fakes = [] if self.hparams["fakes"] == "prior" else [refined]
+        if self.hparams["fakes"] != "reconstruction":
             with torch.no_grad():
                 prior = torch.randn_like(posterior.mean)
                 fakes.append(self.refiner(self.feature(prior, one_hot), one_hot))
-        fake = torch.cat(fakes)
-        loss = critic_loss(self.discriminator(images), self.discriminator(fake), kind)
-        if kind == "wasserstein-gp":
-            loss = loss + options["penalty_weight"] * gradient_penalty(self.discriminator, images, fake[: len(images)])
-        self.step(optimizer, loss)
-        if kind == "wasserstein":
-            with torch.no_grad():
-                for parameter in self.discriminator.parameters():
-                    parameter.clamp_(-options["critic_clip"], options["critic_clip"])
-        self.log("discriminator", loss.detach(), prog_bar=True)
+        discriminator_step(self, self.discriminator, optimizer, images, torch.cat(fakes))

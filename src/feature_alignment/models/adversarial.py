@@ -1,0 +1,35 @@
+"""What the models with a discriminator share: its training step, in each formulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import critic_loss, gradient_penalty
+from .base import Model
+
+__all__ = ["discriminator_step"]
+
+
+def discriminator_step(model: Model, discriminator: nn.Module, optimizer: Any, real: Tensor, fake: Tensor) -> None:
+    """Let ``discriminator`` take one step on equation 6, or as the critic of a Wasserstein GAN.
+
+    Args:
+        model: has the options ``adversarial``, ``penalty_weight`` and ``critic_clip``, see :class:`VFAGAN`.
+        discriminator: from images to scores.
+        optimizer: of its parameters.
+        real: images, shape ``(N, C, H, W)``.
+        fake: generated images, detached, ``N`` or more.
+    """
+    options = model.hparams
+    loss = critic_loss(discriminator(real), discriminator(fake), options["adversarial"])
+    if options["adversarial"] == "wasserstein-gp":
+        loss = loss + options["penalty_weight"] * gradient_penalty(discriminator, real, fake[: len(real)])
+    model.step(optimizer, loss)
+    if options["adversarial"] == "wasserstein":
+        with torch.no_grad():
+            for parameter in discriminator.parameters():
+                parameter.clamp_(-options["critic_clip"], options["critic_clip"])
+    model.log("discriminator", loss.detach(), prog_bar=True)

@@ -1,0 +1,81 @@
+"""Local feature alignment (§3.4): every layer learns by itself, and reconstruction goes layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..local import LocalNetwork
+from ..networks import Encoder, orthogonal_
+from .base import Batch, Model, inference
+
+__all__ = ["Local"]
+
+
+class Local(Model):
+    r"""Encoder trained by Algorithm 2, decoded by Algorithm 3.
+
+    Its activation is :math:`\operatorname{arcsinh}`, which is inverted exactly. Samples are decoded from a normal
+    distribution with the mean and variance that the latents had in training.
+
+    Args:
+        image_shape: ``(C, H, W)``, square.
+        latent: size of the latent vector.
+        layers: of your own, from images to ``(N, latent)``, see :class:`feature_alignment.local.LocalNetwork`,
+            instead of those described by ``channels`` and ``width``.
+        channels, width: of the encoder, see :class:`feature_alignment.networks.Encoder`.
+        steps: :math:`T`, gradient steps of each layer's feature.
+        step_size: :math:`\tau`.
+        kwargs: as for :class:`Model`: ``learning_rate``, ``betas``, ``schedule``.
+
+    Raises:
+        ValueError: an option out of range, or layers that do not lead from images to latents, named.
+        TypeError: a layer that can be neither aligned nor inverted, by position and type.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent: int = 32,
+        layers: nn.Sequential | None = None,
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        steps: int = 1,
+        step_size: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(image_shape, latent, **kwargs)
+        if layers is None:
+            encoder = Encoder(image_shape, channels, width, "arcsinh")
+            layers = nn.Sequential(*encoder, nn.Linear(width, latent)).apply(orthogonal_)
+        self.network = LocalNetwork([*layers], image_shape, steps=steps, step_size=step_size)
+        if self.network.shapes[-1] != (latent,):
+            raise ValueError(f"layers: expected an output of shape ({latent},), got {self.network.shapes[-1]}")
+        self.optimizers_per_step = len([*self.network.learning_layers()])
+        self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
+
+    @inference
+    def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+        latent: Tensor = self.network(images)
+        return latent
+
+    @inference
+    def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:
+        """Return the image of each latent by Algorithm 3, its pixels clamped to [0, 1]."""
+        self.check_latent(latent)
+        self.one_hot(labels, len(latent))
+        return self.network.invert(latent).clamp(0, 1)
+
+    def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
+        return [self.adam(layer.parameters()) for layer in self.network.learning_layers()]
+
+    def training_step(self, batch: Batch, batch_index: int) -> None:
+        """Take one step of Algorithm 2."""
+        latent, losses = self.network.local_step(batch[0], self.scheduled_optimizers())
+        self.track_latents(latent)
+        self.log_dict({f"layer_{number}": loss for number, loss in enumerate(losses)})
+        self.log("layers", torch.stack(losses).sum(), prog_bar=True)
