@@ -135,12 +135,14 @@ def _training_parser() -> ArgumentParser:
     from .training import TrainingOptions
 
     parser = _parser("train")
-    parser.add_argument("--config", action="config", help="YAML file, or the name of one that comes along: quickstart")
+    parser.add_argument(
+        "--config", action="config", help="YAML file, or the name of one that comes along: quickstart, vfa-gan, ..."
+    )
     parser.add_argument("--out", type=str, default="runs/train", help="run directory to write")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     parser.add_class_arguments(TrainingOptions, "training")
     parser.add_class_arguments(DataModule, "data")
-    parser.add_argument("--model", type=Model, required=True, help="the model: VFA or VFAGAN")
+    parser.add_argument("--model", type=Model, required=True, help="the model: FA, VFA, VFAGAN, Local, AE, VAE or GAN")
     for name in ("image_shape", "classes"):
         parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
     return parser
@@ -252,17 +254,18 @@ def _print_summary(run: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    stages = list(metrics["reconstruction_error"])
+    from .metrics import MEASURES, stages_of
+
+    stages = stages_of(metrics)
     count = f"{metrics['images']} {metrics['split']} images of {metrics['data']}"
-    print(f"{count:42}" + "".join(f"{stage:>12}" for stage in stages))
-    for name, words in (
-        ("reconstruction_error", "reconstruction error"),
-        ("classifier_fid", "classifier FID of samples"),
-        ("class_agreement", "samples named as the class asked for"),
-    ):
+    print(f"{count:38}{'better':>8}" + "".join(f"{stage:>12}" for stage in stages))
+    for name, measure in MEASURES.items():
         if name in metrics:
-            print(f"{words:42}" + "".join(f"{metrics[name][stage]:12.3g}" for stage in stages))
+            numbers = [f"{metrics[name][stage]:12.3g}" if stage in metrics[name] else " " * 12 for stage in stages]
+            print(f"{measure.title:38}{measure.better:>8}" + "".join(numbers).rstrip())
     print("(reference: the mean image; real training images; the classifier on held-out images)")
+    for name, words in metrics.get("notes", {}).items():
+        print(f"({name}: {words})")
 
 
 # --- using a trained model --------------------------------------------------------------------------
@@ -274,6 +277,18 @@ def _run_parser(name: str) -> ArgumentParser:
     return parser
 
 
+def _add_inception(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--fid",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="FID and KID with Inception-v3, slow without a GPU: if its weights are there, surely, or not",
+    )
+    parser.add_argument(
+        "--inception-weights", type=str, default="", help="file with its weights (default: torch hub's, if there)"
+    )
+
+
 def _evaluate_parser() -> ArgumentParser:
     parser = _run_parser("evaluate")
     parser.add_argument("--data", type=str, default="", help="another data set or folder than the run's own")
@@ -281,6 +296,7 @@ def _evaluate_parser() -> ArgumentParser:
         "--limit", type=int, default=None, help="measure on only so many held-out images, evenly spread"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    _add_inception(parser)
     parser.add_argument("--out", type=str, default="", help="JSON file to write (default: RUN/evaluation.json)")
     return parser
 
@@ -299,10 +315,35 @@ def _evaluate(arguments: list[str]) -> None:
         raise UsageError(f"--data {train.name}: images of shape {train.shape}, the model has {model.image_shape}")
     if model.classes and (test.labels is None or len(test.classes) != model.classes):
         raise UsageError(f"--data {train.name}: {len(test.classes)} classes, the model was built for {model.classes}")
-    metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit)
+    inception = _inception(options)
+    metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception)
     _print_metrics(metrics)
     out.write_text(json.dumps(metrics, indent=2) + "\n")
     print(f"Wrote {out}")
+
+
+def _inception(options: Namespace) -> Any:
+    """Return the network that FID looks through; none without ``--fid``, or where its weights are missing."""
+    import torch
+
+    from .metrics import INCEPTION_URL, Inception, inception_weights
+
+    weights = options.inception_weights
+    if options.fid == "no":
+        return None
+    if not weights and not inception_weights().is_file():
+        missing = (
+            f"FID and KID need the weights of Inception-v3: download {INCEPTION_URL} and give the file with "
+            f"--inception-weights, or put it into {inception_weights().parent}"
+        )
+        if options.fid == "yes":
+            raise UsageError(f"--fid yes: {missing}")
+        print(f"falign: left out: {missing}", file=sys.stderr)
+        return None
+    try:
+        return Inception(weights or inception_weights()).to("cuda" if torch.cuda.is_available() else "cpu")
+    except (FileNotFoundError, ValueError) as error:
+        raise UsageError(f"--inception-weights {error}") from None
 
 
 def _reconstruct_parser() -> ArgumentParser:
@@ -396,7 +437,7 @@ def _interpolate(arguments: list[str]) -> None:
     out = _writable(options.out or run.directory / "interpolate.png")
     if options.random:
         generator = torch.Generator().manual_seed(options.seed)
-        latent = torch.randn(4, model.latent, generator=generator)
+        latent = model.prior(4, generator)
         labels = torch.randint(model.classes, (4,), generator=generator) if model.classes else None
         title = "between four draws from the prior"
     else:
@@ -406,6 +447,39 @@ def _interpolate(arguments: list[str]) -> None:
             labels = model.infer_labels(images)
     interpolation_picture(model, latent, labels if model.classes else None, out, title=title, size=options.size)
     print(f"Wrote {out}")
+
+
+def _reproduce_parser() -> ArgumentParser:
+    from .reproduce import SCALES, TARGETS
+
+    parser = _parser("reproduce")
+    parser.add_argument("target", type=str, help=f"{', '.join(TARGETS)}, or all")
+    parser.add_argument("--data", type=str, default="", help="data set or folder (default: the paper's)")
+    parser.add_argument(
+        "--scale",
+        choices=[*SCALES],
+        default="cpu",
+        help="paper: its setting, for a GPU; cpu: narrower and shorter; smoke: to see that everything runs",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training each")
+    parser.add_argument("--out", type=str, default="", help="directory to write (default: reproduction/SCALE)")
+    _add_inception(parser)
+    return parser
+
+
+def _reproduce(arguments: list[str]) -> None:
+    options = _reproduce_parser().parse_args(arguments)
+    from .reproduce import TARGETS, reproduce
+
+    if options.target not in (*TARGETS, "all"):
+        raise UsageError(f"target {options.target!r}: expected one of {', '.join(TARGETS)}, all")
+    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
+        raise UsageError(f"--seeds: expected different numbers of at least 0, got {' '.join(map(str, options.seeds))}")
+    out = Path(options.out or f"reproduction/{options.scale}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is a file, expected a directory")
+    written = reproduce(options.target, options.data or None, options.scale, options.seeds, out, _inception(options))
+    print(f"Wrote {written[-2]}, {written[-1]} and what they show beside them")
 
 
 # --- shared -----------------------------------------------------------------------------------------
@@ -540,6 +614,9 @@ COMMANDS = {
     ),
     "interpolate": Command(
         "go between four images", "falign interpolate runs/quickstart --random --out interpolation.png", _interpolate
+    ),
+    "reproduce": Command(
+        "make the paper's tables and figures anew", "falign reproduce table1 --data mnist --scale cpu", _reproduce
     ),
 }
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from .data import to_pixels
 
-__all__ = ["curves", "grid", "pairs", "save_image"]
+__all__ = ["bars", "curves", "grid", "pairs", "plots", "save_image", "scatter"]
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
@@ -42,6 +43,7 @@ def grid(
         columns: a label a column, above it.
         gap: white pixels between images.
     """
+    images = images.cpu()
     count_down, count_across, channels, height, width = images.shape
     tall, wide = height + gap, width + gap
     sheet = torch.ones(count_down * tall - gap, count_across * wide - gap, channels)
@@ -78,7 +80,7 @@ def pairs(rows: Mapping[str, Tensor], path: str | Path, *, title: str = "", colu
         path, title: as for :func:`grid`.
         columns: images beside each other.
     """
-    versions = torch.stack(list(rows.values()))  # (versions, N, C, H, W)
+    versions = torch.stack([each.cpu() for each in rows.values()])  # (versions, N, C, H, W)
     count = versions.shape[1]
     columns = min(columns, count)
     missing = -count % columns
@@ -107,5 +109,136 @@ def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: s
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
     for axes in figure.axes[len(lines) :]:
+        axes.remove()
+    figure.savefig(path)
+
+
+def bars(
+    groups: Mapping[str, tuple[float, float | None]], path: str | Path, *, title: str = "", unit: str = ""
+) -> None:
+    """Write one bar a group, with its value above and a whisker of one standard deviation.
+
+    Args:
+        groups: label to mean and standard deviation, which may be none.
+        path, title: as for :func:`grid`.
+        unit: what the bars measure.
+    """
+    figure = Figure(figsize=(max(4.0, 1.1 * len(groups) + 1), 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    means = [mean for mean, _ in groups.values()]
+    drawn = axes.bar(list(groups), means, yerr=[deviation or 0 for _, deviation in groups.values()], capsize=4)
+    axes.bar_label(drawn, [f"{mean:.3g}" for mean in means], padding=2, fontsize=9)
+    axes.margins(y=0.15)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.set_title(textwrap.fill(title, 60), fontsize=11)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def scatter(
+    points: Tensor, labels: Tensor | None, classes: Sequence[str], path: str | Path, *, title: str = ""
+) -> None:
+    """Write points in the plane, coloured by class.
+
+    Args:
+        points: shape ``(N, 2)``.
+        labels: class of each, shape ``(N,)``, or none.
+        classes: their names.
+        path, title: as for :func:`grid`.
+    """
+    figure = Figure(figsize=(6.4, 5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["tab10" if len(classes) <= 10 else "tab20"]
+    groups = [(index, name, labels == index) for index, name in enumerate(classes)] if labels is not None else []
+    for index, name, chosen in groups or [(0, "", torch.ones(len(points), dtype=torch.bool))]:
+        across, up = points[chosen].T.tolist()
+        axes.scatter(across, up, s=8, color=colours(index % colours.N), label=name)
+    if groups:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, markerscale=2, frameon=False)
+    axes.set_xlabel("first neuron", fontsize=9)
+    axes.set_ylabel("second neuron", fontsize=9)
+    axes.set_title(textwrap.fill(title, 60), fontsize=11)
+    axes.tick_params(labelsize=8)
+    figure.savefig(path)
+
+
+def plots(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]],
+    path: str | Path,
+    *,
+    title: str = "",
+    x_label: str = "step",
+    x_scale: str = "linear",
+    marker: str = "",
+) -> None:
+    """Write panels of lines beside each other, their values on a logarithmic scale.
+
+    Args:
+        panels: title of a panel to its quantities: label to lines of the same colour, each of abscissae and values.
+        path, title: as for :func:`grid`.
+        x_label, x_scale: of the abscissae; scales as matplotlib names them.
+        marker: of the points, as matplotlib names it.
+    """
+    across = min(2, max(1, len(panels)))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(6 * across, 3.6 * down + 0.4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for axes, (name, quantities) in zip(
+        figure.subplots(down, across, squeeze=False).flat, panels.items(), strict=False
+    ):
+        for number, (label, lines) in enumerate(quantities.items()):
+            for place, (at, values) in enumerate(lines):
+                name_once = label if place == 0 else None
+                axes.plot(at, values, color=f"C{number}", marker=marker, markersize=4, linewidth=1, label=name_once)
+        axes.set_xscale(x_scale)
+        axes.set_yscale("log")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel(x_label, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3)
+    for axes in figure.axes[len(panels) :]:
+        axes.remove()
+    figure.savefig(path)
+
+
+def plots(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]],
+    path: str | Path,
+    *,
+    title: str = "",
+    x_label: str = "step",
+    x_scale: str = "linear",
+    y_scale: str = "log",
+    marker: str = "",
+) -> None:
+    """Write plots beside each other, each of several lines with a legend.
+
+    Args:
+        panels: title of a plot to its lines: label to curves of one colour, one a seed, each its ``x`` and ``y``.
+        path, title: as for :func:`grid`.
+        x_label: below every plot.
+        x_scale, y_scale: as Matplotlib names them: ``linear``, ``log``, ``symlog``.
+        marker: of the points, as Matplotlib names them; none by default.
+    """
+    across = min(3, max(1, len(panels)))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4.8 * across, 3.6 * down + 0.4), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    drawn = zip(figure.subplots(down, across, squeeze=False).flat, panels.items(), strict=False)
+    for axes, (name, lines) in drawn:
+        for index, (label, curves_of_line) in enumerate(lines.items()):
+            # Matplotlib has ten colours; the lines beyond are dashed.
+            style = {"color": f"C{index % 10}", "linestyle": "-" if index < 10 else "--"}
+            for number, (x, y) in enumerate(curves_of_line):
+                axes.plot(x, y, linewidth=1, marker=marker, markersize=4, label=None if number else label, **style)
+        axes.set(xscale=x_scale, yscale=y_scale)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel(x_label, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    for axes in figure.axes[len(panels) :]:
         axes.remove()
     figure.savefig(path)

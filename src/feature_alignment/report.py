@@ -14,17 +14,26 @@ from torch import Tensor
 
 from . import __version__, figures
 from .data import Images
-from .metrics import evaluate
+from .metrics import MEASURES, Inception, evaluate, stages_of
 from .models.base import Model, inference
 from .training import Run
 
-__all__ = ["interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "write_report"]
+__all__ = ["commit", "interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "write_report"]
 
 #: Most classes that get a column of samples each.
 MAX_COLUMNS = 20
 
 
-def write_report(run: Run, model: Model, train: Images, test: Images, training: dict[str, Any], seed: int) -> None:
+def write_report(
+    run: Run,
+    model: Model,
+    train: Images,
+    test: Images,
+    training: dict[str, Any],
+    seed: int,
+    limit: int | None = None,
+    inception: Inception | None = None,
+) -> None:
     """Measure a trained model on held-out images and write every picture, ``metrics.json`` and ``report.html``.
 
     Args:
@@ -33,10 +42,11 @@ def write_report(run: Run, model: Model, train: Images, test: Images, training: 
         train, test: the splits of its data set.
         training: what :func:`feature_alignment.training.fit` returned; becomes part of ``metrics.json``.
         seed: of the samples.
+        limit, inception: as for :func:`feature_alignment.metrics.evaluate`.
     """
     directory = run.directory
-    metrics = evaluate(model, train, test, seed=seed)
-    metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": _commit()}
+    metrics = evaluate(model, train, test, seed=seed, limit=limit, inception=inception)
+    metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": commit()}
     run.metrics.write_text(json.dumps(metrics, indent=2) + "\n")
 
     images, labels = one_of_each(test, 20)
@@ -147,7 +157,7 @@ def interpolation_picture(
     figures.grid(model.interpolate(latent, labels, size), path, title=title, gap=0)
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of the source, where it is a checkout."""
     try:
         done = subprocess.run(
@@ -166,18 +176,6 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
 """
 
-MEASURES = {
-    "reconstruction_error": "reconstruction error, mean over images of the squared distance (lower is better)",
-    "classifier_fid": "classifier FID of samples: Fréchet distance in a small classifier's features (lower is better)",
-    "class_agreement": "share of samples that the classifier names as the class asked for (higher is better)",
-}
-
-REFERENCES = {
-    "reconstruction_error": "the mean training image for every image",
-    "classifier_fid": "real training images as samples",
-    "class_agreement": "the classifier on the held-out images",
-}
-
 PICTURES = {
     "reconstructions.png": "Held-out images, never trained on: the original, the feature (the encoder run backwards "
     "from the posterior's mean) and what the refiner makes of it.",
@@ -188,13 +186,18 @@ PICTURES = {
 
 
 def _page(run: Run, metrics: dict[str, Any]) -> str:
-    stages = [stage for stage in ("feature", "refined") if stage in metrics["reconstruction_error"]]
+    stages = stages_of(metrics)
     lines = []
-    for name, words in MEASURES.items():
+    for name, measure in MEASURES.items():
         if name in metrics:
-            numbers = "".join(f'<td class="number">{metrics[name][stage]:.3g}</td>' for stage in [*stages, "reference"])
-            lines.append(f"<tr><td>{words}</td>{numbers}<td>{REFERENCES[name]}</td></tr>")
-    heads = "".join(f"<th>{stage}</th>" for stage in [*stages, "reference"])
+            numbers = "".join(
+                f'<td class="number">{metrics[name][stage]:.3g}</td>' if stage in metrics[name] else "<td></td>"
+                for stage in stages
+            )
+            words = f"{measure.title}: {measure.meaning} ({measure.better} is better)"
+            lines.append(f"<tr><td>{words}</td>{numbers}<td>{measure.reference}</td></tr>")
+    heads = "".join(f"<th>{stage}</th>" for stage in stages)
+    notes = "".join(f"<p>{html.escape(f'{name}: {words}')}</p>\n" for name, words in metrics.get("notes", {}).items())
     facts = (
         f"{metrics['model']} on {metrics['data']}: {metrics['steps']} steps in {metrics['seconds']:.0f} s on "
         f"{metrics['device']}; {metrics['images']} held-out images, {metrics['samples']} samples, "
@@ -214,6 +217,6 @@ def _page(run: Run, metrics: dict[str, Any]) -> str:
 <p>{html.escape(facts)}</p>
 <h2>metrics.json</h2>
 <table><tr><th>measure</th>{heads}<th>what the reference is</th></tr>{"".join(lines)}</table>
-{pictures}<h2>config.yaml</h2><pre>{config}</pre>
+{notes}{pictures}<h2>config.yaml</h2><pre>{config}</pre>
 </html>
 """

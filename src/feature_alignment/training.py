@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import math
 import time
@@ -100,6 +101,11 @@ class Run:
         if not self.config.is_file():
             raise TrainingError(f"{self.directory}: not a run, there is no {self.config.name}")
         found: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        return found
+
+    def results(self) -> dict[str, Any]:
+        """Return what was measured."""
+        found: dict[str, Any] = json.loads(self.metrics.read_text())
         return found
 
     def model(self) -> Model:

@@ -36,7 +36,10 @@ def one_of(name: str, value: object, options: Any) -> None:
 
 
 def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """Run a method of a model in eval mode and without gradients, and restore the mode afterwards."""
+    """Run a method of a model in eval mode, without gradients, on the model's device; restore the mode afterwards."""
+
+    def here(self: M, value: Any) -> Any:
+        return value.to(self.device) if isinstance(value, Tensor) else value
 
     @functools.wraps(method)
     def wrapped(self: M, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -45,7 +48,15 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
             self.eval()
         try:
             with torch.no_grad():
-                return method(self, *args, **kwargs)
+                on_device: Any = method
+                return cast(
+                    R,
+                    on_device(
+                        self,
+                        *(here(self, each) for each in args),
+                        **{name: here(self, each) for name, each in kwargs.items()},
+                    ),
+                )
         finally:
             if training:
                 self.train()

@@ -1,0 +1,113 @@
+"""The trainings behind the tables and figures: each is made once, continued if interrupted, and used again."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from .. import models
+from ..data import DataModule, load
+from ..metrics import Inception
+from ..models.base import Model
+from ..report import write_report
+from ..training import Run, TrainingError, TrainingOptions, fit
+from .settings import Scale, Setting, paper_set, setting
+
+__all__ = ["Cell", "Study", "cell"]
+
+#: A number over seeds: ``values``, one a seed, their ``mean`` and sample standard deviation ``std`` (none for one).
+Cell = dict[str, Any]
+
+
+def cell(values: Sequence[float]) -> Cell:
+    """Summarise one number a seed."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"values": list(values), "mean": statistics.fmean(values), "std": deviation}
+
+
+class Study:
+    """One data set at one scale with its seeds, and the models trained on it.
+
+    Args:
+        data: name of a data set or a folder, see :func:`feature_alignment.data.load`.
+        scale: how much to train, see :mod:`feature_alignment.reproduce.settings`.
+        seeds: of the trainings.
+        out: where ``runs/DATA/MODEL-seedN`` and the results, in ``DATA``, go.
+        inception: gives FID and KID.
+
+    Raises:
+        DataError: the data set cannot be loaded.
+    """
+
+    def __init__(
+        self, data: str, scale: Scale, seeds: Sequence[int], out: Path, inception: Inception | None = None
+    ) -> None:
+        self.data, self.scale, self.seeds, self.inception = data, scale, list(seeds), inception
+        self.train, self.test = load(data, "train"), load(data, "test")
+        #: Of the data set, fit for a file's name.
+        self.name = Path(data).name
+        #: The paper's data set that this one is compared with.
+        self.like = paper_set(self.name, self.train.shape)
+        self.directory = out / self.name
+        self.runs = out / "runs" / self.name
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def setting(self, row: str) -> Setting:
+        """Return how the model of a row of Table 1 is trained."""
+        return setting(row, self.scale, self.name, self.train.shape, len(self.train))
+
+    @functools.cache  # noqa: B019 (a study lives as long as the command)
+    def run(self, row: str, seed: int) -> Run:
+        """Return the finished run of a row and seed; train, or go on training, where there is none.
+
+        Raises:
+            TrainingError: another setting was trained there before.
+        """
+        chosen = self.setting(row)
+        run = Run(self.runs / f"{row}-seed{seed}")
+        options = TrainingOptions(
+            steps=chosen.steps, seed=seed, devices=1, log_every=min(10, chosen.steps), checkpoint_every=250
+        )
+        asked = {
+            "data": {"name": self.data, "batch_size": chosen.batch_size, "labels": chosen.labels},
+            "training": vars(options),
+            "model": {"class_path": f"feature_alignment.models.{chosen.model}", "init_args": chosen.options},
+        }
+        if run.exists() and run.settings() != asked:
+            raise TrainingError(f"{run.directory}: was trained with other settings; remove it or choose another --out")
+        if (run.directory / "report.html").is_file():  # what a run writes last
+            print(f"{row}, seed {seed}: trained before, {run.directory}", flush=True)
+            return run
+
+        print(f"{row}, seed {seed}: {chosen.steps:,} steps of {chosen.batch_size} images, {run.directory}", flush=True)
+        pl.seed_everything(seed, verbose=False)
+        data = DataModule(**asked["data"])
+        classes = {"classes": data.classes} if data.classes else {}
+        model: Model = getattr(models, chosen.model)(image_shape=data.image_shape, **classes, **chosen.options)
+        run.directory.mkdir(parents=True, exist_ok=True)
+        run.config.write_text(yaml.safe_dump(asked, sort_keys=False))
+        done = fit(model, data, run, options, resume=run.checkpoint.is_file())
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        write_report(run, model, self.train, self.test, done, seed, limit=chosen.images, inception=self.inception)
+        return run
+
+    @functools.cache  # noqa: B019
+    def model(self, row: str) -> Model:
+        """Return the trained model of a row, of the first seed."""
+        return self.run(row, self.seeds[0]).model()
+
+    def metrics(self, row: str) -> list[dict[str, Any]]:
+        """Return what was measured of a row, one dictionary a seed."""
+        return [self.run(row, seed).results() for seed in self.seeds]
+
+    def measure(self, row: str, name: str, stage: str) -> Cell | None:
+        """Return one measure over the seeds, or none where it was not taken."""
+        found = [metrics[name][stage] for metrics in self.metrics(row) if stage in metrics.get(name, {})]
+        return cell(found) if len(found) == len(self.seeds) else None
