@@ -18,7 +18,7 @@ import torch
 import yaml
 from PIL import Image
 
-from feature_alignment.cli import main
+from feature_alignment.cli import CONFIGS, _model_options, main
 from feature_alignment.data import load
 from feature_alignment.models import Model
 from feature_alignment.training import Run
@@ -246,14 +246,16 @@ def test_training_on_a_folder_of_ones_own_images(tmp_path, cache):
     [
         (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
         (["train"], "required: model"),
-        (["train", "--model", "nope"], "unknown model; expected one of VFA, VFAGAN"),
+        (["train", "--model", "nope"], "unknown model; expected one of AE, FA, GAN, VAE, VFA, VFAGAN, Local"),
         (["train", "--model", "vfa-gan", "--model.latnt", "3"], "--model.latnt: VFAGAN has no such option; did you mean latent?"),
         (["train", "--model", "VFA", "--model.latent", "abc"], "latent: expected int. Got value: abc"),
         (["train", "--model", "VFA", "--model.steps", "0"], "steps: expected at least 1, got 0"),
         (["train", "--model", "VFA", "--model.squash", "x"], "squash: expected one of 'last', 'every', 'none'"),
         (["train", "--model", "VFA", "--model.channels", "[8,8,8]"], "divisible by 8"),
-        (["train", "--config", "nope"], "--config nope: no such file, nor one of the configurations that come along: quick"),
+        (["train", "--config", "nope"], "--config nope: no such file, nor one of the configurations that come along: ae, celeba, cifar10"),
         (["train", "--model", "VFA", "--data.name", "nowhere"], "data set 'nowhere': neither a known name (mnist-mini, fash"),
+        (["train", "--model", "AE", "--model.class_weight", "3"], "--model.class_weight: AE has no such option"),
+        (["train", "--model", "Local", "--model.channels", "[8,8,8]"], "divisible by 8"),
         (["train", "--model", "VFA", "--data.batch_size", "9999"], "batch_size: expected 1 to 4500"),
         (["train", "--model", "VFA", "--training.steps", "0"], "steps: expected at least 1, got 0"),
         (["train", "--model", "VFA", "--training.precision", "12"], "precision=12: Precision '12' is invalid"),
@@ -297,7 +299,9 @@ def test_a_checkpoint_of_another_model_is_named(run, tmp_path):
     assert (tmp_path / "copy" / "config.yaml").read_text() == (run / "config.yaml").read_text()
 
 
-@pytest.mark.parametrize("command", ["quickstart", "train", "evaluate", "reconstruct", "sample", "interpolate"])
+@pytest.mark.parametrize(
+    "command", ["quickstart", "train", "evaluate", "reconstruct", "sample", "interpolate", "reproduce"]
+)
 def test_help_has_an_example_and_no_markup(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -306,6 +310,20 @@ def test_help_has_an_example_and_no_markup(command, capsys):
     assert f"Example: falign {command}" in " ".join(said.split())
     assert ":class:" not in said
     assert "``" not in said
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_every_configuration_that_comes_along_can_be_trained(name, tmp_path):
+    """With other data and narrower, but every option as it is written there."""
+    narrow = {"channels": [4, 8], "width": 16, "refiner_filters": 4, "discriminator_width": 8, "search_steps": 2}
+    kind = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"]["class_path"].rpartition(".")[2]
+    options = [f"--model.{option}={json.dumps(value).replace(' ', '')}" for option, value in narrow.items()
+               if option in _model_options(kind)]  # fmt: skip
+    arguments = ["train", "--config", name, "--data.name=mnist-mini", "--data.batch_size=8", "--training.steps=2"]
+    assert main([*arguments, *options, f"--out={tmp_path / 'run'}"]) == 0
+    assert type(Model.from_pretrained(tmp_path / "run")).__name__ == kind
+    assert main(["sample", str(tmp_path / "run"), "--rows=2"]) == 0
+    assert main(["interpolate", str(tmp_path / "run"), "--random", "--size=2"]) == 0
 
 
 def test_print_config_is_a_config(capsys):

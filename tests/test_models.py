@@ -293,6 +293,23 @@ def test_own_encoders_are_taken(kind, digits):
     assert not torch.equal(before, encoder[1].weight)
 
 
+@pytest.mark.parametrize("kind", [GAN, VFAGAN])
+def test_own_discriminators_are_taken(kind, digits):
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 1), nn.Flatten(0))
+    model = kind(**SMALL, discriminator=discriminator)
+    before = discriminator[1].weight.clone()
+    train(model, digits[0], None, 1)
+    assert not torch.equal(before, discriminator[1].weight)
+
+
+@pytest.mark.parametrize("kind", [FA, VFA, AE, VAE, GAN, Local])
+def test_images_of_another_shape_are_named(kind):
+    model = kind(**SMALL)
+    for shape in ((3, 28, 28), (1, 32, 32)):
+        with pytest.raises(ValueError, match=r"images: expected shape \(N, 1, 28, 28\), got \(2, "):
+            model.reconstruct(torch.rand(2, *shape))
+
+
 @pytest.mark.parametrize("kind", [FA, AE, VAE, GAN, Local])
 def test_sizes_that_do_not_fit_are_named(kind):
     with pytest.raises(ValueError, match="side divisible by 8 for 3 stages of channels, got 28 x 28"):

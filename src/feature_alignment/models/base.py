@@ -98,7 +98,7 @@ class Model(pl.LightningModule, ABC):
     ) -> None:
         super().__init__()
         # Of the subclasses too, with what this class got.
-        self.save_hyperparameters(ignore=["encoder", "layers", "start"], logger=False)
+        self.save_hyperparameters(ignore=["discriminator", "encoder", "layers", "start"], logger=False)
         self.automatic_optimization = False
         if len(image_shape) != 3 or any(size < 1 for size in image_shape):
             raise ValueError(f"image_shape: expected channels, height and width, got {tuple(image_shape)}")
@@ -223,6 +223,13 @@ class Model(pl.LightningModule, ABC):
         if self.refiner is not None:
             images = self.refine(images, mixtures)
         return images.view(size, size, *images.shape[1:])
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise a ValueError unless ``images`` is a batch of this model's images."""
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"images: expected shape (N, {', '.join(map(str, self.image_shape))}), got {tuple(images.shape)}"
+            )
 
     def check_latent(self, latent: Tensor) -> None:
         """Raise a ValueError unless ``latent`` is a batch of this model's latents."""

@@ -115,6 +115,7 @@ class FA(Model):
 
     @inference
     def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+        self.check_images(images)
         latent: Tensor = self.mean(self.encoder(images))
         return latent
 

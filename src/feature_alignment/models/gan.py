@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ..losses import Adversarial, generator_loss, squared_error
@@ -29,6 +29,7 @@ class GAN(Model):
         latent: size of the latent vector.
         channels, width, activation: of the discriminator and, mirrored, of the generator, see
             :class:`feature_alignment.networks.Encoder` and :class:`feature_alignment.networks.Decoder`.
+        discriminator: a module of your own from images to scores, shape ``(N,)``, instead.
         adversarial: ``least-squares`` (equations 5, 6), ``wasserstein`` with clipped critic weights, or
             ``wasserstein-gp`` with a gradient penalty.
         critic_clip: bound on the critic's weights, for ``wasserstein``.
@@ -53,6 +54,7 @@ class GAN(Model):
         channels: Sequence[int] = (32, 64),
         width: int = 4096,
         activation: str = "leaky_relu",
+        discriminator: nn.Module | None = None,
         adversarial: Adversarial = "least-squares",
         critic_clip: float = 0.01,
         penalty_weight: float = 10.0,
@@ -68,7 +70,7 @@ class GAN(Model):
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         # Before the generator, whose mirror cannot tell what is wrong with a size that does not fit.
-        self.discriminator = Discriminator(image_shape, channels, width, activation)
+        self.discriminator = discriminator or Discriminator(image_shape, channels, width, activation)
         self.generator = Decoder(image_shape, latent, channels, width, activation, normalize=True).apply(orthogonal_)
         self.to(memory_format=torch.channels_last)
 
@@ -79,6 +81,7 @@ class GAN(Model):
         An image's latent depends on that image alone: the starts are the same for every image and every
         call, and Adam acts on each number by itself.
         """
+        self.check_images(images)
         count, restarts = len(images), self.hparams["search_restarts"]
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
         latent = starts.expand(-1, count, -1).flatten(0, 1).to(self.device, copy=True).requires_grad_()

@@ -60,6 +60,7 @@ class Local(Model):
 
     @inference
     def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+        self.check_images(images)
         latent: Tensor = self.network(images)
         return latent
 

@@ -83,6 +83,7 @@ class VFA(FA):
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
         """Return the class of the highest score if the class head learned to tell, else the one that explains best."""
+        self.check_images(images)
         if self.hparams["cross_entropy_weight"]:
             return self.posterior(images).scores.argmax(1)
         return super().infer_labels(images)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..losses import Adversarial, Spread, generator_loss, perceptual_distance
@@ -38,6 +38,7 @@ class VFAGAN(VFA):
         refiner_kernel: its kernel size; 3 in the paper, 9 for CIFAR-10 in its code.
         discriminator_channels, discriminator_width: as ``channels`` and ``width`` of the encoder; by default
             the encoder's own.
+        discriminator: a module of your own from images to scores, shape ``(N,)``, instead.
         adversarial: ``least-squares`` (equations 5, 6), ``wasserstein`` with clipped critic weights, or
             ``wasserstein-gp`` with a gradient penalty.
         critic_clip: bound on the critic's weights, for ``wasserstein``.
@@ -61,6 +62,7 @@ class VFAGAN(VFA):
         refiner_kernel: int = 3,
         discriminator_channels: Sequence[int] | None = None,
         discriminator_width: int | None = None,
+        discriminator: nn.Module | None = None,
         adversarial: Adversarial = "least-squares",
         critic_clip: float = 0.01,
         penalty_weight: float = 10.0,
@@ -77,7 +79,7 @@ class VFAGAN(VFA):
         one_of("fakes", fakes, Fakes)
         one_of("perceptual_spread", perceptual_spread, Spread)
         self.refiner: Refiner = Refiner(image_shape, refiner_filters, refiner_kernel, classes).apply(orthogonal_)
-        self.discriminator = Discriminator(
+        self.discriminator = discriminator or Discriminator(
             image_shape,
             discriminator_channels or self.hparams["channels"],
             discriminator_width or self.hparams["width"],
