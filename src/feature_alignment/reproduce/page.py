@@ -112,7 +112,7 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return f"{value['mean']:.4g}" + ("" if value["std"] is None else f" ± {value['std']:.2g}")
+        return f"{value['mean']:.4g}" + (f" ± {value['std']:.2g}" if value["std"] else "")
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

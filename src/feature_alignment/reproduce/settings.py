@@ -102,7 +102,7 @@ def _paper(row: str, like: PaperSet, shape: Sequence[int]) -> dict[str, Any]:
 
 
 #: Steps of 64 images. On two cores and 28 x 28 pixels: half a minute to three minutes each.
-CPU_STEPS = {"ae": 1500, "vae": 1500, "gan": 3000, "vfa-gan": 1500, "vfa-2d": 800, "local": 1500}
+CPU_STEPS = {"ae": 1500, "vae": 1500, "gan": 3000, "vfa-gan": 1500, "vfa-2d": 2000, "local": 1500}
 
 
 def _cpu(row: str, shape: Sequence[int]) -> dict[str, Any]:
@@ -138,5 +138,5 @@ def _cpu(row: str, shape: Sequence[int]) -> dict[str, Any]:
             "perceptual_weight": 1.0,
         }
     if row == "gan":
-        options |= {"learning_rate": 5e-4, "search_steps": 100, "search_restarts": 2}
+        options |= {"activation": "silu", "learning_rate": 1e-3, "search_steps": 100, "search_restarts": 2}
     return options

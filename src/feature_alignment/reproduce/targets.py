@@ -73,7 +73,7 @@ def table_1(study: Study) -> Result:
         if study.like != "CelebA"
         else "FID on CelebA: the GAN is best, then the VAE; the refined feature is little better than the feature.",
         Table([*(MEASURES[name].title for name in names), f"the paper: FID on {study.like}"], rows),
-        {"table1.png": f"{title} of samples, mean and standard deviation over seeds"},
+        {"table1.png": f"{title}, mean and standard deviation over seeds"},
         notes,
     )
 
