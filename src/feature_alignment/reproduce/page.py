@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,6 +64,7 @@ def write_result(study: Study, result: Result, rows: Sequence[str]) -> Path:
     """
     trained = [study.run(row, seed).results() for row in rows for seed in study.seeds]
     found = asdict(result) | {
+        "numbers": _rounded(result.numbers),
         "data": study.name,
         "compared_with": study.like,
         "scale": study.scale,
@@ -76,7 +78,7 @@ def write_result(study: Study, result: Result, rows: Sequence[str]) -> Path:
         "commit": commit(),
     }
     path = study.directory / f"{result.target}.json"
-    _write(path, json.dumps(found, indent=2) + "\n")
+    _write(path, _json(found) + "\n")
     _write(path.with_suffix(".md"), "\n".join(_markdown(found, "")) + "\n")
     return path
 
@@ -106,6 +108,21 @@ def _write(path: Path, text: str) -> None:
     scratch = path.with_name(path.name + ".part")
     scratch.write_text(text)
     scratch.replace(path)  # whole or not at all
+
+
+def _json(found: dict[str, Any]) -> str:
+    """Return JSON to be read by eye: a list of numbers on one line."""
+    text = json.dumps(found, indent=2)
+    return re.sub(r"\[[-+.\deEInfityNaul,\s]*\]", lambda numbers: " ".join(numbers[0].split()), text)
+
+
+def _rounded(value: Any) -> Any:
+    """Round every number to six digits, which is more than any measurement here is good for."""
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _text(value: Any) -> str:
