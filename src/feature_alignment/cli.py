@@ -231,7 +231,7 @@ def _print_summary(run: Any) -> None:
     directory = run.directory
     found = [
         ("report.html", "everything below on one page: open it in a browser"),
-        ("reconstructions.png", "held-out images, their features and what the refiner makes of them"),
+        ("reconstructions.png", "held-out images and what the model makes of them"),
         ("samples.png", "samples from the prior, a column for each class asked for"),
         ("interpolation.png", "between four held-out images"),
         ("metrics.json", "the numbers above and what they were measured on"),
@@ -374,10 +374,10 @@ def _reconstruct(arguments: list[str]) -> None:
         labels = _labels(run, model, [options.label]).expand(len(images))
     if out.is_dir():
         labels = model.infer_labels(images) if model.classes and labels is None else labels
-        features = model.reconstruct(images, labels if model.classes else None)
-        stages = {"feature": features}
+        decoded = model.reconstruct(images, labels if model.classes else None)
+        stages = {model.stage: decoded}
         if model.refiner is not None:
-            stages["refined"] = model.refine(features, labels if model.classes else None)
+            stages["refined"] = model.refine(decoded, labels if model.classes else None)
         for stage, results in stages.items():
             for name, result in zip(names, results, strict=True):
                 figures.save_image(result, out / f"{name}-{stage}.png")

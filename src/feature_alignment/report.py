@@ -83,7 +83,7 @@ def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:
 def reconstruction_picture(
     model: Model, images: Tensor, labels: Tensor | None, path: Path, *, title: str = "reconstructions"
 ) -> None:
-    """Write originals, features and refined images under each other.
+    """Write originals, what the model decodes and, where it can, refined images under each other.
 
     Args:
         model: any model.
@@ -96,10 +96,10 @@ def reconstruction_picture(
         labels = None
     elif labels is None:
         labels = model.infer_labels(images)
-    feature = model.reconstruct(images, labels)
-    versions = {"original": images, "feature": feature}
+    decoded = model.reconstruct(images, labels)
+    versions = {"original": images, model.stage: decoded}
     if model.refiner is not None:
-        versions["refined"] = model.refine(feature, labels)
+        versions["refined"] = model.refine(decoded, labels)
     figures.pairs(versions, path, title=title)
 
 
@@ -177,8 +177,8 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px }
 """
 
 PICTURES = {
-    "reconstructions.png": "Held-out images, never trained on: the original, the feature (the encoder run backwards "
-    "from the posterior's mean) and what the refiner makes of it.",
+    "reconstructions.png": "Held-out images, never trained on: the original, what the model decodes from its latent "
+    "(a feature is the encoder run backwards) and, if there is a refiner, what that makes of it.",
     "samples.png": "Samples from the prior.",
     "interpolation.png": "Latents between those of four held-out images.",
     "losses.png": "Losses during training.",
