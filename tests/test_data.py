@@ -9,9 +9,7 @@ import pickle
 import struct
 import subprocess
 import sys
-import textwrap
 import time
-import types
 
 import datasets
 import numpy as np
@@ -357,7 +355,8 @@ def test_celeba_of_the_hub_has_no_classes(place, monkeypatch):
 
 @pytest.fixture
 def parquet(tmp_path, monkeypatch):
-    """A folder for parquet files, read by load_dataset itself."""
+    """A folder for parquet files, read by load_dataset itself, and a cache of the test's own."""
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
     folder = tmp_path / "repository"
     folder.mkdir()
@@ -393,7 +392,7 @@ def test_a_set_with_splits_and_classes_as_the_hub_has_it(parquet):
     assert small.pixels.shape == (12, 3, 8, 8)
 
 
-def test_one_split_images_of_many_sizes_and_labels_of_words_and_numbers(parquet, cache):
+def test_one_split_images_of_many_sizes_and_labels_of_words_and_numbers(parquet):
     sizes = [(6, 6), (9, 3)] * 10
     write_parquet(
         parquet / "all.parquet",
@@ -415,7 +414,13 @@ def test_one_split_images_of_many_sizes_and_labels_of_words_and_numbers(parquet,
     assert numbers.classes == ("7", "12", "1999")  # also the one that is not in the split, and by size
     assert numbers.labels.tolist() == [0, 1]
     assert load(str(parquet), "train", label="year").classes == numbers.classes
-    assert len(list(cache.glob("hub-*repository-t*"))) == 5  # one for each choice of columns and split
+    assert len(list(data.cache_directory().glob("hub-*-repository-*"))) == 5  # one for each choice of columns and split
+
+    module = DataModule(str(parquet), batch_size=2, image="picture", label="kind")
+    assert module.classes == 2
+    assert module.test().classes == ("ape", "wolf")
+    with pytest.raises(DataError, match="the column year has no images"):
+        DataModule(str(parquet), batch_size=2, image="year")
 
     everything = "picture, kind, year, half"
     for settings, message in [
@@ -578,14 +583,150 @@ def test_named_sets_can_be_resized_and_coloured():
     assert torch.equal(images.pixels[:, 0], images.pixels[:, 2])
 
 
-def test_two_processes_may_build_the_cache_at_once(tmp_path, cache):
-    for number in range(40):
-        write_image(tmp_path / "set" / f"{number}.png", (number, 0, 0))
-    code = "import sys; from feature_alignment.data import load; print(load(sys.argv[1], 'train').pixels.sum().item())"
-    command = [sys.executable, "-c", code, str(tmp_path / "set")]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    results = {worker.communicate(timeout=120)[0].strip() for worker in workers}
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
-    assert results == {str(load(str(tmp_path / "set"), "train").pixels.sum().item())}
-    assert len(list(cache.glob("folder-set-train-*"))) == 1
-    assert not list(cache.glob(".folder-set*"))
+# --- sets larger than the memory -----------------------------------------------------------------------
+
+
+def test_resizing_and_colouring_by_chunks_is_cached_and_equals_the_whole(place, monkeypatch):
+    monkeypatch.setattr(data, "CHUNK", 3)
+    folder = place / "cifar-10-batches-bin"
+    folder.mkdir()
+    records = np.random.default_rng(0).integers(0, 256, (8, 3073), np.uint8)
+    records[:, 0] = range(8)
+    records.tofile(folder / "test_batch.bin")
+    whole = records[:, 1:].reshape(8, 3, 32, 32).astype(np.float64)
+    grey = load("cifar10", "test", channels=1, image_size=16)
+    luma = np.tensordot([0.299, 0.587, 0.114], whole, (0, 1)).round().astype(np.uint8)
+    for image, expected in zip(grey.pixels[:, 0], luma, strict=True):
+        resized = Image.fromarray(expected).resize((16, 16), Image.Resampling.BICUBIC)
+        # PIL's bicubic is steeper by a hair (a = -0.5 with fixed-point weights): within a grey value or two
+        assert np.abs(np.asarray(resized, int) - image.numpy().astype(int)).max() <= 2
+    assert grey.labels.tolist() == list(range(8))
+    assert grey.classes[1] == "automobile"
+    (folder / "test_batch.bin").unlink()
+    built = {path.name: path.stat().st_mtime_ns for path in data.cache_directory().glob("*/images.npy")}
+    assert torch.equal(load("cifar10", "test", channels=1, image_size=16).pixels, grey.pixels)  # from the cache
+    assert {path.name: path.stat().st_mtime_ns for path in data.cache_directory().glob("*/images.npy")} == built
+    assert sorted(path.name for path in data.cache_directory().iterdir()) == ["cifar10-test", "cifar10-test-1x16x16"]
+    assert torch.equal(load("cifar10", "test", channels=3, image_size=32).pixels, load("cifar10", "test").pixels)
+    assert len(list(data.cache_directory().iterdir())) == 2
+
+
+def test_a_set_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path))
+    count = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 2 // (3 * 64 * 64)
+
+    def build(directory):
+        try:  # a file of holes, which takes no room on the disk
+            pixels = np.lib.format.open_memmap(directory / "images.npy", "w+", np.uint8, (count, 3, 64, 64))
+        except OSError as error:
+            pytest.skip(f"no such file here: {error}")
+        pixels[-1] = 7
+        return {"count": count, "classes": [], "skipped": 0}
+
+    found = data._cached("huge", build)
+    images = data.Images("huge", "train", found.pixels, None, ())
+    pixels, labels = images.__getitems__([count - 1, 0])
+    assert pixels.flatten(1).float().mean(1).tolist() == [7.0, 0.0]
+    assert labels is None
+
+
+def test_a_set_that_does_not_fit_on_the_disk_is_refused_before_it_is_begun(tmp_path, monkeypatch):
+    usage = data_sets.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(data_sets.shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    for number in range(1000):
+        (tmp_path / f"{number}.png").touch()
+    with pytest.raises(
+        DataError, match=r"900 images of 3 x 64 x 64 need 0.011 GB, 0.010 GB are free; set FALIGN_CACHE"
+    ):
+        load(str(tmp_path), "train")
+
+
+# --- several processes, and killed ones ------------------------------------------------------------------
+
+#: Loads the folder argv[1] after changing the library by argv[2], to stop it where the test wants.
+LOADING = """
+import sys, time
+from pathlib import Path
+from feature_alignment import data, data_sets
+exec(sys.argv[2])
+print(data.load(sys.argv[1], "train").pixels.sum().item())
+"""
+SLOW_AFTER_THREE_IMAGES = """
+decode = data_sets._decode_image
+def slowly(name, *rest):
+    if name.endswith("3.png"):
+        time.sleep(600)
+    return decode(name, *rest)
+data_sets._decode_image = slowly
+"""
+SLOW_BEFORE_THE_MOVE = """
+Path.rename = lambda *_: time.sleep(600)
+"""
+BOTH_AT_ONCE = """
+move = Path.rename
+def together(self, place):
+    while not place.exists() and len(list(place.parent.glob(f".{place.name}-*/meta.json"))) < 2:
+        time.sleep(0.01)
+    return move(self, place)
+Path.rename = together
+"""
+
+
+def write_ten(folder):
+    for number in range(10):
+        write_image(folder / f"{number}.png", (10 + number, 0, 0))
+    return sum(10 + number for number in range(9)) * 64 * 64  # the tenth is held out
+
+
+@pytest.fixture
+def loading():
+    """Start a process that loads a folder; none outlives the test."""
+    workers = []
+
+    def start(folder, change):
+        command = [sys.executable, "-c", LOADING, str(folder), change]
+        workers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.parametrize(
+    ("change", "awaited"),
+    [(SLOW_AFTER_THREE_IMAGES, "images.npy"), (SLOW_BEFORE_THE_MOVE, "meta.json")],
+    ids=["decoding", "about to move it into place"],
+)
+def test_a_process_killed_while_it_builds_leaves_nothing_that_is_taken_for_a_set(
+    tmp_path, monkeypatch, loading, change, awaited
+):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FALIGN_CACHE", str(cache))
+    total = write_ten(tmp_path / "set")
+    worker = loading(tmp_path / "set", change)
+    until = time.monotonic() + 600
+    while not list(cache.glob(f".folder-set*/{awaited}")):
+        assert worker.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    worker.kill()
+    worker.communicate()
+    assert worker.returncode == -9
+    assert len(list(cache.glob(".folder-set*"))) == 1  # what it had begun, under a name that nothing looks for
+    assert not list(cache.glob("folder-set*"))
+    assert load(str(tmp_path / "set"), "train").pixels.sum().item() == total
+    assert len(list(cache.glob("folder-set*"))) == 1
+
+
+def test_two_processes_that_build_at_once_both_succeed(tmp_path, monkeypatch, loading):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FALIGN_CACHE", str(cache))
+    total = write_ten(tmp_path / "set")
+    workers = [loading(tmp_path / "set", BOTH_AT_ONCE) for _ in range(2)]
+    results = [worker.communicate(timeout=600)[0].strip() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert results == [str(total)] * 2
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
+    assert len(list(cache.iterdir())) == 1

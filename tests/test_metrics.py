@@ -350,7 +350,7 @@ def test_evaluate_measures_fid_and_kid_from_one_pass(inception, splits):
 def test_command_measures_with_the_weights_it_is_given(run, weights, no_hub, capsys):
     assert main(["evaluate", str(run), "--limit", "4", "--inception-weights", str(weights)]) == 0
     printed = capsys.readouterr()
-    assert not printed.err
+    assert "falign:" not in printed.err  # where the machine is slow, progress bars are
     lines = {line[:38].strip(): line[38:].split() for line in printed.out.splitlines()}
     assert lines["4 test images of mnist-mini"] == ["better", "feature", "reference"]
     found = json.loads((run / "evaluation.json").read_text())
@@ -375,7 +375,8 @@ def test_without_weights_the_rest_is_measured_and_nothing_downloaded(run, no_hub
         assert "classifier FID" in printed.out
         assert not {"fid", "kid"} & set(json.loads((run / "evaluation.json").read_text()))
         message = f"download {INCEPTION_URL} and give the file with --inception-weights, or put it into {no_hub}\n"
-        assert printed.err == f"falign: left out: FID and KID need the weights of Inception-v3: {message}"
+        assert printed.err.count("falign:") == 1
+        assert f"falign: left out: FID and KID need the weights of Inception-v3: {message}" in printed.err
         assert main(["evaluate", str(run), "--limit", "4", "--fid", "yes"]) == 2
         assert capsys.readouterr().err.endswith(message)
 

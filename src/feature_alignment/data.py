@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,7 +195,7 @@ def load(
 
 def _is_on_hub(name: str) -> bool:
     if name.startswith("hf:"):
-        return True
+        return name != "hf:"
     if Path(name).is_dir():
         return name not in DATA_SETS and any(Path(name).rglob("*.parquet"))
     return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
@@ -225,7 +225,7 @@ def _from_hub(
     files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
     key = [repository, image, label, split, image_size, channels, _listing(root, files)]
     return _cached(
-        f"hub-{re.sub(r'[^a-zA-Z0-9]+', '-', repository)[-60:]}-{split}-{_hash(key)}",
+        f"hub-{'-'.join(Path(repository).parts[-2:])}-{split}-{_hash(key)}",
         lambda directory: from_hub(directory, repository, split, image, label, image_size, channels, strict),
         keep=_nothing_skipped,
     )
@@ -297,10 +297,18 @@ def _cached(
 
 def _open(place: Path) -> _Decoded:
     meta = json.loads((place / "meta.json").read_text())
-    # Copy on write: torch wants writable memory, the file must not change.
-    pixels = torch.from_numpy(np.load(place / "images.npy", mmap_mode="c"))[: meta["count"]]
+    pixels = _mapped(place / "images.npy")[: meta["count"]]
     labels = torch.from_numpy(np.load(place / "labels.npy"))[: meta["count"]] if meta["classes"] else None
     return _Decoded(pixels, labels, tuple(meta["classes"]))
+
+
+def _mapped(path: Path) -> Tensor:
+    try:  # copy on write: torch wants writable memory, the file must not change
+        return torch.from_numpy(np.load(path, mmap_mode="c"))
+    except OSError:  # a set larger than the memory could not all be copied, so the system refuses
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable")
+            return torch.from_numpy(np.load(path, mmap_mode="r"))
 
 
 def to_pixels(images: Tensor) -> Pixels:
@@ -329,12 +337,8 @@ def _coloured(pixels: Tensor, channels: int) -> Tensor:
 
 
 def _resized(pixels: Tensor, image_size: int) -> Tensor:
-    """Resize the shorter side, crop the centre."""
-    height, width = pixels.shape[2:]
-    if (height, width) == (image_size, image_size):
+    """Resize images of a named set, which are all square."""
+    if pixels.shape[2:] == (image_size, image_size):
         return pixels
-    scale = image_size / min(height, width)
-    size = (math.ceil(height * scale), math.ceil(width * scale))
-    resized = nn.functional.interpolate(pixels.float(), size, mode="bicubic", antialias=True).round().clamp(0, 255)
-    top, left = (size[0] - image_size) // 2, (size[1] - image_size) // 2
-    return resized[:, :, top : top + image_size, left : left + image_size].byte()
+    resized = nn.functional.interpolate(pixels.float(), (image_size, image_size), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).byte()

@@ -146,7 +146,7 @@ def _celeba(split: Split, directory: Path) -> Meta:
     if not (images.is_dir() and partition.is_file()):
         missing = f"celeba: no {images.name} and {partition.name} in {folder}"
         advice = "put both there, from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-        return _hub_instead(directory, split, "flwrlabs/celeba", SIDE, 3, missing, advice, labelled=False)
+        return _hub_instead(directory, split, "flwrlabs/celeba", SIDE, 3, missing, advice)
     files = [images / name for name in _partition_of(partition, split)]
     if not files:
         raise DataError(f"{partition}: no images of the {split} split")
@@ -173,14 +173,12 @@ def _hub_instead(
     channels: int,
     missing: str,
     advice: str,
-    labelled: bool = True,
 ) -> Meta:
     """Read a named set from the Hub, since it is ``missing`` here."""
     try:
-        parts = _parts_of(repository)
+        return from_hub(directory, repository, split, image_size=image_size, channels=channels, strict=True)
     except DataError as error:
-        raise DataError(f"{missing}, and {error}; {advice}, or go online") from None
-    return _from_parts(directory, repository, parts, split, None, None, image_size, channels, True, labelled)
+        raise DataError(f"{missing}, and {error}; {advice}") from None
 
 
 def _held_out(count: int) -> npt.NDArray[np.bool_]:
@@ -294,28 +292,12 @@ def from_hub(
         channels: 1 or 3; by default 1 if all the images are grey.
         strict: stop at the first unreadable image instead of skipping it.
     """
-    parts = _parts_of(repository)
-    return _from_parts(directory, repository, parts, split, image, label, image_size, channels, strict)
-
-
-def _from_parts(
-    directory: Path,
-    repository: str,
-    parts: dict[str, Any],
-    split: Split,
-    image: str | None,
-    label: str | None,
-    image_size: int | None,
-    channels: int | None,
-    strict: bool,
-    labelled: bool = True,
-) -> Meta:
-    train, test = _train_and_test(repository, parts)
+    train, test = _train_and_test(repository, _parts_of(repository))
     rows = train if split == "train" else test
     if not len(rows):
         raise DataError(f"{repository}: the {split} split is empty")
     image = _image_column(repository, train.features, image)
-    label = _label_column(repository, train.features, label) if labelled else None
+    label = _label_column(repository, train.features, label)
     labels, classes = _labels_of(repository, train, test, rows, label)
     if image_size is None or channels is None:  # both splits as the training images are
         own_size, own_channels = _common_shape(_pictures_of(repository, train, image))
@@ -343,7 +325,7 @@ def _train_and_test(repository: str, parts: dict[str, Any]) -> tuple[Any, Any]:
         raise DataError(f"{repository}: no split train; its splits are {', '.join(parts)}")
     train = parts["train"] if "train" in parts else next(iter(parts.values()))
     for name in ("test", "validation", "valid", "val"):
-        if name in parts and parts[name] is not train:
+        if name in parts and "train" in parts:
             return train, parts[name]
     marks = _held_out(len(train))
     return train.select(np.flatnonzero(~marks)), train.select(np.flatnonzero(marks))
@@ -556,8 +538,8 @@ def memory_map(directory: Path, shape: tuple[int, ...]) -> Pixels:
     needed, free = int(np.prod(shape)), shutil.disk_usage(directory).free
     if needed > free:  # writing to a mapping on a full disk would end the process without a word
         raise DataError(
-            f"{directory.parent}: {shape[0]} images of {' x '.join(map(str, shape[1:]))} need {needed / 1e9:.1f} GB, "
-            f"{free / 1e9:.1f} GB are free; set FALIGN_CACHE to a larger place, or a smaller image_size"
+            f"{directory.parent}: {shape[0]} images of {' x '.join(map(str, shape[1:]))} need {needed / 1e9:.3f} GB, "
+            f"{free / 1e9:.3f} GB are free; set FALIGN_CACHE to a larger place, or a smaller image_size"
         )
     mapped: Pixels = np.lib.format.open_memmap(directory / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     return mapped

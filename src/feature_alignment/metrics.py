@@ -442,7 +442,7 @@ def evaluate(
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1, got {limit}")
     held_out = _spread(test, len(test) if limit is None else limit)
-    reference = _spread(train, len(held_out))
+    reference = _spread(train, len(held_out))  # the same share of every class as in the held-out images
     images, labels = held_out.images(), held_out.labels if model.classes else None
 
     reconstructions, samples = _reconstruct_and_sample(model, images, labels, seed)
