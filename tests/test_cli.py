@@ -253,7 +253,7 @@ def test_training_on_a_folder_of_ones_own_images(tmp_path, cache):
         (["train", "--model", "VFA", "--model.squash", "x"], "squash: expected one of 'last', 'every', 'none'"),
         (["train", "--model", "VFA", "--model.channels", "[8,8,8]"], "divisible by 8"),
         (["train", "--config", "nope"], "--config nope: no such file, nor one of the configurations that come along: ae, celeba, cifar10"),
-        (["train", "--model", "VFA", "--data.name", "nowhere"], "data set 'nowhere': neither a known name (mnist-mini, fash"),
+        (["train", "--model", "VFA", "--data.name", "nowhere"], "data set 'nowhere': neither a known name (mnist-mini, mnist, fash"),
         (["train", "--model", "AE", "--model.class_weight", "3"], "--model.class_weight: AE has no such option"),
         (["train", "--model", "Local", "--model.channels", "[8,8,8]"], "divisible by 8"),
         (["train", "--model", "VFA", "--data.batch_size", "9999"], "batch_size: expected 1 to 4500"),
