@@ -241,6 +241,28 @@ def test_training_on_a_folder_of_ones_own_images(tmp_path, cache):
     assert "broken.png" in strict.stderr
 
 
+def test_a_run_remembers_the_columns_of_its_data_set(tmp_path):
+    import datasets
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 12)):
+        columns = {
+            "img": [Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)) for _ in range(count)],
+            "coarse": ["even" if index % 2 else "odd" for index in range(count)],
+            "fine": [f"kind {index % 3}" for index in range(count)],
+        }
+        (tmp_path / "set").mkdir(exist_ok=True)
+        table = datasets.Dataset.from_dict(columns).cast_column("img", datasets.Image())
+        table.to_parquet(tmp_path / "set" / f"{split}-0.parquet")
+    options = ["--model=VFA", "--model.channels=[4]", "--model.width=8", "--model.latent=3", "--data.batch_size=8"]
+    run = tmp_path / "run"
+    columns = ["--data.image=img", "--data.label=fine", f"--data.name={tmp_path / 'set'}"]
+    assert main(["train", *options, *columns, "--training.steps=2", f"--out={run}"]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["sample", str(run), "--classes", "kind 2", "--rows=2"]) == 0
+    assert main(["sample", str(run), "--classes", "odd"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -522,8 +522,13 @@ def _data_of(run: Any, split: Literal["train", "test"], name: str = "") -> Any:
     from .data import load
 
     settings = dict(run.settings()["data"])
+    columns = {} if name else {column: settings.get(column) for column in ("image", "label")}
     return load(
-        name or settings["name"], split, image_size=settings.get("image_size"), channels=settings.get("channels")
+        name or settings["name"],
+        split,
+        image_size=settings.get("image_size"),
+        channels=settings.get("channels"),
+        **columns,
     )
 
 
