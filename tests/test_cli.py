@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -181,7 +182,9 @@ def test_interrupted_training_keeps_what_it_has(tmp_path):
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "feature_alignment.cli", "train", "--config", "quickstart", *SMALL,
                "--training.checkpoint_every=100000", f"--out={out}"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs inherit an ignored Ctrl-C; the command is to be tested as a terminal starts it.
+    obey = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=obey)
     log, deadline = out / "log" / "part-0" / "metrics.csv", time.time() + 120
     while not log.is_file() and process.poll() is None and time.time() < deadline:
         time.sleep(0.05)
