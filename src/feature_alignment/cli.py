@@ -522,7 +522,7 @@ def _data_of(run: Any, split: Literal["train", "test"], name: str = "") -> Any:
     from .data import load
 
     settings = dict(run.settings()["data"])
-    columns = {} if name else {column: settings.get(column) for column in ("image", "label")}
+    columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label")}
     return load(
         name or settings["name"],
         split,
