@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .layers import Conv2d
 from .local import Arcsinh
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
@@ -76,8 +77,8 @@ class Encoder(nn.Sequential):
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         layers: list[nn.Module] = []
         for filters in channels:
-            layers += [nn.Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
-            layers += [nn.Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
+            layers += [Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
+            layers += [Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
             colours = filters
         super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
         self.out_features = width

@@ -1,0 +1,106 @@
+r"""A convolution whose pull-back is the transposed convolution, for automatic differentiation too.
+
+An alignment step pulls a residual back through every layer, :math:`e \mapsto W^\top e` (equation 2), and training
+differentiates that once more. PyTorch knows the derivative of a convolution's gradient only in a general form: the
+gradient of its weights becomes a convolution with kernels as large as the feature maps. Said as a transposed
+convolution, the same map has derivatives as fast as those of any layer. Replacing a convolution's gradient for the
+sake of its derivative is an idea of Karras et al., *Analyzing and improving the image quality of StyleGAN*, 2020.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Conv2d", "transposed_conv2d"]
+
+
+class _Conv2d(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> Tensor:
+        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight = inputs[:2]
+        ctx.save_for_backward(x, weight)
+        ctx.save_for_forward(x, weight)
+        ctx.geometry = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        (x, weight), (stride, padding, dilation, groups) = ctx.saved_tensors, ctx.geometry
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = transposed_conv2d(cotangent, weight, x.shape[2:], stride, padding, dilation, groups)
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.ops.aten.convolution_backward(
+                cotangent, x, weight, None, stride, padding, dilation,
+                False, (0, 0), groups, (False, True, False),
+            )[1]  # fmt: skip
+        if ctx.needs_input_grad[2]:
+            of_bias = cotangent.sum((0, 2, 3))
+        return of_x, of_weight, of_bias, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, of_x: Tensor | None, of_weight: Tensor | None, of_bias: Tensor | None, *_: Any) -> Any:
+        x, weight = ctx.saved_tensors
+        change: Any = 0 if of_bias is None else of_bias.view(-1, 1, 1)
+        if of_x is not None:
+            change = change + functional.conv2d(of_x, weight, None, *ctx.geometry)
+        if of_weight is not None:
+            change = change + functional.conv2d(x, of_weight, None, *ctx.geometry)
+        return change
+
+
+class Conv2d(nn.Conv2d):
+    """:class:`torch.nn.Conv2d` with a pull-back that is quick to differentiate; the same in everything else."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Return the convolution of ``input``, shape ``(N, C, H, W)``."""
+        plain = self.padding_mode == "zeros" and not isinstance(self.padding, str) and input.ndim == 4
+        if torch.compiler.is_compiling() or not plain:
+            return super().forward(input)
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return cast(Tensor, _Conv2d.apply(*_in_one_dtype(input, self.weight, self.bias), *geometry))
+
+
+def transposed_conv2d(
+    output: Tensor,
+    weight: Tensor,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """Return what the transpose of a convolution makes of its ``output``: shape ``(N, C, *size)``."""
+    # What the stride leaves over at the far border.
+    left_over = [
+        whole - ((length - 1) * step - 2 * pad + spread * (kernel - 1) + 1)
+        for whole, length, step, pad, spread, kernel in zip(
+            size, output.shape[-2:], stride, padding, dilation, weight.shape[-2:], strict=True
+        )
+    ]
+    return functional.conv_transpose2d(output, weight, None, stride, padding, left_over, groups, dilation)
+
+
+def _in_one_dtype(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cast to what autocast wants: it does not reach into the derivatives of a function of one's own."""
+    device = cast(Tensor, tensors[0]).device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(None if tensor is None else tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
