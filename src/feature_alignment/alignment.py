@@ -20,18 +20,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 from torch.utils import _pytree as pytree
 
+from .linearization import Network, Structure, jacobian, rows, stable_step_size
+from .recompute import graph_leaves, recomputed
+
 __all__ = ["DivergenceWarning", "align", "input_gradient"]
 
-#: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension.
-Structure: TypeAlias = Any
-Network: TypeAlias = Callable[[Tensor], Structure]
+StepSize: TypeAlias = float | Sequence[float] | Tensor | Literal["auto"]
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -44,8 +45,9 @@ def align(
     start: Tensor,
     *,
     steps: int = 1,
-    step_size: float | Sequence[float] | Tensor = 1.0,
+    step_size: StepSize = 1.0,
     squash: Callable[[Tensor], Tensor] | None = None,
+    recompute: bool = False,
     check: bool = True,
 ) -> Tensor:
     r"""Return the feature of ``target``: the input that ``steps`` gradient steps from ``start`` lead to.
@@ -66,15 +68,23 @@ def align(
             treat the samples of a batch independently (batch normalisation only in eval mode).
         target: :math:`z`, of the same structure, shapes and dtype as the network's output.
         start: :math:`r^0`, floating point: one start per sample, shape ``(N, ...)``, or one shared by
-            the whole batch, shape ``(1, ...)``, which is the faster of the two.
+            the whole batch, shape ``(1, ...)`` (or expanded from that), which is the faster of the two.
         steps: :math:`T`, at least 1.
         step_size: :math:`\tau`: a number, a 0-dimensional tensor, or one value per step (a sequence or
-            a tensor of shape ``(steps,)``). A tensor may require a gradient.
+            a tensor of shape ``(steps,)``). A tensor may require a gradient. ``auto`` takes
+            :math:`1 / \sigma^2` for every sample and step, :math:`\sigma` being the largest singular value of
+            the Jacobian there: half of what the linearised flow is stable below, so it cannot diverge. That
+            costs 16 vector-Jacobian and Jacobian-vector products before the first step and 4 before each
+            other; no gradient goes through it.
         squash: a function applied to the iterate wherever it meets the network, and to the result, so
             that the network only ever sees values in its range: with ``torch.sigmoid`` the iterate
             lives in logit space and the feature in (0, 1). Same as aligning the composition
             ``network(squash(r))`` and squashing the end point. For a squashing after the last step
             only, apply it to the result instead.
+        recompute: keep only the iterate of every step for the backward pass, which evaluates the network
+            again, instead of all that the network computed: memory then grows with ``steps`` by one batch of
+            inputs, not of activations. The result can be differentiated once only. No effect while
+            ``torch.compile`` traces, which plans memory itself.
         check: look at values, not only at shapes: non-finite numbers, a step size that makes the flow
             diverge, a network that mixes the samples of a batch. Costs a reduction per step, one
             evaluation of the network at one or two samples, and on a GPU a synchronisation; turn it
@@ -88,7 +98,8 @@ def align(
             ``target`` is not that of the network's output.
         ValueError: ``steps`` or ``step_size`` out of range; structure or shapes of ``target`` do not
             fit the network's output; ``start`` fits neither one sample nor the batch; non-finite
-            values in ``target`` or ``start``; a network that mixes the samples of a batch.
+            values in ``target`` or ``start``; a network that mixes the samples of a batch; ``recompute`` with
+            a network that draws random numbers.
         FloatingPointError: the iterate became infinite or not a number.
 
     Warns:
@@ -104,6 +115,8 @@ def align(
     sizes = _step_sizes(step_size, steps)
     batch = _batch_size(target)
     _check_start(start, batch)
+    if start.shape[0] > 1 and start.stride(0) == 0:
+        start = start[:1]  # expanded: one start after all
     check = check and not torch.compiler.is_compiling()
     if check:
         _check_finite("target", target)
@@ -119,15 +132,29 @@ def align(
     if check and batch > 1 and not random:
         _check_independence(inner, start)
 
-    iterate = start
-    for step, size in enumerate(sizes, start=1):
+    def advance(iterate: Tensor, size: float | Tensor, target: Structure, step: int = 0) -> Tensor:
         gradient, residual = input_gradient(inner, target, iterate)
-        if check:
+        if check and step:
             _check_step(step, size, gradient, residual)
-        iterate = iterate - size * gradient
+        return iterate - size * gradient
+
+    leaves: list[Tensor] | None = None
+    if recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if random:
+            raise ValueError("recompute: the network draws random numbers, which would be others the second time")
+        leaves = graph_leaves(inner(start[:1]))
+
+    iterate, direction = start, None
+    for step, size in enumerate(sizes, start=1):
+        if isinstance(size, str):
+            size, direction = stable_step_size(inner, iterate, direction)
+        if leaves is None:
+            iterate = advance(iterate, size, target, step)
+        else:
+            iterate = recomputed(advance, iterate, size, target, leaves)
     feature = iterate if squash is None else squash(iterate)
     if check and not bool(torch.isfinite(feature).all()):
-        raise FloatingPointError(f"the feature is not finite after step {len(sizes)}: {_smaller_step(sizes[-1])}")
+        raise FloatingPointError(f"the feature is not finite after step {len(sizes)}: {_smaller_step(size)}")
     return feature
 
 
@@ -140,8 +167,8 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
         network: :math:`E`, as for :func:`align`.
         target: :math:`z`, each tensor of shape ``(N, ...)``.
         point: :math:`r`, shape ``(N, ...)``, or ``(1, ...)`` for a point shared by the batch: the
-            network is then evaluated once, and the ``N`` residuals are pulled back through that one
-            evaluation.
+            network is then evaluated once, and ``N`` residuals, or as many unit vectors as the network
+            puts out numbers if these are fewer, are pulled back through that one evaluation.
 
     Returns:
         The gradient, shape ``(N, ...)``, and the residual :math:`E(r) - z`, of the target's structure.
@@ -160,7 +187,11 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
     residual = pytree.tree_map(lambda got, wanted: got - wanted.to(got.dtype), output, target)
     if point.shape[0] == _batch_size(target):
         return pull_back(residual)[0], residual
-    # One evaluation serves the batch: each residual is a cotangent of that batch of one.
+    # One evaluation serves the batch, and the cotangents are pulled back through that batch of one: the residuals, or,
+    # where the network puts out fewer numbers than there are samples, the units that residuals are made of.
+    errors = rows(residual)
+    if errors.shape[1] < len(errors):
+        return (errors @ jacobian(output, pull_back).to(errors.dtype)).view(-1, *point.shape[1:]), residual
     gradient = vmap(lambda cotangent: pull_back(cotangent)[0].squeeze(0))(
         pytree.tree_map(lambda leaf: leaf.unsqueeze(1), residual)
     )
@@ -171,7 +202,7 @@ def _compose(network: Network, squash: Callable[[Tensor], Tensor]) -> Network:
     return lambda iterate: network(squash(iterate))
 
 
-def _step_sizes(step_size: float | Sequence[float] | Tensor, steps: int) -> list[float | Tensor]:
+def _step_sizes(step_size: StepSize, steps: int) -> list[Any]:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
     if isinstance(step_size, Tensor):
@@ -183,6 +214,10 @@ def _step_sizes(step_size: float | Sequence[float] | Tensor, steps: int) -> list
             f"step_size: expected a 0-dimensional tensor or one of shape ({steps},), one value per step, "
             f"got shape {tuple(step_size.shape)}"
         )
+    if isinstance(step_size, str):
+        if step_size != "auto":
+            raise ValueError(f"step_size: expected numbers greater than 0 or auto, got {step_size!r}")
+        return [step_size] * steps
     sizes = [step_size] * steps if isinstance(step_size, int | float) else list(step_size)
     if len(sizes) != steps:
         raise ValueError(f"step_size: expected {steps} values, one per step, got {len(sizes)}")
@@ -306,26 +341,28 @@ def _check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Str
     is at least :math:`\lvert \tau \rho - 1 \rvert \, \lVert e \rVert` (Cauchy-Schwarz), so it grows if
     :math:`\tau \rho > 2`. No evaluation beyond the step's own is needed.
     """
-    rows = [leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in pytree.tree_leaves(residual)]
-    distance = torch.cat([row.double() for row in rows], 1).square().sum(1)
+    distance = rows(residual).double().square().sum(1)
     slope = gradient.double().flatten(1).square().sum(1)
     if not bool(torch.isfinite(slope).all()):
         first = int((~torch.isfinite(slope)).nonzero()[0])
         raise FloatingPointError(
             f"the gradient at step {step} is not finite, first in sample {first}: {_smaller_step(size)}"
         )
-    factor = float(size) * slope / distance.clamp_min(torch.finfo(torch.double).tiny)
+    sizes = torch.as_tensor(size, dtype=torch.double, device=slope.device).flatten()
+    factor = sizes * slope / distance.clamp_min(torch.finfo(torch.double).tiny)
     grows = factor > 2.0 + 1e-6
     if bool(grows.any()):
         worst = int(factor.argmax())
+        taken = float(sizes[worst] if len(sizes) > 1 else sizes[0])
         warnings.warn(
             f"the flow diverges at step {step}: the residual of {int(grows.sum())} of {len(grows)} samples grows, "
             f"most in sample {worst}, by a factor of at least {float(factor[worst]) - 1:.3g}; step_size is "
-            f"{float(size):.3g}, below {2 * float(size) / float(factor[worst]):.3g} would be stable there",
+            f"{taken:.3g}, below {2 * taken / float(factor[worst]):.3g} would be stable there",
             DivergenceWarning,
             stacklevel=3,
         )
 
 
 def _smaller_step(size: float | Tensor) -> str:
-    return f"the flow diverged or the network put out non-finite values; try a step_size below {float(size):.3g}"
+    largest = float(torch.as_tensor(size).max())
+    return f"the flow diverged or the network put out non-finite values; try a step_size below {largest:.3g}"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..alignment import Structure, align, refuse_batch_statistics
+from ..alignment import align, refuse_batch_statistics
+from ..linearization import Structure, affine_map, rows
 from ..losses import squared_error
 from ..networks import Encoder, orthogonal_
 from .base import Batch, Model, inference, one_of
@@ -43,13 +44,16 @@ class FA(Model):
         width: size of the encoder's output.
         activation: of the encoder; smooth ones (``silu``) suit more than one step.
         steps: :math:`T`.
-        step_size: :math:`\tau`, a number or one per step.
+        step_size: :math:`\tau`, a number or one per step, or ``auto``: chosen at every step so that the flow
+            cannot diverge, see :func:`feature_alignment.align`.
         learn_step_size: train the step sizes, one per step, kept positive.
         start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
             ``learned``, a parameter; or a tensor of shape ``image_shape``.
         squash: where the sigmoid that keeps pixels in (0, 1) acts: ``last`` step only (the paper's code),
             ``every`` step (the iterate lives in logit space; needed to train with more than one step), or
             ``none`` (the paper).
+        recompute: keep only the iterate of every step for the backward pass and compute the rest again: more
+            steps then hardly need more memory, but about half as much time again.
         clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
         clamp_weights: bound on every weight of the encoder, applied before each step (equation 7); none for
             no bound.
@@ -69,10 +73,11 @@ class FA(Model):
         width: int = 4096,
         activation: str = "leaky_relu",
         steps: int = 1,
-        step_size: float | Sequence[float] = 1.0,
+        step_size: float | Sequence[float] | Literal["auto"] = 1.0,
         learn_step_size: bool = False,
         start: Start | Tensor = "zeros",
         squash: Squash = "last",
+        recompute: bool = False,
         clamp_inputs: float = 0.01,
         clamp_weights: float | None = math.sqrt(2),
         clip_gradient: float | None = None,
@@ -93,7 +98,10 @@ class FA(Model):
 
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}")
-        sizes = torch.tensor([step_size] * steps if isinstance(step_size, int | float) else list(step_size))
+        if step_size == "auto" and learn_step_size:
+            raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
+        first = 1.0 if step_size == "auto" else step_size
+        sizes = torch.tensor([first] * steps if isinstance(first, int | float) else list(first))
         if sizes.shape != (steps,) or not bool((sizes > 0).all()):
             raise ValueError(
                 f"step_size: expected a positive number, or one for each of {steps} steps, got {step_size}"
@@ -109,6 +117,7 @@ class FA(Model):
         if given.shape != torch.Size(image_shape):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(given.shape)}")
         self.start = nn.Parameter(given.clone(), requires_grad=start == "learned")
+        self._affine: tuple[Any, tuple[Tensor, Tensor]] | None = None
         self.to(memory_format=torch.channels_last)  # doubles the convolutions' rate on a CPU
 
     # --- the protocol -----------------------------------------------------------------------------------
@@ -123,7 +132,29 @@ class FA(Model):
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
         one_hot = self.one_hot(labels, len(latent))
-        return self.feature(latent, None if one_hot is None else stress * one_hot)
+        one_hot = None if one_hot is None else stress * one_hot
+        if self.hparams["steps"] > 1 or self.hparams["start"] in ("uniform", "normal"):
+            return self.feature(latent, one_hot)
+        matrix, offset = self._affine_map()
+        feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
+        return feature if self.hparams["squash"] == "none" else feature.sigmoid()
+
+    def _affine_map(self) -> tuple[Tensor, Tensor]:
+        """Return the one matrix product that decodes after one step from a shared start, as long as it is valid."""
+        used = [*self.parameters(), *self.buffers()]
+        # Whoever writes into a tensor counts its version up; whoever replaces it moves it.
+        state = tuple(
+            (each.data_ptr(), each._version, each.dtype, each.device) for each in used if not each.is_inference()
+        )
+        if self._affine is None or self._affine[0] != state or len(state) < len(used):
+            every = self.hparams["squash"] == "every"
+            found = affine_map(
+                (lambda logits: self.aligned_output(logits.sigmoid())) if every else self.aligned_output,
+                self.start.unsqueeze(0),
+                "auto" if self.hparams["step_size"] == "auto" else self.log_step_sizes.exp()[0],
+            )
+            self._affine = state, found
+        return self._affine[1]
 
     def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
         r"""Return :math:`\hat r` of ``latent`` (and class), differentiable; shape ``(N, C, H, W)``."""
@@ -133,8 +164,9 @@ class FA(Model):
             self.target(latent, one_hot),
             self._starts(len(latent)),
             steps=self.hparams["steps"],
-            step_size=self.log_step_sizes.exp(),
+            step_size="auto" if self.hparams["step_size"] == "auto" else self.log_step_sizes.exp(),
             squash=torch.sigmoid if squash == "every" else None,
+            recompute=self.hparams["recompute"],
             check=check,
         )
         return feature.sigmoid() if squash == "last" else feature
