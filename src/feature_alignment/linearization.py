@@ -63,14 +63,15 @@ def jacobian(output: Structure, pull_back: Callable[[Structure], tuple[Tensor]])
     leaves, structure = pytree.tree_flatten(output)
     widths = [leaf.numel() for leaf in leaves]
     units = torch.eye(sum(widths), dtype=leaves[0].dtype, device=leaves[0].device).split(widths, 1)
-    cotangents = [unit.reshape(-1, *leaf.shape).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)]
+    cotangents = [unit.reshape(len(unit), *leaf.shape).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)]
     pulled = vmap(lambda *cotangent: pull_back(pytree.tree_unflatten(list(cotangent), structure))[0])(*cotangents)
     return pulled.flatten(1)
 
 
 def rows(outputs: Structure) -> Tensor:
     """Put all that a network puts out for a sample into one row: shape ``(N, K)``."""
-    return torch.cat([leaf.reshape(len(leaf), -1) for leaf in pytree.tree_leaves(outputs)], 1)
+    leaves = pytree.tree_leaves(outputs)
+    return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in leaves], 1)
 
 
 def largest_singular_value(
