@@ -77,6 +77,8 @@ class Images(Dataset[tuple[Tensor, Tensor | None]]):
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Return a whole batch by its indices."""
         chosen = torch.as_tensor(indices)
+        if self.pixels.is_cuda:  # without waiting for what the device still computes
+            chosen = chosen.pin_memory().to(self.pixels.device, non_blocking=True)
         return self.pixels[chosen], None if self.labels is None else self.labels[chosen]
 
     def images(self, count: int | None = None) -> Tensor:
@@ -135,6 +137,10 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
         images = self.train if self.classes else replace(self.train, labels=None)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type == "cuda" and images.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
+            labels = None if images.labels is None else images.labels.to(device)
+            images = replace(images, pixels=images.pixels.to(device), labels=labels)
         return DataLoader(images, self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_it_is)
 
 

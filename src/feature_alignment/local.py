@@ -13,17 +13,21 @@ non-linear layer is undone exactly, by its inverse.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 from torch.optim import Optimizer
 
 from .alignment import align
+from .layers import transposed_conv2d
 
 __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 
 Inverse = Callable[[nn.Module, Tensor], Tensor]
+Learning: TypeAlias = nn.Linear | nn.Conv2d
 
 
 class Arcsinh(nn.Module):
@@ -99,11 +103,13 @@ class LocalNetwork(nn.Sequential):
                 ) from None
             self.shapes.append(tuple(shape))
 
-    def learning_layers(self) -> Iterator[nn.Module]:
+    def learning_layers(self) -> Iterator[Learning]:
         """Yield the layers that have weights, first to last: one optimiser belongs to each."""
         return (layer for layer in self if _learns(layer))
 
-    def local_step(self, x: Tensor, optimizers: Sequence[Optimizer]) -> tuple[Tensor, list[Tensor]]:
+    def local_step(
+        self, x: Tensor, optimizers: Sequence[Optimizer], *, micro_batch: int | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Take one step of Algorithm 2: each layer in turn learns to predict its input from its output.
 
         Nothing of one layer, neither activation, graph nor gradient, is alive while another learns, but for
@@ -112,41 +118,82 @@ class LocalNetwork(nn.Sequential):
         Args:
             x: batch of inputs, shape ``(N, *input_shape)``.
             optimizers: one for each of :meth:`learning_layers`, of that layer's parameters.
+            micro_batch: work through each layer's batch by this many samples at a time, more where its weights
+                outweigh them, for the same gradients: beside the activations that go from one layer to the next,
+                once, memory is then needed for so many samples only. All at once if not given.
 
         Returns:
             The output, detached, and each learning layer's loss: mean over the batch of the squared distance,
             shape ``()``.
 
         Raises:
-            ValueError: another number of optimisers than learning layers, or inputs of another shape.
+            ValueError: another number of optimisers than learning layers, inputs of another shape, or a
+                ``micro_batch`` below 1.
         """
         learning = list(self.learning_layers())
         if len(optimizers) != len(learning):
             raise ValueError(f"optimizers: expected {len(learning)}, one a learning layer, got {len(optimizers)}")
         if tuple(x.shape[1:]) != self.input_shape:
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
-        x, losses, waiting = x.detach(), [], iter(optimizers)
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"micro_batch: expected at least 1, got {micro_batch}")
+        pieces, losses, waiting = [x.detach()], [], iter(optimizers)
         for layer in self:
             if _learns(layer):
+                if micro_batch is not None:
+                    _regroup(pieces, max(micro_batch, layer.weight.numel() // pieces[0][0].numel()))
                 # The output that goes on is that of the weights before the step (Algorithm 2, lines 2 and 14).
-                output, loss = self._learn(layer, x, next(waiting))
-                losses.append(loss)
+                losses.append(self._learn(layer, pieces, next(waiting)))
             else:
                 with torch.no_grad():
-                    output = layer(x)
-            x = output
-        return x, losses
+                    _replace(pieces, layer)
+        _regroup(pieces, len(x))
+        return pieces[0], losses
 
-    def _learn(self, layer: nn.Module, x: Tensor, optimizer: Optimizer) -> tuple[Tensor, Tensor]:
+    def _learn(self, layer: Learning, pieces: list[Tensor], optimizer: Optimizer) -> Tensor:
+        """Take a step for the loss of all pieces of a layer's input, and replace each by its output."""
+        batch, losses = sum(map(len, pieces)), []
+        closed = self.steps == 1 and _has_closed_form(layer) and layer.weight.is_leaf and layer.weight.requires_grad
+        # The cast that autocast makes of each operand is autograd's to undo.
+        closed = closed and not torch.is_autocast_enabled(pieces[0].device.type)
+        accumulate = self._accumulate_in_closed_form if closed else self._accumulate
+
+        def advance(x: Tensor) -> Tensor:
+            output, loss = accumulate(layer, x, batch)
+            losses.append(loss)
+            return output
+
+        optimizer.zero_grad(set_to_none=True)
+        _replace(pieces, advance)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return torch.stack(losses).sum()
+
+    def _accumulate(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Add a piece's share of the gradient to the layer's; return its output and its share of the loss."""
         with torch.enable_grad():
             output = layer(x)
             feature = self._feature(layer, output, tuple(x.shape[1:]))
-            loss = (x - feature).square().flatten(1).sum(1).mean()
-        optimizer.zero_grad(set_to_none=True)
+            loss = (x - feature).square().sum() / batch
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         return output.detach(), loss.detach()
+
+    @torch.no_grad()
+    def _accumulate_in_closed_form(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        r"""Do the same for a one-step feature without a graph, so that nothing outlives its last use.
+
+        With :math:`y = W x` and the error :math:`e = \tau W^\top y - x` the gradient of
+        :math:`\lVert e \rVert^2` is :math:`2 \tau \, (y e^\top + (W e) x^\top)`, and 0 for the bias.
+        """
+        output = layer(x)
+        y = _centred(layer, output)
+        error = _pull_back(layer, y, tuple(x.shape[1:])).mul_(self.step_size).sub_(x)
+        loss = torch.linalg.vector_norm(error).square() / batch
+        error.mul_(2 * self.step_size / batch)
+        _accumulate_weight_gradient(layer, error, y)
+        del y
+        _accumulate_weight_gradient(layer, x, _product(layer, error))
+        return output, loss
 
     @torch.no_grad()
     def invert(self, z: Tensor) -> Tensor:
@@ -172,7 +219,7 @@ class LocalNetwork(nn.Sequential):
                 z = _INVERSES[type(layer)](layer, z)
         return z
 
-    def _feature(self, layer: nn.Module, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def _feature(self, layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the feature of a learning layer's output from zero."""
         if self.steps == 1 and _has_closed_form(layer):
             return self.step_size * _transposed(layer, output, shape)
@@ -180,30 +227,64 @@ class LocalNetwork(nn.Sequential):
         return align(layer, output, start, steps=self.steps, step_size=self.step_size, check=False)
 
 
-def _learns(layer: nn.Module) -> bool:
+def _learns(layer: nn.Module) -> TypeGuard[Learning]:
     return isinstance(layer, nn.Linear | nn.Conv2d)
 
 
-def _has_closed_form(layer: nn.Module) -> bool:
+def _has_closed_form(layer: Learning) -> bool:
     return isinstance(layer, nn.Linear) or (
         isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     )
 
 
-def _transposed(layer: nn.Module, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _centred(layer: Learning, output: Tensor) -> Tensor:
+    """Return an output without the bias: the rest is linear in the input."""
+    if layer.bias is None:
+        return output
+    return output - (layer.bias if isinstance(layer, nn.Linear) else layer.bias.view(-1, 1, 1))
+
+
+def _geometry(layer: nn.Conv2d) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+
+
+def _product(layer: Learning, x: Tensor) -> Tensor:
+    """Return :math:`W x`."""
+    if isinstance(layer, nn.Conv2d):
+        return functional.conv2d(x, layer.weight, None, **_geometry(layer))
+    return functional.linear(x, layer.weight)
+
+
+def _pull_back(layer: Learning, y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    r"""Return :math:`W^\top y`, of ``shape`` without the batch."""
+    if isinstance(layer, nn.Conv2d):
+        return transposed_conv2d(y, layer.weight, shape[1:], **_geometry(layer))
+    return y @ layer.weight
+
+
+def _transposed(layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
     r"""Return :math:`W^\top (z - b)`: one step of size 1 from zero, without evaluating the layer."""
-    if isinstance(layer, nn.Linear):
-        return (output if layer.bias is None else output - layer.bias) @ layer.weight
-    assert isinstance(layer, nn.Conv2d)
-    assert not isinstance(layer.padding, str)
-    centred = output if layer.bias is None else output - layer.bias.view(-1, 1, 1)
-    # What the stride leaves over at the far border.
-    left_over = [
-        size - ((length - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
-        for size, length, stride, padding, dilation, kernel in zip(
-            shape[1:], output.shape[2:], layer.stride, layer.padding, layer.dilation, layer.kernel_size, strict=True
-        )
-    ]
-    return functional.conv_transpose2d(
-        centred, layer.weight, None, layer.stride, layer.padding, left_over, layer.groups, layer.dilation
-    )
+    return _pull_back(layer, _centred(layer, output), shape)
+
+
+def _accumulate_weight_gradient(layer: Learning, x: Tensor, cotangent: Tensor) -> None:
+    """Add the gradient of the inner product of ``cotangent`` and :math:`W x`."""
+    if layer.weight.grad is None:
+        layer.weight.grad = torch.zeros_like(layer.weight)
+    if isinstance(layer, nn.Conv2d):
+        layer.weight.grad += conv2d_weight(x, layer.weight.shape, cotangent, **_geometry(layer))
+    else:
+        layer.weight.grad.addmm_(cotangent.flatten(0, -2).T, x.flatten(0, -2))
+
+
+def _replace(pieces: list[Tensor], function: Callable[[Tensor], Tensor]) -> None:
+    """Apply a function piece by piece, so that the old and the new batch never both are complete."""
+    for index in range(len(pieces)):
+        pieces[index] = function(pieces[index])
+
+
+def _regroup(pieces: list[Tensor], samples: int) -> None:
+    """Divide the batch anew: larger pieces by copying, smaller ones as views."""
+    if len(pieces) > 1 and len(pieces[0]) < samples:
+        pieces[:] = [torch.cat(pieces)]
+    pieces[:] = [part for piece in pieces for part in piece.split(samples)]

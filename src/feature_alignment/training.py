@@ -8,10 +8,11 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -20,6 +21,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 from tqdm import tqdm
 
 from .data import DataModule
@@ -41,7 +43,10 @@ class TrainingOptions:
         seed: of initialisation, order of the images and noise.
         accelerator: ``auto``, ``cpu``, ``gpu``, ...
         devices: number of devices, or ``auto``.
-        precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...
+        precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...; or ``tf32``, which is
+            32-true with products of matrices in TensorFloat-32 on a GPU that has it.
+        compile: how ``torch.compile`` is to speed up the training step, none for not at all: ``default``, or
+            ``reduce-overhead`` (CUDA graphs) and ``max-autotune`` for a GPU.
         log_every: steps between two lines of the log.
         checkpoint_every: steps between two checkpoints.
         max_seconds: stop early after so many seconds of training; none for no limit.
@@ -52,6 +57,7 @@ class TrainingOptions:
     accelerator: str = "auto"
     devices: int | str = "auto"
     precision: str = "32-true"
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     log_every: int = 10
     checkpoint_every: int = 500
     max_seconds: float | None = None
@@ -160,6 +166,10 @@ class _Progress(pl.Callback):
         )
         self.since = time.perf_counter()
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.options.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # what CUDA graphs put out in the last step may be overwritten
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         now = time.perf_counter()
         self.seconds, self.since = self.seconds + now - self.since, now
@@ -219,7 +229,7 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
         "max_epochs": -1,
         "accelerator": options.accelerator,
         "devices": options.devices,
-        "precision": options.precision,
+        "precision": "32-true" if options.precision == "tf32" else options.precision,
         "logger": [
             CSVLogger(run.directory, name="log", version=f"part-{part}", flush_logs_every_n_steps=options.log_every),
             TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False),
@@ -237,6 +247,10 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
+    if options.precision.startswith("16-mixed") and model.hparams.get("clip_gradient"):
+        raise TrainingError(
+            f"precision: {options.precision} scales the gradients that clip_gradient is to bound; take bf16-mixed"
+        )
     try:
         trainer = pl.Trainer(**settings)
         if trainer.num_devices > 1:  # every optimiser's loss leaves the other networks' parameters unused
@@ -256,7 +270,8 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
         ):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
-            trainer.fit(model, data, ckpt_path=run.checkpoint if resume else None, weights_only=False)
+            with _compiled(model, options.compile), _matrix_products(options.precision):
+                trainer.fit(model, data, ckpt_path=run.checkpoint if resume else None, weights_only=False)
         except SystemExit:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt(f"{run.directory}: stopped at step {progress.steps}, go on with --resume") from None
         except RuntimeError as error:
@@ -264,6 +279,11 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
                 raise
             reason = str(error).splitlines()[0]
             raise TrainingError(f"{run.checkpoint}: a checkpoint of another model ({reason})") from None
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(f"compile: torch.compile does not manage this model here: {reason}") from None
     if progress.steps % options.checkpoint_every:
         trainer.save_checkpoint(run.checkpoint)
     done = {"steps": progress.steps, "seconds": round(progress.seconds, 1), "device": _device(trainer)}
@@ -279,6 +299,42 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
         writer.writeheader()
         writer.writerows(rows)
     return done
+
+
+@contextmanager
+def _compiled(model: Model, mode: str | None) -> Iterator[None]:
+    """Let ``torch.compile`` take over, for as long as it lasts, what a training step evaluates."""
+    # A gradient penalty differentiates the discriminator's gradient, which compiled code does not offer.
+    twice = {"discriminator"} if model.hparams.get("adversarial") == "wasserstein-gp" else set()
+    names = [name for name in model.compiled if name not in twice] if mode else []
+    if mode and not names:
+        raise TrainingError(f"compile: {type(model).__name__} has no part that torch.compile could take over")
+    for name in names:
+        part = getattr(model, name)
+        if isinstance(part, nn.Module):
+            part.compile(mode=mode)
+        else:
+            setattr(model, name, torch.compile(part, mode=mode))
+    try:
+        yield
+    finally:
+        for name in names:
+            part = getattr(model, name)
+            if isinstance(part, nn.Module):
+                part._compiled_call_impl = None
+            else:
+                delattr(model, name)
+
+
+@contextmanager
+def _matrix_products(precision: str) -> Iterator[None]:
+    """Let products of float32 matrices use TensorFloat-32 if ``precision`` is ``tf32``."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _device(trainer: pl.Trainer) -> str:

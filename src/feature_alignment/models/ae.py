@@ -36,6 +36,7 @@ class AE(Model):
     """
 
     stage = "decoded"
+    compiled: tuple[str, ...] = ("encoder", "decoder")
 
     def __init__(
         self,

@@ -64,6 +64,8 @@ class FA(Model):
         ValueError: an option out of range, named.
     """
 
+    compiled: tuple[str, ...] = ("aligned_output", "feature")
+
     def __init__(
         self,
         image_shape: Sequence[int],

@@ -46,6 +46,7 @@ class GAN(Model):
 
     stage = "decoded"
     optimizers_per_step = 2
+    compiled: tuple[str, ...] = ("generator", "discriminator")
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class VFA(FA):
         ValueError: an option out of range, named.
     """
 
+    compiled: tuple[str, ...] = ("posterior", "feature")
+
     def __init__(
         self,
         image_shape: Sequence[int],

@@ -52,6 +52,7 @@ class VFAGAN(VFA):
     """
 
     optimizers_per_step = 3
+    compiled: tuple[str, ...] = (*VFA.compiled, "refiner", "discriminator")
 
     def __init__(
         self,
