@@ -28,7 +28,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/alignment_step.py
+	$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info src/*.egg-info

@@ -205,6 +205,30 @@ def test_a_time_limit_ends_the_training_in_good_order(tmp_path):
     assert abs(len(rows) - metrics["steps"] / 10) <= 1
 
 
+def test_reduced_precision_by_its_short_name(tmp_path):
+    options = ["train", "--config", "quickstart", *SMALL, "--training.steps=12"]
+    losses = {}
+    for precision in ("32-true", "tf32", "bf16-mixed"):
+        out = tmp_path / precision
+        assert main([*options, "--precision", precision, f"--out={out}"]) == 0
+        assert f"precision: {precision}" in (out / "config.yaml").read_text()
+        losses[precision] = float(list(csv.DictReader((out / "log.csv").open()))[-1]["reconstruction"])
+    assert losses["tf32"] == pytest.approx(losses["32-true"], rel=1e-3)
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.1)
+    assert losses["bf16-mixed"] != losses["32-true"]
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same_training(tmp_path):
+    losses = []
+    for extra in ([], ["--compile"]):
+        out = tmp_path / f"run-{len(losses)}"
+        assert main(["train", "--config", "quickstart", *SMALL, "--training.steps=12", *extra, f"--out={out}"]) == 0
+        losses.append(float(list(csv.DictReader((out / "log.csv").open()))[-1]["reconstruction"]))
+    # The noise is drawn elsewhere, so the runs are alike, not equal.
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path, capsys):
     out = tmp_path / "wild"
     rate = "--model.learning_rate=1e18"
