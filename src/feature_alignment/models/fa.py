@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..alignment import align, refuse_batch_statistics
+from ..alignment import align
+from ..checks import refuse_batch_statistics
 from ..linearization import Structure, affine_map, rows
 from ..losses import squared_error
 from ..networks import Encoder, orthogonal_
