@@ -5,8 +5,18 @@ Importing this package needs torch and nothing heavier; models, data and figures
 """
 
 from .alignment import DivergenceWarning, align, input_gradient
+from .inversion import Inversion, invert
 from .linearization import affine_map, largest_singular_value
 
 __version__ = "0.1.0"
 
-__all__ = ["DivergenceWarning", "__version__", "affine_map", "align", "input_gradient", "largest_singular_value"]
+__all__ = [
+    "DivergenceWarning",
+    "Inversion",
+    "__version__",
+    "affine_map",
+    "align",
+    "input_gradient",
+    "invert",
+    "largest_singular_value",
+]
