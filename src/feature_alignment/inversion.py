@@ -8,12 +8,15 @@ there if the network was trained to be aligned; on others it stalls along the sm
 ``gauss_newton``
     Damped Gauss-Newton (Deuflhard, *Newton Methods for Nonlinear Problems*, 2004, §4): the shortest :math:`s` with
     :math:`J s = -e` is :math:`s = J^\top w`, :math:`J J^\top w = -e`, a system of the size of the output, solved by
-    conjugate gradients until half of its right-hand side is left; the step is halved until the error falls.
+    conjugate gradients, in the form that keeps the rest smallest and so serves where :math:`J J^\top` is singular
+    (Hestenes and Stiefel, *J. Res. NBS* 49, 1952, §10), until half of :math:`e` is left; the step is halved until the
+    error falls.
 ``anderson``
     The gradient flow accelerated by Anderson's mixing (D. G. Anderson, *J. ACM* 12, 1965): of the latest steps and of
     what they did to the error, the combination that makes the linearised error smallest is taken, and what it leaves,
     :math:`\hat e`, is pulled back, :math:`-\beta J^\top \hat e` with
-    :math:`\beta = \lVert \hat e \rVert^2 / \lVert J^\top \hat e \rVert^2`.
+    :math:`\beta = \lVert \hat e \rVert^2 / \lVert J^\top \hat e \rVert^2`. It gives up at the first step that does
+    not lower the error.
 ``lbfgs``
     The flow preconditioned by a quasi-Newton matrix (Liu and Nocedal, *Math. Programming* 45, 1989).
 """
@@ -81,7 +84,7 @@ def invert(
 
     Inputs are not bounded; for images in (0, 1), invert ``lambda r: network(r.sigmoid())`` and squash what is found.
     Many inputs have the same output: found is one near ``start``. Every sample is solved by itself: its result does not
-    depend on its neighbours but for rounding.
+    depend on its neighbours but for rounding. Beforehand the network is checked by two forward passes, not counted.
 
     Args:
         network: :math:`E`, as for :func:`~feature_alignment.align`; it may not draw random numbers.
@@ -234,7 +237,9 @@ def _lbfgs(search: _Search, memory: int = 20) -> None:
         error, pull = search.look(index, moved)
         tried = _half_square(error)
         falls = (tried <= loss + SUFFICIENT * size * slope) & (slope < 0)
-        turned = pull(torch.where(falls.unsqueeze(1), error, torch.zeros_like(error)))
+        turned = gradient
+        if bool(falls.any()):
+            turned = pull(torch.where(falls.unsqueeze(1), error, torch.zeros_like(error)))
         search.spend(index, falls)
 
         move, turn = moved - x, turned - gradient
@@ -306,39 +311,42 @@ def _newton_direction(
     reduction: float,
     most: int,
 ) -> Tensor:
-    r"""Solve :math:`J J^\top w = -e` by conjugate gradients until ``reduction`` of it is left: :math:`J^\top w`.
+    r"""Of :math:`J J^\top w = -e`, make the rest as small as the Krylov space allows until ``reduction`` of it is left.
 
-    Only for the ``busy`` samples; for others it is zero.
+    Returned is :math:`J^\top w`, zero for the samples that are not ``busy``.
     """
-    push = vjp(pull, torch.zeros_like(error))[1]
-    rest = conjugate = -error
-    square = rest.square().sum(1)
-    goal = reduction * reduction * square
-    step = error.new_zeros(len(error), search.input.shape[1])
+    rest, step = -error, error.new_zeros(len(error), search.input.shape[1])
+    goal = reduction * reduction * rest.square().sum(1)
+    busy = busy & search.open(index, cost=3)
+    if not bool(busy.any()):
+        return step
+    gradient, push = vjp(pull, rest)[:2]  # the pull-back of the pull-back, which is linear, multiplies by J
+    conjugate, square = gradient, gradient.square().sum(1)
+    search.spend(index, busy)
     for _ in range(most):
-        busy = busy & (square > goal) & search.open(index, cost=3)
+        pushed = push(conjugate)[0]
+        search.spend(index, busy)
+        length = pushed.square().sum(1)
+        along = torch.where(busy & (length > 0), square / length, torch.zeros_like(square)).unsqueeze(1)
+        step, rest = step + along * conjugate, rest - along * pushed
+        busy = busy & (length > 0) & (rest.square().sum(1) > goal) & search.open(index, cost=3)
         if not bool(busy.any()):
             break
-        pulled = pull(conjugate)
-        curvature = pulled.square().sum(1)
-        busy = busy & (curvature > 0)
-        pushed = push(pulled)[0]
-        search.spend(index, busy, cost=2)
-        along = torch.where(busy, square / curvature, torch.zeros_like(square)).unsqueeze(1)
-        step, rest = step + along * pulled, rest - along * pushed
-        before, square = square, rest.square().sum(1)
-        conjugate = torch.where(busy.unsqueeze(1), rest + (square / before).unsqueeze(1) * conjugate, conjugate)
+        gradient = pull(rest)
+        search.spend(index, busy)
+        before, square = square, gradient.square().sum(1)
+        conjugate = torch.where(busy.unsqueeze(1), gradient + (square / before).unsqueeze(1) * conjugate, conjugate)
     return step
 
 
 def _gradient(search: _Search, iterations: int = 8) -> None:
     r"""Follow the plain flow of equation 1, the step at first :math:`1 / \sigma^2`, halved where the error rises."""
-    index = search.open(cost=2 * iterations + 3).nonzero().flatten()
+    index = search.open(cost=2 * iterations + 4).nonzero().flatten()
     x = search.input[index]
     if not len(x):
         return
     sigma = largest_singular_value(search.outputs, x, iterations)[0]
-    search.spend(index, cost=2 * iterations + 1)
+    search.spend(index, cost=2 * iterations + 2)  # one of each to begin with
     step = sigma.square().clamp_min(torch.finfo(x.dtype).eps).reciprocal().unsqueeze(1)
     error, pull = search.look(index, x)
     while True:
