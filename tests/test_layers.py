@@ -1,15 +1,19 @@
-"""The convolution with a pull-back of its own, against PyTorch's."""
+"""The layers with a pull-back of their own, against PyTorch's."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from feature_alignment import align
-from feature_alignment.layers import Conv2d
+from feature_alignment.layers import Conv2d, LeakyReLU
 
 GEOMETRIES = [
     {"kernel_size": 3, "stride": 1, "padding": 1},
@@ -98,3 +102,74 @@ def test_layers_of_torch_and_their_weights_are_interchangeable():
     images = torch.rand(1, 2, 8, 8, dtype=torch.double)
     assert torch.equal(ours(images), theirs(images))
     assert torch.equal(ours(images[0]), theirs(images[0]))
+
+
+# --- LeakyReLU --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.3, 0.0, -0.5, 1.5])
+def test_leaky_relu_has_the_values_and_derivatives_of_torch(slope):
+    torch.manual_seed(0)
+    ours, theirs = LeakyReLU(slope), nn.LeakyReLU(slope)
+    x = torch.randn(3, 4, 5, dtype=torch.double, requires_grad=True)
+    assert torch.equal(ours(x), theirs(x))
+    assert gradcheck(ours, x, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(ours, x)
+    if slope >= 0:  # with a negative one, zero has no side it belongs to
+        edge = torch.tensor([0.0, -0.0, 5e-324, -5e-324, math.inf, -math.inf], dtype=torch.double, requires_grad=True)
+        gradients = [torch.autograd.grad(layer(edge).nan_to_num().sum(), edge)[0] for layer in (ours, theirs)]
+        assert torch.equal(*gradients)
+
+
+def test_leaky_relu_under_functional_transforms():
+    torch.manual_seed(0)
+    ours, theirs = LeakyReLU(0.2), nn.LeakyReLU(0.2)
+    one, many = torch.randn(1, 6, dtype=torch.double), torch.randn(5, 1, 6, dtype=torch.double)
+    assert torch.equal(jacrev(ours)(one), jacrev(theirs)(one))
+    assert torch.equal(jacfwd(ours)(one), jacrev(theirs)(one))
+    assert torch.equal(vmap(vjp(ours, one)[1])(many)[0], vmap(vjp(theirs, one)[1])(many)[0])
+
+    def curved(layer):
+        return lambda x: layer(x).square().sum()
+
+    assert torch.allclose(hessian(curved(ours))(one), hessian(curved(theirs))(one))
+    assert torch.allclose(jacfwd(jacfwd(curved(ours)))(one), hessian(curved(theirs))(one))
+
+
+def test_leaky_relu_adds_up_no_zeros_over_the_batch_and_does_not_keep_its_input():
+    torch.manual_seed(0)
+    counted, kept = [], []
+
+    class Sums(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket is torch.ops.aten.sum:
+                counted.append(tuple(args[0].shape))
+            return function(*args, **(kwargs or {}))
+
+    for activation in (nn.LeakyReLU(), LeakyReLU()):
+        network = nn.Sequential(nn.Linear(6, 5, bias=False), activation, nn.Linear(5, 4, bias=False))
+        images = torch.rand(3, 6)
+        feature = align(network, network(images), torch.zeros(1, 6), check=False)
+        counted.clear()
+        with Sums():
+            (images - feature).square().sum().backward()
+        kept.append(len([shape for shape in counted if shape[0] == 3 and shape[-1] == 5]))
+    assert kept[0] > kept[1] == 0
+
+    leaf = torch.ones(4, requires_grad=True)
+    x = leaf * 2
+    storage = StorageWeakRef(x.untyped_storage())
+    y = LeakyReLU()(x)
+    del x
+    assert storage.expired()
+    y.sum().backward()
+    assert torch.equal(leaf.grad, torch.full((4,), 2.0))
+
+
+def test_leaky_relu_in_place_and_compiled():
+    x = torch.randn(8)
+    wanted = nn.LeakyReLU(0.1)(x)
+    assert torch.equal(torch.compile(LeakyReLU(0.1), backend="eager", fullgraph=True)(x), wanted)
+    y = x.clone()
+    assert LeakyReLU(0.1, inplace=True)(y) is y
+    assert torch.equal(y, wanted)

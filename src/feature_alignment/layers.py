@@ -1,10 +1,12 @@
-r"""A convolution whose pull-back is the transposed convolution, for automatic differentiation too.
+r"""Layers whose pull-back is quick to differentiate once more; the same as PyTorch's in everything else.
 
-An alignment step pulls a residual back through every layer, :math:`e \mapsto W^\top e` (equation 2), and training
-differentiates that once more. PyTorch knows the derivative of a convolution's gradient only in a general form: the
-gradient of its weights becomes a convolution with kernels as large as the feature maps. Said as a transposed
-convolution, the same map has derivatives as fast as those of any layer. Replacing a convolution's gradient for the
-sake of its derivative is an idea of Karras et al., *Analyzing and improving the image quality of StyleGAN*, 2020.
+An alignment step pulls a residual back through every layer, :math:`e \mapsto J^\top e` (equation 2), and training
+differentiates that. PyTorch knows the derivative of a convolution's gradient only in a general form: the gradient of
+its weights becomes a convolution with kernels as large as the feature maps. Said as a transposed convolution, the same
+map has derivatives as fast as those of any layer. And how the slope of a piecewise linear function depends on where it
+is taken, which is not at all, PyTorch says by zeros that it adds up over the batch. Replacing a convolution's gradient
+for the sake of its derivative is an idea of Karras et al., *Analyzing and improving the image quality of StyleGAN*,
+2020.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Conv2d", "transposed_conv2d"]
+__all__ = ["Conv2d", "LeakyReLU", "transposed_conv2d"]
 
 
 class _Conv2d(torch.autograd.Function):
@@ -96,6 +98,63 @@ def transposed_conv2d(
         )
     ]
     return functional.conv_transpose2d(output, weight, None, stride, padding, left_over, groups, dilation)
+
+
+class _LeakyReLU(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, slope: float) -> Tensor:
+        return functional.leaky_relu(x, slope)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        # Its sign is the input's, and whatever comes next keeps it anyway: the input can go.
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+        ctx.slope = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        return cast(Tensor, _Slopes.apply(cotangent, ctx.saved_tensors[0], ctx.slope)), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return cast(Tensor, _Slopes.apply(tangent, ctx.saved_tensors[0], ctx.slope))
+
+
+class _Slopes(torch.autograd.Function):
+    """The product with the slopes, which do not change with where they are taken."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(direction: Tensor, output: Tensor, slope: float) -> Tensor:
+        return cast(Tensor, torch.ops.aten.leaky_relu_backward(direction, output, slope, True))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
+        ctx.slope = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        return cast(Tensor, _Slopes.apply(cotangent, ctx.saved_tensors[0], ctx.slope)), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return cast(Tensor, _Slopes.apply(tangent, ctx.saved_tensors[0], ctx.slope))
+
+
+class LeakyReLU(nn.LeakyReLU):
+    """:class:`torch.nn.LeakyReLU` whose slopes are taken as the constants that they are."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """Return ``input`` where it is positive, ``negative_slope`` times it elsewhere; any shape."""
+        if torch.compiler.is_compiling() or self.inplace or self.negative_slope < 0:
+            return super().forward(input)
+        return cast(Tensor, _LeakyReLU.apply(input, self.negative_slope))
 
 
 def _in_one_dtype(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

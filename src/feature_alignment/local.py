@@ -13,7 +13,7 @@ non-linear layer is undone exactly, by its inverse.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn.grad import conv2d_weight
 from torch.optim import Optimizer
 
 from .alignment import align
-from .layers import transposed_conv2d
+from .layers import LeakyReLU, transposed_conv2d
 
 __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 
@@ -38,12 +38,17 @@ class Arcsinh(nn.Module):
         return torch.asinh(x)
 
 
+def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
+    return torch.where(y < 0, y / cast(nn.LeakyReLU, layer).negative_slope, y)
+
+
 #: How to undo layers that have no weights to learn, by type.
 _INVERSES: dict[type[nn.Module], Inverse] = {
     Arcsinh: lambda layer, y: torch.sinh(y),
     nn.Tanh: lambda layer, y: torch.atanh(y),
     nn.Sigmoid: lambda layer, y: torch.logit(y),
-    nn.LeakyReLU: lambda layer, y: torch.where(y < 0, y / layer.negative_slope, y),  # type: ignore[operator]
+    nn.LeakyReLU: _leaky_relu_inverse,
+    LeakyReLU: _leaky_relu_inverse,
     nn.Identity: lambda layer, y: y,
 }
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import Conv2d
+from .layers import Conv2d, LeakyReLU
 from .local import Arcsinh
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "leaky_relu": nn.LeakyReLU,
+    "leaky_relu": LeakyReLU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
