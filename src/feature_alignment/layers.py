@@ -11,13 +11,14 @@ for the sake of its derivative is an idea of Karras et al., *Analyzing and impro
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Conv2d", "LeakyReLU", "transposed_conv2d"]
+__all__ = ["Affine", "Conv2d", "LeakyReLU", "composed", "transposed_conv2d"]
 
 
 class _Conv2d(torch.autograd.Function):
@@ -155,6 +156,32 @@ class LeakyReLU(nn.LeakyReLU):
         if torch.compiler.is_compiling() or self.inplace or self.negative_slope < 0:
             return super().forward(input)
         return cast(Tensor, _LeakyReLU.apply(input, self.negative_slope))
+
+
+class Affine(NamedTuple):
+    """The weight, shape ``(K, D)``, and the bias, shape ``(K,)``, of an affine map."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def composed(first: nn.Linear, heads: Sequence[nn.Linear]) -> Affine:
+    r"""Return the one affine map that a linear layer and the heads after it, side by side, make up: differentiable.
+
+    .. math::
+        W_2 (W_1 x + b_1) + b_2 = (W_2 W_1) x + (W_2 b_1 + b_2)
+
+    What goes through it more than once, forwards or backwards, is spared the wide layer between, at the price of one
+    product of weights: the order in which three matrices are multiplied.
+
+    Args:
+        first: ``D`` numbers in; with a bias.
+        heads: ``K`` numbers out, together; with biases.
+    """
+    weight = torch.cat([head.weight for head in heads])
+    return Affine(
+        weight @ first.weight, functional.linear(first.bias, weight, torch.cat([head.bias for head in heads]))
+    )
 
 
 def _in_one_dtype(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

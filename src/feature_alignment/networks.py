@@ -6,11 +6,13 @@ Images are floating point in [0, 1], shape ``(N, C, H, W)``, square (``H == W``)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .layers import Conv2d, LeakyReLU
+from .layers import Conv2d, LeakyReLU, composed
 from .local import Arcsinh
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
@@ -83,6 +85,17 @@ class Encoder(nn.Sequential):
         super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
         self.out_features = width
 
+    def trunk(self, images: Tensor) -> Tensor:
+        """Return what the last linear layer gets: everything before it."""
+        for layer in list(self)[:-1]:
+            images = layer(images)
+        return images
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer, ``Linear(width)``; nothing but linear layers follows it in Tables 2 to 4."""
+        return cast(nn.Linear, self[len(self) - 1])
+
 
 class Decoder(nn.Sequential):
     """The encoder's mirror: the decoder of the autoencoders and the generator of the GAN.
@@ -150,7 +163,7 @@ class Refiner(nn.Module):
         inputs = colours + bool(classes)
         for _ in range(2):
             layers += [nn.Conv2d(inputs, filters, kernel_size, padding=kernel_size // 2)]
-            layers += [nn.BatchNorm2d(filters), nn.LeakyReLU()]
+            layers += [nn.BatchNorm2d(filters), nn.LeakyReLU(inplace=True)]  # batch norm does not need its output
             inputs = filters
         self.layers = nn.Sequential(
             *layers, nn.Conv2d(filters, colours, kernel_size, padding=kernel_size // 2), nn.Sigmoid()
@@ -187,6 +200,11 @@ class Discriminator(nn.Sequential):
         super().__init__(
             Encoder(image_shape, channels, width, activation), nn.Linear(width, 1), nn.Flatten(start_dim=0)
         )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the score of each image."""
+        encoder, head = cast(Encoder, self[0]), cast(nn.Linear, self[1])
+        return functional.linear(encoder.trunk(images), *composed(encoder.last, [head])).flatten()
 
 
 def orthogonal_(module: nn.Module) -> None:

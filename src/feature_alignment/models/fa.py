@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from ..alignment import align
 from ..checks import refuse_batch_statistics
+from ..layers import Affine, composed
 from ..linearization import Structure, affine_map, rows
 from ..losses import squared_error
 from ..networks import Encoder, orthogonal_
@@ -159,11 +161,19 @@ class FA(Model):
             self._affine = state, found
         return self._affine[1]
 
-    def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
-        r"""Return :math:`\hat r` of ``latent`` (and class), differentiable; shape ``(N, C, H, W)``."""
+    def feature(
+        self, latent: Tensor, one_hot: Tensor | None = None, head: Affine | None = None, *, check: bool = False
+    ) -> Tensor:
+        r"""Return :math:`\hat r` of ``latent`` (and class), differentiable; shape ``(N, C, H, W)``.
+
+        Args:
+            latent, one_hot: as for :meth:`decode`, checked.
+            head: what :meth:`composed_head` returned for these weights, if it was asked already.
+            check: as for :func:`feature_alignment.align`.
+        """
         squash: str = self.hparams["squash"]
         feature = align(
-            self.aligned_output,
+            partial(self.aligned_output, head=head or self.composed_head(len(latent))),
             self.target(latent, one_hot),
             self._starts(len(latent)),
             steps=self.hparams["steps"],
@@ -174,10 +184,36 @@ class FA(Model):
         )
         return feature.sigmoid() if squash == "last" else feature
 
-    def aligned_output(self, images: Tensor) -> Structure:
+    def aligned_output(self, images: Tensor, head: Affine | None = None) -> Structure:
         """Return what the network says of each image, in the structure of :meth:`target`."""
-        latent: Tensor = self.mean(self.encoder(images)).to(self.mean.weight.dtype)
-        return latent
+        return self.outputs(images, head)
+
+    def heads(self) -> list[nn.Linear]:
+        """Return the linear layers, side by side, that the encoder's output goes to."""
+        return [self.mean]
+
+    def outputs(self, images: Tensor, head: Affine | None = None) -> Tensor:
+        """Return what the :meth:`heads` put out for each image, one after the other; by their :meth:`composed_head`."""
+        if head is None:
+            hidden = self.encoder(images)
+            outputs = torch.cat([each(hidden) for each in self.heads()], 1)
+        else:
+            outputs = nn.functional.linear(cast(Encoder, self.encoder).trunk(images), *head)
+        return outputs.to(self.mean.weight.dtype)  # losses are not for bfloat16
+
+    def composed_head(self, count: int) -> Affine | None:
+        """Return the encoder's last layer and the :meth:`heads` as one map, or none if that were more work.
+
+        ``count`` images go through it once, and forwards and back in every step of their features. It holds for
+        the weights as they are.
+        """
+        encoder, heads = self.encoder, self.heads()
+        if type(encoder) is not Encoder:
+            return None  # one of the user's own
+        if any(each._forward_hooks or each._forward_pre_hooks for each in (encoder, encoder.last, *heads)):
+            return None  # they would not be called
+        passes = (1 + 2 * self.hparams["steps"]) * count
+        return composed(encoder.last, heads) if sum(head.out_features for head in heads) <= passes else None
 
     def target(self, latent: Tensor, one_hot: Tensor | None = None) -> Structure:
         """Return what the network should say of the feature."""
@@ -204,9 +240,10 @@ class FA(Model):
         """Take one step of Algorithm 1."""
         (optimizer,) = self.scheduled_optimizers()
         images = self.prepare(batch[0])
-        latent = self.aligned_output(images)
+        head = self.composed_head(len(images))
+        latent = self.aligned_output(images, head)
         self.track_latents(latent)
-        features = self.feature(latent, check=self.global_step == 0)
+        features = self.feature(latent, head=head, check=self.global_step == 0)
         loss = squared_error(images, features).mean()
         self.step(optimizer, loss, clip=self.hparams["clip_gradient"])
         self.log("reconstruction", loss.detach(), prog_bar=True)

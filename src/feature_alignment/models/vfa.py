@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ..layers import Affine
 from ..losses import kl_divergence, squared_error
 from ..networks import orthogonal_
 from .base import Batch, inference, one_of
@@ -75,12 +76,12 @@ class VFA(FA):
 
     # --- the protocol -----------------------------------------------------------------------------------
 
-    def posterior(self, images: Tensor) -> Posterior:
-        """Return mean, log-variance and class scores of each image."""
-        hidden = self.encoder(images)
-        scores = hidden.new_empty(len(hidden), 0) if self.scores is None else self.scores(hidden)
-        parts = (self.mean(hidden), self.log_variance(hidden), scores)
-        return Posterior(*(part.to(self.mean.weight.dtype) for part in parts))  # losses are not for bfloat16
+    def posterior(self, images: Tensor, head: Affine | None = None) -> Posterior:
+        """Return mean, log-variance and class scores of each image; by their ``head`` if it is given."""
+        return Posterior(*self.outputs(images, head).split([self.latent, self.latent, self.classes], 1))
+
+    def heads(self) -> list[nn.Linear]:  # noqa: D102
+        return [self.mean, self.log_variance, *([] if self.scores is None else [self.scores])]
 
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
@@ -90,8 +91,8 @@ class VFA(FA):
             return self.posterior(images).scores.argmax(1)
         return super().infer_labels(images)
 
-    def aligned_output(self, images: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        at = self.posterior(images)
+    def aligned_output(self, images: Tensor, head: Affine | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
+        at = self.posterior(images, head)
         latent = at.mean + at.deviation if self.hparams["start_branch"] == "mean+deviation" else at.mean
         # A weight w on a squared distance is a factor sqrt(w) on both of its sides.
         return latent, math.sqrt(self.hparams["class_weight"]) * at.scores
@@ -103,8 +104,7 @@ class VFA(FA):
     # --- training ---------------------------------------------------------------------------------------
 
     def aligned_parameters(self) -> list[nn.Parameter]:  # noqa: D102
-        heads = [self.log_variance] if self.scores is None else [self.log_variance, self.scores]
-        return [*super().aligned_parameters(), *(parameter for head in heads for parameter in head.parameters())]
+        return [*self.encoder.parameters(), *(parameter for head in self.heads() for parameter in head.parameters())]
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """Take one step on the loss of equation 4."""
@@ -115,8 +115,10 @@ class VFA(FA):
         """Take one step on the loss of equation 4; return the posterior and the features, detached."""
         labels, options = batch[1], self.hparams
         images = self.prepare(batch[0])
-        posterior = self.posterior(images)
-        features = self.feature(posterior.draw(), self.one_hot(labels, len(images)), check=self.global_step == 0)
+        head = self.composed_head(len(images))
+        posterior = self.posterior(images, head)
+        one_hot = self.one_hot(labels, len(images))
+        features = self.feature(posterior.draw(), one_hot, head, check=self.global_step == 0)
 
         reconstruction = squared_error(images, features)
         divergence = kl_divergence(posterior.mean, posterior.log_variance)

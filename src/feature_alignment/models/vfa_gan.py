@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..layers import Affine
 from ..losses import Adversarial, Spread, generator_loss, perceptual_distance
 from ..networks import Discriminator, Refiner, orthogonal_
 from .adversarial import discriminator_step
@@ -100,10 +101,14 @@ class VFAGAN(VFA):
         images, labels = batch
         posterior, features = self.encoder_step(batch, encoder)
         one_hot = self.one_hot(labels, len(images))
-        refined = self._refiner_step(posterior, features, one_hot, refiner)
-        self._discriminator_step(images, posterior, one_hot, refined, discriminator)
+        with torch.no_grad():
+            head = self.composed_head(len(images))  # of the new weights, which both other networks leave as they are
+        refined = self._refiner_step(posterior, features, one_hot, head, refiner)
+        self._discriminator_step(images, one_hot, head, refined, discriminator)
 
-    def _refiner_step(self, posterior: Posterior, features: Tensor, one_hot: Tensor | None, optimizer: Any) -> Tensor:
+    def _refiner_step(
+        self, posterior: Posterior, features: Tensor, one_hot: Tensor | None, head: Affine | None, optimizer: Any
+    ) -> Tensor:
         """Take one step on equation 5; return the refined images, detached."""
         options = self.hparams
         self.toggle_optimizer(optimizer)  # only the refiner gathers gradients
@@ -112,7 +117,7 @@ class VFAGAN(VFA):
             options["adversarial_weight"] * generator_loss(self.discriminator(refined), options["adversarial"]).mean()
         )
         if options["perceptual_weight"]:
-            seen = self.posterior(refined)
+            seen = self.posterior(refined, head)
             distance = perceptual_distance(
                 posterior.mean, posterior.log_variance, seen.mean, seen.log_variance, options["perceptual_spread"]
             ).mean()
@@ -124,12 +129,12 @@ class VFAGAN(VFA):
         return refined.detach()
 
     def _discriminator_step(
-        self, images: Tensor, posterior: Posterior, one_hot: Tensor | None, refined: Tensor, optimizer: Any
+        self, images: Tensor, one_hot: Tensor | None, head: Affine | None, refined: Tensor, optimizer: Any
     ) -> None:
         """Take one step on equation 6."""
         fakes = [] if self.hparams["fakes"] == "prior" else [refined]
         if self.hparams["fakes"] != "reconstruction":
             with torch.no_grad():
-                prior = torch.randn_like(posterior.mean)
-                fakes.append(self.refiner(self.feature(prior, one_hot), one_hot))
+                prior = torch.randn(len(images), self.latent, dtype=images.dtype, device=images.device)
+                fakes.append(self.refiner(self.feature(prior, one_hot, head), one_hot))
         discriminator_step(self, self.discriminator, optimizer, images, torch.cat(fakes))
