@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read at torch's first large allocation
 
 import numpy as np
 import torch
@@ -28,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from feature_alignment import align, invert, largest_singular_value
+from feature_alignment.allocation import reuse_memory
 from feature_alignment.networks import Encoder, orthogonal_
 
 TOLERANCE = 1e-3
@@ -178,6 +176,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
+    reuse_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks = {
         name: measure(network, images, start, options.max_evaluations, options.method)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # for all sides; read at torch's first large allocation
-
 import torch
 from torch import Tensor
 
+from feature_alignment.allocation import reuse_memory
 from feature_alignment.models import GAN, VAE, VFAGAN
 
 SHAPES = {
@@ -78,6 +76,7 @@ def main() -> None:
     parser.add_argument("--tables", type=int, nargs="+", default=[2, 3, 4], choices=[2, 3, 4])
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
+    reuse_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tables = {
         f"table_{table}": measure(table, options.batch, options.latent, options.repeats, device)

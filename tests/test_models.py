@@ -120,6 +120,73 @@ def test_starts(start):
         assert starts.unique().tolist() == [pytest.approx(0.3 if isinstance(start, torch.Tensor) else 0.0)]
 
 
+# --- the composed head ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"steps": 1}, {"steps": 3, "squash": "every"}, {"steps": 2, "recompute": True}])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_composed_head_changes_neither_features_nor_gradients(options, classes):
+    model = VFA(**SMALL, classes=classes, activation="tanh", **options).double()
+    images = torch.rand(16, 1, 28, 28, dtype=torch.float64)
+    one_hot = nn.functional.one_hot(torch.randint(3, (16,)), 3).double() if classes else None
+    found = []
+    for head in (model.composed_head(16), None):
+        if head is None:
+            model.composed_head = lambda count: None
+        posterior = model.posterior(images, head)
+        feature = model.feature(posterior.mean, one_hot, head)
+        loss = (images - feature).square().sum() + posterior.log_variance.square().sum()
+        gradients = torch.autograd.grad(loss, model.aligned_parameters(), allow_unused=True)
+        found.append([feature, *(gradient for gradient in gradients if gradient is not None)])
+    assert len(found[0]) == 1 + len(model.aligned_parameters())
+    for with_head, without in zip(*found, strict=True):
+        torch.testing.assert_close(with_head, without)
+
+
+def test_the_head_is_composed_only_where_that_saves_work_and_skips_nothing():
+    model = FA(**SMALL, steps=2)
+    assert model.composed_head(1) is None  # 6 latents, 5 passes of one image
+    assert model.composed_head(2).weight.shape == (6, 8 * 7 * 7)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 24))
+    assert FA(**SMALL, encoder=encoder).composed_head(100) is None
+    calls = []
+    for module in (model.encoder, model.encoder.last, model.mean):
+        handle = module.register_forward_hook(lambda module, *_: calls.append(module))
+        assert model.composed_head(2) is None
+        model.feature(torch.randn(4, 6))
+        assert set(calls) == {module}
+        handle.remove()
+        calls.clear()
+    assert model.composed_head(2) is not None
+
+
+def test_refiner_and_discriminator_see_the_encoder_as_it_is_after_its_step(digits):
+    model, heads = VFAGAN(**SMALL, **ADVERSARY, classes=10, learning_rate=1e-2), []
+    posterior, feature = model.posterior, model.feature
+
+    def weight():
+        return torch.cat([head.weight for head in model.heads()]) @ model.encoder.last.weight
+
+    def remember(function, place):
+        def remembering(*arguments, **options):
+            head = arguments[place] if len(arguments) > place else None
+            if head is not None:
+                heads.append((head.weight.detach().clone(), weight().detach().clone()))
+            return function(*arguments, **options)
+
+        return remembering
+
+    model.posterior, model.feature = remember(posterior, 1), remember(feature, 2)
+    before = weight().detach().clone()
+    train(model, digits[0][:16], digits[1][:16], 1)
+    used = [head for head, _ in heads]
+    assert len(heads) >= 4  # twice for the encoder's step, for the perceptual term, for the prior's features
+    for head, now in heads:
+        torch.testing.assert_close(head, now)
+    torch.testing.assert_close(used[0], before)
+    assert float((used[-1] - before).norm() / before.norm()) > 1e-2
+
+
 def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
     """The step taken through the trainer, against the loss typed out again and torch's own Adam."""
     options = {"classes": 10, "beta": 0.7, "learning_rate": 1e-3, "cross_entropy_weight": 0.3}

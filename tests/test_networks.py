@@ -72,3 +72,16 @@ def test_orthogonal_initialisation():
         rows = layer.weight.flatten(1)
         torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-5, rtol=0)
         assert layer.bias.abs().max() > 0
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "silu"])
+def test_the_discriminator_scores_as_its_layers_one_after_the_other(activation):
+    torch.manual_seed(0)
+    discriminator = Discriminator((1, 28, 28), (4, 8), 24, activation).double()
+    images = torch.rand(5, 1, 28, 28, dtype=torch.double)
+    found = []
+    for scores in (discriminator(images), discriminator[1](discriminator[0](images)).flatten()):
+        assert scores.shape == (5,)
+        found.append([scores, *torch.autograd.grad(scores.square().sum(), list(discriminator.parameters()))])
+    for composed, layered in zip(*found, strict=True):
+        torch.testing.assert_close(composed, layered)

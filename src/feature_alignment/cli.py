@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from . import __version__
+from .allocation import reuse_memory
 
 __all__ = ["main"]
 
@@ -39,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _overview().parse_args(given or ["--help"])
         return 0
     # The heavy imports come after a bare --help.
-    # Read by torch's allocator: without huge pages, fetching fresh memory is a fifth of a training step on a CPU.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    reuse_memory()
     from .data import DataError
     from .training import TrainingError
 
