@@ -42,7 +42,7 @@ CLASSES = 10
 #: Under some seeds a unit stands at LeakyReLU's kink where the flow starts, and rounding decides which slope it has.
 SEED = 1
 #: No case is repeated beyond this many seconds, if it has been repeated twice; twice as long for what the goals name.
-SECONDS = 7.0
+SECONDS = 5.0
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: Of precision, beyond float32.
 SETTINGS = ("tf32", "bfloat16") if DEVICE == "cuda" else ("bfloat16",)
