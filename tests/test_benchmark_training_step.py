@@ -33,15 +33,17 @@ def test_it_reports_every_key(benchmark, tmp_path, capsys):
     )
     assert json.loads(capsys.readouterr().out) == json.loads(path.read_text()) == result
     assert set(result["tables"]) == {"2"}
-    for case in result["tables"]["2"].values():
+    for steps, case in result["tables"]["2"].items():
         assert case["repeats"] == 1
         for key in ("speedup_over_plain", "ratio_to_autoencoder", "fraction_of_peak", "best_speedup_over_plain"):
             assert case[key] >= 0
         assert case["best_settings"].split(",")[0] in ("float32", "bfloat16")
-        assert case["best_speedup_over_plain"] >= max(case["speedup_over_plain"], case["best_speedup_over_best_plain"])
+        assert case["best_speedup_over_plain"] >= case["speedup_over_plain"]
+        if steps == "1":
+            assert case["best_speedup_over_plain"] >= case["best_speedup_over_best_plain"]
+            assert 1e-4 < case["gradient_error"]["plain_bfloat16"] < 0.3
         assert case["gradient_error"]["float32"] < 1e-5
         assert 1e-4 < case["gradient_error"]["bfloat16"] < 0.3
-        assert 1e-4 < case["gradient_error"]["plain_bfloat16"] < 0.3
         assert case["gigaflop"].keys() == {"plain", "ours", "autoencoder"}
     assert result["vfa_gan"]["literal_ms"] > 0
     assert {"ours_ms", "speedup", "best_speedup"} <= result["vfa_gan"].keys()
