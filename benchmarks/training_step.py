@@ -6,8 +6,8 @@
 the fused Adam of ours. With more than one step, every step is squashed, on both sides. Then the complete step of
 `VFAGAN` against a literal loop that encodes anew for every term and takes every gradient that `backward` takes.
 
-All sides take turns in one process; medians are compared. On the CPU large tensors are in huge pages and memory is used
-again, as the command `falign` has it, for all sides alike. The best settings are the fastest of those tried.
+All sides take turns in one process; medians are compared. On the CPU memory of freed tensors is used again, as the
+command `falign` has it, for all sides alike. The best settings are the fastest of those tried.
 Prints one JSON object.
 """
 
@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import copy
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -519,7 +518,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "torch": torch.__version__,
         "batch": options.batch,
         "latent": options.latent,
-        "huge_pages": DEVICE == "cpu" and os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
         "peak_gigaflops": {name: round(rate / 1e9, 1) for name, rate in peak.items()},
         "tables": tables,
         "vfa_gan": measure_vfa_gan(TABLES["2"], options.batch, options.latent, options.repeats, options.compile),

@@ -18,7 +18,6 @@ def benchmark():
     specification = importlib.util.spec_from_file_location("training_step", path)
     module = importlib.util.module_from_spec(specification)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THP_MEM_ALLOC_ENABLE", "0")  # not for the tests that follow
         patch.setitem(sys.modules, "training_step", module)
         specification.loader.exec_module(module)
         patch.setitem(module.TABLES, "2", TINY)

@@ -12,15 +12,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def reuse_memory() -> None:
-    """Have large CPU tensors in huge pages, in memory that earlier ones have left, until the process ends.
+    """Have large CPU tensors in memory that earlier ones have left, until the process ends.
 
     By default the C library fetches the memory of every tensor above some megabytes from the system, page by page, and
     gives it back. Here it is told to keep what is freed: the process then stays as large as it has been at its peak.
-    PyTorch's allocator looks for ``THP_MEM_ALLOC_ENABLE`` at its first large allocation: call this before that. What
-    that variable, ``MALLOC_MMAP_MAX_`` or ``MALLOC_TRIM_THRESHOLD_`` say already stands. Does nothing but on Linux with
-    glibc.
+    What ``MALLOC_MMAP_MAX_`` or ``MALLOC_TRIM_THRESHOLD_`` say in the environment stands. Does nothing but on Linux
+    with glibc.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
