@@ -85,3 +85,14 @@ def test_the_discriminator_scores_as_its_layers_one_after_the_other(activation):
         found.append([scores, *torch.autograd.grad(scores.square().sum(), list(discriminator.parameters()))])
     for composed, layered in zip(*found, strict=True):
         torch.testing.assert_close(composed, layered)
+
+
+@pytest.mark.parametrize("place", ["0", "0.5", "1", "2"])
+def test_hooks_of_the_discriminators_layers_are_called(place):
+    discriminator, calls = Discriminator((1, 8, 8), (4,), 6), []
+    images = torch.rand(2, 1, 8, 8)
+    scores = discriminator(images)
+    module = discriminator.get_submodule(place)
+    module.register_forward_hook(lambda module, inputs, output: calls.append(module))
+    torch.testing.assert_close(discriminator(images), scores)
+    assert calls == [module]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Affine", "Conv2d", "LeakyReLU", "composed", "transposed_conv2d"]
+__all__ = ["Affine", "Conv2d", "LeakyReLU", "composed", "hooked", "transposed_conv2d"]
 
 
 class _Conv2d(torch.autograd.Function):
@@ -182,6 +182,12 @@ def composed(first: nn.Linear, heads: Sequence[nn.Linear]) -> Affine:
     return Affine(
         weight @ first.weight, functional.linear(first.bias, weight, torch.cat([head.bias for head in heads]))
     )
+
+
+def hooked(*modules: nn.Module) -> bool:
+    """Say whether a module has hooks, such as spectral normalisation's: they run only where the module is called."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return any(getattr(module, kind) for module in modules for kind in kinds)
 
 
 def _in_one_dtype(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import Conv2d, LeakyReLU, composed
+from .layers import Conv2d, LeakyReLU, composed, hooked
 from .local import Arcsinh
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
@@ -204,6 +204,8 @@ class Discriminator(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """Return the score of each image."""
         encoder, head = cast(Encoder, self[0]), cast(nn.Linear, self[1])
+        if hooked(encoder, encoder.last, head, self[2]):
+            return cast(Tensor, self[2](head(encoder(images))))
         return functional.linear(encoder.trunk(images), *composed(encoder.last, [head])).flatten()
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ..alignment import align
 from ..checks import refuse_batch_statistics
-from ..layers import Affine, composed
+from ..layers import Affine, composed, hooked
 from ..linearization import Structure, affine_map, rows
 from ..losses import squared_error
 from ..networks import Encoder, orthogonal_
@@ -208,10 +208,8 @@ class FA(Model):
         the weights as they are.
         """
         encoder, heads = self.encoder, self.heads()
-        if type(encoder) is not Encoder:
-            return None  # one of the user's own
-        if any(each._forward_hooks or each._forward_pre_hooks for each in (encoder, encoder.last, *heads)):
-            return None  # they would not be called
+        if type(encoder) is not Encoder or hooked(encoder, encoder.last, *heads):
+            return None  # one of the user's own, or one that has to be called
         passes = (1 + 2 * self.hparams["steps"]) * count
         return composed(encoder.last, heads) if sum(head.out_features for head in heads) <= passes else None
 
