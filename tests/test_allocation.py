@@ -14,8 +14,8 @@ from feature_alignment.allocation import reuse_memory
 if os.environ.pop("ASK", None):
     reuse_memory()
 import torch
-for turn in range(12):
-    if turn == 2:
+for turn in range(14):
+    if turn == 4:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(25_000_000)
     torch.ones(30_000_000)
@@ -34,5 +34,5 @@ def faults(**environment):
 def test_memory_is_fetched_once_unless_the_environment_says_otherwise():
     left_alone = faults()
     assert left_alone > 10 * 50_000  # 220 MB in pages of 4 KB, ten times
-    assert faults(ASK="1") < left_alone / 100
+    assert faults(ASK="1") < left_alone / 5  # a small tensor between the two may cost one more fetch of either
     assert faults(ASK="1", MALLOC_MMAP_MAX_="65536", MALLOC_MMAP_THRESHOLD_="131072") > left_alone / 2
