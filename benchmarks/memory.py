@@ -41,7 +41,6 @@ from torch.utils.checkpoint import checkpoint
 
 from feature_alignment import align
 from feature_alignment.allocation import reuse_memory
-from feature_alignment.layers import Conv2d
 from feature_alignment.local import Arcsinh, LocalNetwork
 from feature_alignment.networks import Encoder, orthogonal_
 
@@ -292,7 +291,7 @@ def frontier(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 
 def convolutional(depth: int, width: int) -> tuple[list[nn.Module], tuple[int, ...]]:
-    layers = [layer for _ in range(depth) for layer in (Conv2d(width, width, 3, 1, 1), Arcsinh())]
+    layers = [layer for _ in range(depth) for layer in (nn.Conv2d(width, width, 3, 1, 1), Arcsinh())]
     return layers, (width, 32, 32)
 
 

@@ -11,7 +11,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from feature_alignment import align
 from feature_alignment.data import load
-from feature_alignment.layers import LeakyReLU
 from feature_alignment.local import Arcsinh, LocalNetwork, _transposed, register_inverse
 
 
@@ -79,9 +78,8 @@ def test_local_step_is_algorithm_2(options):
         torch.testing.assert_close(mine, other)
 
 
-@pytest.mark.parametrize("leaky_relu", [nn.LeakyReLU, LeakyReLU])
-def test_orthogonal_layers_are_inverted_exactly(leaky_relu):
-    layers = [nn.Linear(9, 9), Arcsinh(), nn.Flatten(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 9), leaky_relu(0.2)]
+def test_orthogonal_layers_are_inverted_exactly():
+    layers = [nn.Linear(9, 9), Arcsinh(), nn.Flatten(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 9), nn.LeakyReLU(0.2)]
     network = LocalNetwork(layers, (9,)).double()
     for layer in network.learning_layers():
         nn.init.orthogonal_(layer.weight)

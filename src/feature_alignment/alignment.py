@@ -24,10 +24,11 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
 from torch.utils import _pytree as pytree
 
 from .checks import (
+    Network,
+    Structure,
     batch_size,
     check_finite,
     check_independence,
@@ -36,7 +37,8 @@ from .checks import (
     is_random,
     refuse_batch_statistics,
 )
-from .linearization import Network, Structure, jacobian, rows, stable_step_size
+from .linearization import jacobian, rows, stable_step_size
+from .pullback import Chain, vjp
 from .recompute import graph_leaves, recomputed
 
 __all__ = ["DivergenceWarning", "align", "input_gradient"]
@@ -137,7 +139,7 @@ def align(
     if random:
         start = start.expand(batch, *start.shape[1:])  # a noise of its own for every sample
 
-    inner = network if squash is None else _compose(network, squash)
+    inner = network if squash is None else Chain([squash, network])
     if check and batch > 1 and not random:
         check_independence(inner, start)
 
@@ -185,30 +187,15 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
     Raises:
         TypeError, ValueError: structure, shapes or dtypes of ``target`` do not fit the output.
     """
-
-    def fitting(iterate: Tensor) -> Structure:
-        output = network(iterate)
-        check_output(output, target, len(iterate))
-        return output
-
-    output, pull_back = vjp(fitting, point)[:2]
+    output, pull_back = vjp(network, point)
+    check_output(output, target, len(point))
     # Under autocast the output's dtype is the region's choice: the target follows it.
     residual = pytree.tree_map(lambda got, wanted: got - wanted.to(got.dtype), output, target)
-    if point.shape[0] == batch_size(target):
-        return pull_back(residual)[0], residual
-    # One evaluation serves the batch, and the cotangents are pulled back through that batch of one: the residuals, or,
-    # where the network puts out fewer numbers than there are samples, the units that residuals are made of.
     errors = rows(residual)
-    if errors.shape[1] < len(errors):
+    if len(point) == 1 and errors.shape[1] < len(errors):
+        # Fewer than the residuals are the units that residuals are made of.
         return (errors @ jacobian(output, pull_back).to(errors.dtype)).view(-1, *point.shape[1:]), residual
-    gradient = vmap(lambda cotangent: pull_back(cotangent)[0].squeeze(0))(
-        pytree.tree_map(lambda leaf: leaf.unsqueeze(1), residual)
-    )
-    return gradient, residual
-
-
-def _compose(network: Network, squash: Callable[[Tensor], Tensor]) -> Network:
-    return lambda iterate: network(squash(iterate))
+    return pull_back(residual), residual
 
 
 def _step_sizes(step_size: StepSize, steps: int) -> list[Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .linearization import Network, Structure
-
 __all__ = [
+    "Network",
+    "Structure",
     "batch_size",
     "check_finite",
+    "check_floating",
     "check_independence",
     "check_output",
     "check_start",
@@ -22,6 +23,10 @@ __all__ = [
     "named_leaves",
     "refuse_batch_statistics",
 ]
+
+#: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension.
+Structure: TypeAlias = Any
+Network: TypeAlias = Callable[[Tensor], Structure]
 
 
 def named_leaves(name: str, structure: Structure) -> Iterator[tuple[str, Any]]:
@@ -59,6 +64,14 @@ def check_start(start: Tensor, batch: int) -> None:
         )
 
 
+def check_floating(name: str, structure: Structure) -> None:
+    """Raise a TypeError that names the first leaf which is no floating-point tensor."""
+    for place, leaf in named_leaves(name, structure):
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+            kind = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
+            raise TypeError(f"{place}: expected a floating-point tensor, got {kind}")
+
+
 def check_output(output: Structure, target: Structure, batch: int) -> None:
     """Raise TypeError, ValueError that names the tensor in which target and the network's output differ."""
     if pytree.tree_structure(output) != pytree.tree_structure(target):
@@ -67,9 +80,6 @@ def check_output(output: Structure, target: Structure, batch: int) -> None:
         )
     for (name, wanted), got in zip(named_leaves("target", target), pytree.tree_leaves(output), strict=True):
         place = name.replace("target", "the network's output", 1)
-        if not isinstance(got, Tensor) or not got.is_floating_point():
-            kind = got.dtype if isinstance(got, Tensor) else type(got).__name__
-            raise TypeError(f"{place}: expected a floating-point tensor, got {kind}")
         if got.ndim == 0 or got.shape[0] != batch:
             raise ValueError(
                 f"{place}: expected the batch of the input, {batch}, as its first dimension, "

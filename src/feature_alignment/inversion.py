@@ -33,6 +33,8 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from .checks import (
+    Network,
+    Structure,
     batch_size,
     check_finite,
     check_independence,
@@ -41,7 +43,7 @@ from .checks import (
     is_random,
     refuse_batch_statistics,
 )
-from .linearization import Network, Structure, largest_singular_value, rows
+from .linearization import largest_singular_value, rows
 
 __all__ = ["Inversion", "invert"]
 

@@ -2,19 +2,16 @@ r"""The network linearised at a start: the affine map of a feature's first step,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.func import vjp, vmap
+from torch import Tensor, func
 from torch.utils import _pytree as pytree
 
-__all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
+from .checks import Network, Structure
+from .pullback import PullBack, vjp
 
-#: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension.
-Structure: TypeAlias = Any
-Network: TypeAlias = Callable[[Tensor], Structure]
+__all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
 
 
 def affine_map(
@@ -43,19 +40,19 @@ def affine_map(
     """
     if start.ndim == 0 or len(start) != 1:
         raise ValueError(f"start: expected shape (1, ...), shared by all features, got {tuple(start.shape)}")
-    output, pull_back = vjp(network, start)[:2]
+    output, pull_back = vjp(network, start)
     if isinstance(step_size, str):
         step_size = stable_step_size(network, start)[0].view(())
     matrix = step_size * jacobian(output, pull_back)
     return matrix, start.flatten() - (rows(output).to(matrix.dtype) @ matrix).flatten()
 
 
-def jacobian(output: Structure, pull_back: Callable[[Structure], tuple[Tensor]]) -> Tensor:
+def jacobian(output: Structure, pull_back: PullBack) -> Tensor:
     """Return the Jacobian that ``pull_back`` is the transpose of: a row for every number the network puts out.
 
     Args:
         output: of the network for a batch of one, ``K`` numbers in all.
-        pull_back: from a structure like ``output`` to the input, ``D`` numbers, as :func:`torch.func.vjp` has it.
+        pull_back: from structures like ``output`` to inputs of ``D`` numbers, as :func:`vjp` has it.
 
     Returns:
         Shape ``(K, D)``.
@@ -63,9 +60,10 @@ def jacobian(output: Structure, pull_back: Callable[[Structure], tuple[Tensor]])
     leaves, structure = pytree.tree_flatten(output)
     widths = [leaf.numel() for leaf in leaves]
     units = torch.eye(sum(widths), dtype=leaves[0].dtype, device=leaves[0].device).split(widths, 1)
-    cotangents = [unit.reshape(len(unit), *leaf.shape).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)]
-    pulled = vmap(lambda *cotangent: pull_back(pytree.tree_unflatten(list(cotangent), structure))[0])(*cotangents)
-    return pulled.flatten(1)
+    cotangents = [
+        unit.reshape(len(unit), *leaf.shape[1:]).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)
+    ]
+    return pull_back(pytree.tree_unflatten(cotangents, structure)).flatten(1)
 
 
 def rows(outputs: Structure) -> Tensor:
@@ -104,12 +102,12 @@ def largest_singular_value(
         direction = torch.randn(point[:1].shape, generator=draws, dtype=point.dtype).to(point.device)
     direction = direction.expand_as(point)
     with torch.no_grad():
-        output, pull_back = vjp(network, point)[:2]
-        push = vjp(lambda cotangent: pull_back(cotangent)[0], pytree.tree_map(torch.zeros_like, output))[1]
+        output, pull_back = vjp(network, point)
+        push = func.vjp(pull_back, pytree.tree_map(torch.zeros_like, output))[1]
         square = point.new_zeros(len(point))
         for _ in range(iterations):
             direction = direction / _norms(direction).clamp_min(torch.finfo(point.dtype).tiny)
-            direction = pull_back(push(direction)[0])[0].detach()
+            direction = pull_back(push(direction)[0]).detach()
             square = _norms(direction).flatten()
     return square.sqrt(), direction
 

@@ -22,20 +22,13 @@ from torch.nn.grad import conv2d_weight
 from torch.optim import Optimizer
 
 from .alignment import align
-from .layers import LeakyReLU, transposed_conv2d
+from .layers import Arcsinh
+from .pullback import transposed_conv2d
 
 __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 
 Inverse = Callable[[nn.Module, Tensor], Tensor]
 Learning: TypeAlias = nn.Linear | nn.Conv2d
-
-
-class Arcsinh(nn.Module):
-    r"""Inverse hyperbolic sine, :math:`\ln(x + \sqrt{1 + x^2})`: invertible, unbounded, smooth (§3.4)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the inverse hyperbolic sine of each element."""
-        return torch.asinh(x)
 
 
 def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
@@ -48,7 +41,6 @@ _INVERSES: dict[type[nn.Module], Inverse] = {
     nn.Tanh: lambda layer, y: torch.atanh(y),
     nn.Sigmoid: lambda layer, y: torch.logit(y),
     nn.LeakyReLU: _leaky_relu_inverse,
-    LeakyReLU: _leaky_relu_inverse,
     nn.Identity: lambda layer, y: y,
 }
 

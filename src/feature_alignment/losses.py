@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .pullback import vjp
+
 __all__ = [
     "Adversarial",
     "Spread",
@@ -67,9 +69,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     Returns a scalar, shape ``()``. Source: Gulrajani et al., *Improved training of Wasserstein GANs*, 2017.
     """
     mix = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
-    between = torch.lerp(fake.detach(), real, mix).requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    norms: Tensor = gradient.flatten(1).norm(dim=1)
+    scores, pull_back = vjp(critic, torch.lerp(fake.detach(), real, mix))
+    norms: Tensor = pull_back(torch.ones_like(scores)).flatten(1).norm(dim=1)
     return (norms - 1).square().mean()
 
 

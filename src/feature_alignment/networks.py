@@ -5,21 +5,22 @@ Images are floating point in [0, 1], shape ``(N, C, H, W)``, square (``H == W``)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .layers import Conv2d, LeakyReLU, composed, hooked
-from .local import Arcsinh
+from .layers import Arcsinh, composed, hooked
+from .pullback import Chain, register_pull_back, vjp
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "leaky_relu": LeakyReLU,
-    "relu": nn.ReLU,
+#: What follows a linear layer, whose output only these need: those whose output tells their slope work in place.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky_relu": partial(nn.LeakyReLU, inplace=True),
+    "relu": partial(nn.ReLU, inplace=True),
     "silu": nn.SiLU,
     "gelu": nn.GELU,
     "elu": nn.ELU,
@@ -79,17 +80,16 @@ class Encoder(nn.Sequential):
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         layers: list[nn.Module] = []
         for filters in channels:
-            layers += [Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
-            layers += [Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
+            layers += [nn.Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
+            layers += [nn.Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
             colours = filters
         super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
         self.out_features = width
 
-    def trunk(self, images: Tensor) -> Tensor:
-        """Return what the last linear layer gets: everything before it."""
-        for layer in list(self)[:-1]:
-            images = layer(images)
-        return images
+    @property
+    def trunk(self) -> list[nn.Module]:
+        """The layers before the last one."""
+        return [*self][:-1]
 
     @property
     def last(self) -> nn.Linear:
@@ -203,10 +203,17 @@ class Discriminator(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the score of each image."""
-        encoder, head = cast(Encoder, self[0]), cast(nn.Linear, self[1])
-        if hooked(encoder, encoder.last, head, self[2]):
-            return cast(Tensor, self[2](head(encoder(images))))
-        return functional.linear(encoder.trunk(images), *composed(encoder.last, [head])).flatten()
+        return cast(Tensor, self.chain()(images))
+
+    def chain(self) -> Chain:
+        """Return the layers with the last two as one, for the weights as they are."""
+        encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
+        if hooked(encoder, encoder.last, head):
+            return Chain([encoder, head, flatten])
+        return Chain([*encoder.trunk, composed(encoder.last, [head]), flatten])
+
+
+register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminator.chain(), images))
 
 
 def orthogonal_(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
-from .linearization import Structure
+from .checks import Structure
 
 __all__ = ["graph_leaves", "recomputed"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -12,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..alignment import align
-from ..checks import refuse_batch_statistics
-from ..layers import Affine, composed, hooked
-from ..linearization import Structure, affine_map, rows
+from ..checks import Network, Structure, refuse_batch_statistics
+from ..layers import Affine, Cast, composed, hooked
+from ..linearization import affine_map, rows
 from ..losses import squared_error
 from ..networks import Encoder, orthogonal_
+from ..pullback import Chain
 from .base import Batch, Model, inference, one_of
 
 __all__ = ["FA"]
@@ -67,7 +67,7 @@ class FA(Model):
         ValueError: an option out of range, named.
     """
 
-    compiled: tuple[str, ...] = ("aligned_output", "feature")
+    compiled: tuple[str, ...] = ("outputs", "feature")
 
     def __init__(
         self,
@@ -152,9 +152,9 @@ class FA(Model):
             (each.data_ptr(), each._version, each.dtype, each.device) for each in used if not each.is_inference()
         )
         if self._affine is None or self._affine[0] != state or len(state) < len(used):
-            every = self.hparams["squash"] == "every"
+            network = self.network()
             found = affine_map(
-                (lambda logits: self.aligned_output(logits.sigmoid())) if every else self.aligned_output,
+                Chain([torch.sigmoid, network]) if self.hparams["squash"] == "every" else network,
                 self.start.unsqueeze(0),
                 "auto" if self.hparams["step_size"] == "auto" else self.log_step_sizes.exp()[0],
             )
@@ -173,7 +173,7 @@ class FA(Model):
         """
         squash: str = self.hparams["squash"]
         feature = align(
-            partial(self.aligned_output, head=head or self.composed_head(len(latent))),
+            self.network(head or self.composed_head(len(latent))),
             self.target(latent, one_hot),
             self._starts(len(latent)),
             steps=self.hparams["steps"],
@@ -184,9 +184,9 @@ class FA(Model):
         )
         return feature.sigmoid() if squash == "last" else feature
 
-    def aligned_output(self, images: Tensor, head: Affine | None = None) -> Structure:
-        """Return what the network says of each image, in the structure of :meth:`target`."""
-        return self.outputs(images, head)
+    def network(self, head: Affine | None = None) -> Chain:
+        """Return :math:`E`, from images to what is aligned: the structure of :meth:`target`."""
+        return Chain(self._layers(head))
 
     def heads(self) -> list[nn.Linear]:
         """Return the linear layers, side by side, that the encoder's output goes to."""
@@ -194,12 +194,15 @@ class FA(Model):
 
     def outputs(self, images: Tensor, head: Affine | None = None) -> Tensor:
         """Return what the :meth:`heads` put out for each image, one after the other; by their :meth:`composed_head`."""
-        if head is None:
-            hidden = self.encoder(images)
-            outputs = torch.cat([each(hidden) for each in self.heads()], 1)
-        else:
-            outputs = nn.functional.linear(cast(Encoder, self.encoder).trunk(images), *head)
-        return outputs.to(self.mean.weight.dtype)  # losses are not for bfloat16
+        return cast(Tensor, Chain(self._layers(head))(images))
+
+    def _layers(self, head: Affine | None) -> list[Network]:
+        in_full = Cast(self.mean.weight.dtype)  # losses are not for bfloat16
+        if head is not None:
+            return [*cast(Encoder, self.encoder).trunk, head, in_full]
+        heads = self.heads()
+        together = heads[0] if len(heads) == 1 else lambda hidden: torch.cat([each(hidden) for each in heads], 1)
+        return [self.encoder, together, in_full]
 
     def composed_head(self, count: int) -> Affine | None:
         """Return the encoder's last layer and the :meth:`heads` as one map, or none if that were more work.
@@ -239,7 +242,7 @@ class FA(Model):
         (optimizer,) = self.scheduled_optimizers()
         images = self.prepare(batch[0])
         head = self.composed_head(len(images))
-        latent = self.aligned_output(images, head)
+        latent = self.outputs(images, head)
         self.track_latents(latent)
         features = self.feature(latent, head=head, check=self.global_step == 0)
         loss = squared_error(images, features).mean()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..layers import Affine
 from ..losses import kl_divergence, squared_error
 from ..networks import orthogonal_
+from ..pullback import Chain
 from .base import Batch, inference, one_of
 from .fa import FA
 from .variational import Beta, Posterior, check_beta, kl_weight
@@ -78,7 +79,10 @@ class VFA(FA):
 
     def posterior(self, images: Tensor, head: Affine | None = None) -> Posterior:
         """Return mean, log-variance and class scores of each image; by their ``head`` if it is given."""
-        return Posterior(*self.outputs(images, head).split([self.latent, self.latent, self.classes], 1))
+        return self._split(self.outputs(images, head))
+
+    def _split(self, outputs: Tensor) -> Posterior:
+        return Posterior(*outputs.split([self.latent, self.latent, self.classes], 1))
 
     def heads(self) -> list[nn.Linear]:  # noqa: D102
         return [self.mean, self.log_variance, *([] if self.scores is None else [self.scores])]
@@ -91,8 +95,11 @@ class VFA(FA):
             return self.posterior(images).scores.argmax(1)
         return super().infer_labels(images)
 
-    def aligned_output(self, images: Tensor, head: Affine | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
-        at = self.posterior(images, head)
+    def network(self, head: Affine | None = None) -> Chain:  # noqa: D102
+        return Chain([*self._layers(head), self._aligned])
+
+    def _aligned(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        at = self._split(outputs)
         latent = at.mean + at.deviation if self.hparams["start_branch"] == "mean+deviation" else at.mean
         # A weight w on a squared distance is a factor sqrt(w) on both of its sides.
         return latent, math.sqrt(self.hparams["class_weight"]) * at.scores
