@@ -15,7 +15,7 @@ from feature_alignment.data import load
 from feature_alignment.local import Arcsinh
 from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model
 from feature_alignment.models.variational import kl_weight
-from feature_alignment.networks import Decoder, Encoder
+from feature_alignment.networks import Decoder, Discriminator, Encoder
 
 SMALL = {"image_shape": (1, 28, 28), "latent": 6, "channels": (4, 8), "width": 24}
 ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
@@ -358,6 +358,28 @@ def test_own_encoders_are_taken(kind, digits):
     before = encoder[1].weight.clone()
     train(model, digits[0], None, 1)
     assert not torch.equal(before, encoder[1].weight)
+
+
+@pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
+def test_the_discriminator_steps_the_same_for_both_batches_at_once_and_one_after_the_other(adversarial, digits):
+    class Apart(nn.Module):
+        def __init__(self, inside):
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, images):
+            return self.inside(images)
+
+    stepped = []
+    for wrap in (lambda inside: inside, Apart):
+        torch.manual_seed(0)
+        inside = Discriminator((1, 28, 28), (4, 8), 8)
+        model = VFAGAN(**SMALL, refiner_filters=4, discriminator=wrap(inside), adversarial=adversarial, fakes="both")
+        torch.manual_seed(1)
+        train(model, digits[0].double(), None, 2, precision="64-true")
+        stepped.append(list(inside.parameters()))
+    for together, apart in zip(*stepped, strict=True):
+        torch.testing.assert_close(together, apart)
 
 
 @pytest.mark.parametrize("kind", [GAN, VFAGAN])

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .layers import Arcsinh, composed, hooked
+from .layers import Arcsinh, NarrowConv2d, composed, hooked
 from .pullback import Chain, register_pull_back, vjp
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
@@ -133,7 +133,7 @@ class Decoder(nn.Sequential):
         layers += [nn.Unflatten(1, (channels[-1], side, side))]
         for filters, following in zip(reversed(channels), [*reversed(channels[:-1]), colours], strict=True):
             layers += [nn.ConvTranspose2d(filters, filters, 3, 2, 1, output_padding=1), *norm(nn.BatchNorm2d, filters)]
-            layers += [nn.Conv2d(filters, following, 3, 1, 1), *norm(nn.BatchNorm2d, following)]
+            layers += [NarrowConv2d(filters, following, 3, 1, 1), *norm(nn.BatchNorm2d, following)]
         super().__init__(*layers[: -2 if normalize else -1], nn.Sigmoid())
 
 
@@ -166,7 +166,7 @@ class Refiner(nn.Module):
             layers += [nn.BatchNorm2d(filters), nn.LeakyReLU(inplace=True)]  # batch norm does not need its output
             inputs = filters
         self.layers = nn.Sequential(
-            *layers, nn.Conv2d(filters, colours, kernel_size, padding=kernel_size // 2), nn.Sigmoid()
+            *layers, NarrowConv2d(filters, colours, kernel_size, padding=kernel_size // 2), nn.Sigmoid()
         )
 
     def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:

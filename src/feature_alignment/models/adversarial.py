@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..losses import critic_loss, gradient_penalty
+from ..networks import Discriminator
 from .base import Model
 
 __all__ = ["discriminator_step"]
@@ -24,7 +25,11 @@ def discriminator_step(model: Model, discriminator: nn.Module, optimizer: Any, r
         fake: generated images, detached, ``N`` or more.
     """
     options = model.hparams
-    loss = critic_loss(discriminator(real), discriminator(fake), options["adversarial"])
+    if isinstance(discriminator, Discriminator):
+        of_real, of_fake = discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
+    else:  # in one of the user's own, samples of a batch may see each other
+        of_real, of_fake = discriminator(real), discriminator(fake)
+    loss = critic_loss(of_real, of_fake, options["adversarial"])
     if options["adversarial"] == "wasserstein-gp":
         loss = loss + options["penalty_weight"] * gradient_penalty(discriminator, real, fake[: len(real)])
     model.step(optimizer, loss)
