@@ -358,11 +358,7 @@ def table_4(shape: Sequence[int], channels: Sequence[int], width: int, batch: in
 
 def in_place_peak(shape: Sequence[int], channels: Sequence[int], width: int, batch: int) -> float:
     """Return the peak of backpropagation with activations that keep nothing but their output, in megabytes."""
-    layers = [*Encoder(shape, channels, width, "leaky_relu")]
-    for layer in layers:
-        if isinstance(layer, nn.LeakyReLU):
-            layer.inplace = True
-    trainee = Trainee(layers, shape, batch)
+    trainee = Trainee([*Encoder(shape, channels, width, "leaky_relu")], shape, batch)
     trainee.backpropagation()
     return live_peak(trainee.backpropagation)["mb"]
 
