@@ -11,7 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from feature_alignment import align, pullback
+from feature_alignment import affine_map, align, input_gradient, invert, largest_singular_value, pullback
 from feature_alignment.layers import Affine, Arcsinh, Cast
 from feature_alignment.losses import gradient_penalty
 from feature_alignment.networks import Discriminator, Encoder
@@ -332,3 +332,30 @@ def test_it_compiles_in_one_piece_with_the_same_gradients(activation, samples):
 class Residual1d(nn.Module):
     def forward(self, x):
         return x + x.sin()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("known", [True, False])
+def test_in_inference_mode_everything_is_as_outside_of_it(samples, known):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Softplus(), Residual(), nn.Flatten(), nn.Linear(18, 5)).double()
+    inner = layers if known else opaque(layers)
+    network = Chain([inner, lambda h: {"up": h[:, :2].exp(), "down": h[:, 2:]}])
+    start = torch.zeros(samples, 1, 6, 6, dtype=torch.double)
+    target = network(torch.rand(3, 1, 6, 6, dtype=torch.double))
+
+    def everything(start):
+        squashed = align(network, target, start, steps=2, step_size="auto", squash=torch.sigmoid)
+        yield align(network, target, start)
+        yield squashed
+        yield from input_gradient(network, target, start)[1].values()
+        yield from affine_map(network, start[:1], "auto")
+        yield largest_singular_value(network, start)[0]
+        found = invert(network, target, start)
+        yield from (found.input, found.residual, found.evaluations.double())
+
+    wanted = [each.detach() for each in everything(start)]
+    with torch.inference_mode():
+        for make in (torch.clone, torch.Tensor.detach):  # an inference tensor, and one from outside
+            for got, expected in zip(everything(make(start)), wanted, strict=True):
+                torch.testing.assert_close(got.clone(), expected)

@@ -30,7 +30,6 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp
 
 from .checks import (
     Network,
@@ -44,6 +43,7 @@ from .checks import (
     refuse_batch_statistics,
 )
 from .linearization import largest_singular_value, rows
+from .pullback import differentiated
 
 __all__ = ["Inversion", "invert"]
 
@@ -160,13 +160,13 @@ class _Search:
 
     def look(self, index: Tensor, points: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Evaluate the network, remember points that are the best so far, and return errors and pull-back."""
-        outputs, pull_back = vjp(self.outputs, points)[:2]
+        outputs, pull_back = differentiated(self.outputs, points)
         errors = outputs - self.target[index]
         self.evaluations[index] += 1
         residual = errors.norm(dim=1) / self.scale[index]
         better = residual < self.residual[index]  # never if not a number
         self.residual[index[better]], self.input[index[better]] = residual[better], points[better]
-        return errors, lambda cotangents: pull_back(cotangents)[0]
+        return errors, pull_back
 
     def spend(self, index: Tensor, used: Tensor | None = None, cost: int = 1) -> None:
         """Count products with the Jacobian or its transpose, for those samples that ``used`` them."""
@@ -322,11 +322,11 @@ def _newton_direction(
     busy = busy & search.open(index, cost=3)
     if not bool(busy.any()):
         return step
-    gradient, push = vjp(pull, rest)[:2]  # the pull-back of the pull-back, which is linear, multiplies by J
+    gradient, push = differentiated(pull, rest)  # the pull-back of the pull-back, which is linear, multiplies by J
     conjugate, square = gradient, gradient.square().sum(1)
     search.spend(index, busy)
     for _ in range(most):
-        pushed = push(conjugate)[0]
+        pushed = push(conjugate)
         search.spend(index, busy)
         length = pushed.square().sum(1)
         along = torch.where(busy & (length > 0), square / length, torch.zeros_like(square)).unsqueeze(1)

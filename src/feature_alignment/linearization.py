@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, func
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .checks import Network, Structure
-from .pullback import PullBack, vjp
+from .pullback import PullBack, differentiated, vjp
 
 __all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
 
@@ -103,11 +103,11 @@ def largest_singular_value(
     direction = direction.expand_as(point)
     with torch.no_grad():
         output, pull_back = vjp(network, point)
-        push = func.vjp(pull_back, pytree.tree_map(torch.zeros_like, output))[1]
+        push = differentiated(pull_back, pytree.tree_map(torch.zeros_like, output))[1]
         square = point.new_zeros(len(point))
         for _ in range(iterations):
             direction = direction / _norms(direction).clamp_min(torch.finfo(point.dtype).tiny)
-            direction = pull_back(push(direction)[0]).detach()
+            direction = pull_back(push(direction)).detach()
             square = _norms(direction).flatten()
     return square.sqrt(), direction
 

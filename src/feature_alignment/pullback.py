@@ -28,7 +28,7 @@ from torch.utils import _pytree as pytree
 from .checks import Network, Structure, check_floating
 from .layers import Affine, Arcsinh, Cast, hooked
 
-__all__ = ["Chain", "PullBack", "register_pull_back", "transposed_conv2d", "vjp"]
+__all__ = ["Chain", "PullBack", "differentiated", "register_pull_back", "transposed_conv2d", "vjp"]
 
 #: From cotangents of a network's output, shape ``(N, ...)``, to those of its input.
 PullBack: TypeAlias = Callable[[Structure], Tensor]
@@ -65,6 +65,27 @@ def vjp(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
         any number if ``point`` is one, to as many tensors of the shape and dtype of a sample of ``point``.
     """
     return _rule(network)(network, point)
+
+
+def differentiated(function: Callable[[Structure], Structure], point: Structure) -> tuple[Structure, PullBack]:
+    """Return :func:`torch.func.vjp` of a function of one argument, without the tuple around what is pulled back.
+
+    In inference mode, where PyTorch 2.11 pulls back zeros without a word, it is taken outside of it.
+    """
+    output, pull_back = _outside_inference_mode(lambda point: func.vjp(function, point)[:2], point)
+
+    def pull(cotangent: Structure) -> Tensor:
+        (pulled,) = _outside_inference_mode(pull_back, cotangent)
+        return cast(Tensor, pulled)
+
+    return output, pull
+
+
+def _outside_inference_mode(function: Callable[[Structure], Any], argument: Structure) -> Any:
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return function(argument)
+    with torch.inference_mode(False), torch.no_grad():
+        return function(pytree.tree_map(torch.clone, argument))  # into tensors that may be differentiated
 
 
 def register_pull_back(kind: type[nn.Module], rule: Rule) -> None:
@@ -116,14 +137,14 @@ def _by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pul
         check_floating("the network's output", output)
         return output
 
-    output, pull_back = func.vjp(floating, point)[:2]
+    output, pull_back = differentiated(floating, point)
 
     def pull(cotangent: Structure) -> Tensor:
         if len(point) > 1 or all(len(leaf) == 1 for leaf in pytree.tree_leaves(cotangent)):
-            return cast(Tensor, pull_back(cotangent)[0])
+            return pull_back(cotangent)
         # Each cotangent becomes a batch of one.
         singles = pytree.tree_map(lambda leaf: leaf.unsqueeze(1), cotangent)
-        return cast(Tensor, func.vmap(lambda single: pull_back(single)[0].squeeze(0))(singles))
+        return func.vmap(lambda single: pull_back(single).squeeze(0))(singles)
 
     return output, pull
 
@@ -177,8 +198,8 @@ def _leaky(layer: nn.LeakyReLU | nn.ReLU, x: Tensor) -> tuple[Tensor, PullBack]:
 
 
 def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
-    output, pull_back = func.vjp(function, x)[:2]
-    (slopes,) = pull_back(torch.ones_like(output))
+    output, pull_back = differentiated(function, x)
+    slopes = pull_back(torch.ones_like(output))
     return output, lambda e: e * slopes
 
 
