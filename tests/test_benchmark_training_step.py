@@ -46,6 +46,13 @@ def test_it_reports_every_key(benchmark, tmp_path, capsys):
         assert case["gigaflop"].keys() == {"plain", "ours", "autoencoder"}
     assert result["vfa_gan"]["literal_ms"] > 0
     assert {"ours_ms", "speedup", "best_speedup"} <= result["vfa_gan"].keys()
+    for case in (result["tables"]["2"]["1"], result["vfa_gan"]):
+        assert abs(sum(case["where"].values()) - 1) < 0.01
+        assert min(case["where"][part] for part in ("convolutions", "products", "optimiser", "between operations")) > 0
+        fastest = {name: each["min_ms"] for name, each in case["milliseconds"].items()}
+        rival, key = ("plain", "_over_plain") if "plain" in fastest else ("literal", "")
+        assert case[f"speedup{key}_by_minimum"] == pytest.approx(fastest[rival] / fastest["ours"], rel=0.05)
+    assert result["vfa_gan"]["where"]["batch normalisation"] > 0
 
 
 @pytest.mark.parametrize("steps", [1, 3])
