@@ -224,6 +224,18 @@ def test_own_layers_in_float32():
         assert found.evaluations.dtype == torch.int64
 
 
+@pytest.mark.parametrize("first", [[], [nn.Flatten()], [nn.Linear(6, 6)]])
+def test_a_network_that_works_in_place(first):
+    network = nn.Sequential(*first, nn.LeakyReLU(0.5, inplace=True), nn.Linear(6, 3)).double()
+    start = torch.randn(4, 6, dtype=torch.double)
+    kept, target = start.clone(), network(torch.randn(4, 6, dtype=torch.double)).detach()
+    found = invert(network, target, start)
+    assert torch.equal(start, kept)
+    assert found.converged.all()
+    residual = (network(found.input.clone()) - target).norm(dim=1) / target.norm(dim=1)
+    torch.testing.assert_close(found.residual, residual)
+
+
 def test_the_network_is_left_as_it_was():
     network = encoder()
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -155,20 +155,38 @@ def test_the_kink_belongs_to_the_side_that_torch_puts_it_on():
         assert torch.equal(vjp(layer, edge)[1](ones), func.vjp(layer, edge)[1](ones)[0]), layer
 
 
-def test_what_works_in_place_leaves_the_same():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("kind", [nn.LeakyReLU, nn.ReLU, nn.ELU, nn.SiLU, nn.Hardswish])
+@pytest.mark.parametrize("before", [nn.Identity(), nn.Flatten(), nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), None])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_works_in_place_leaves_the_same(kind, before, inside):
     found = []
     for inplace in (False, True):
-        torch.manual_seed(1)
-        network = nn.Sequential(
-            nn.Conv2d(2, 3, 3), nn.LeakyReLU(0.1, inplace), nn.Conv2d(3, 2, 3), nn.ReLU(inplace), nn.Flatten()
-        ).double()
-        images = torch.rand(3, 2, 8, 7, dtype=torch.double)
-        feature = align(network, network(images), torch.zeros_like(images), steps=3)
+        torch.manual_seed(0)
+        activation = kind(inplace=inplace)
+        activation = Whole(activation) if inside else activation
+        network = nn.Sequential(*([before] if before else []), activation, nn.Flatten()).double()
+        images = torch.randn(3, 2, 8, 6, dtype=torch.double)
+        target = network(images.clone()).detach()
+        start = 0.1 * torch.randn(3, 2, 8, 6, dtype=torch.double)
+        kept = start.clone()
+        feature = align(network, target, start, steps=3, step_size=0.5)
+        assert torch.equal(start, kept)
+        align(network, target, start, steps=2, step_size="auto", recompute=True)
+        assert torch.equal(start, kept)
+        feature = align(network, target, start.requires_grad_(), steps=3, step_size=0.5)
         loss = (images - feature).square().sum()
-        found.append([feature, *torch.autograd.grad(loss, list(network.parameters()))])
+        found.append([feature, *torch.autograd.grad(loss, [start, *network.parameters()])])
     for got, wanted in zip(*found, strict=True):
-        assert torch.equal(got, wanted)
+        torch.testing.assert_close(got, wanted)
+
+
+class Whole(nn.Module):
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x):
+        return self.inside(x)
 
 
 def test_hooks_and_patches_are_called():

@@ -153,7 +153,7 @@ def align(
     if recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         if random:
             raise ValueError("recompute: the network draws random numbers, which would be others the second time")
-        leaves = graph_leaves(inner(start[:1]))
+        leaves = graph_leaves(inner(start[:1].clone()))
 
     iterate, direction = start, None
     for step, size in enumerate(sizes, start=1):

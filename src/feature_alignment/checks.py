@@ -124,7 +124,7 @@ def check_independence(network: Network, start: Tensor) -> None:
     """Evaluate the first sample alone and beside another one: the outputs must agree."""
     first = start[:1]
     ramp = torch.linspace(-1.0, 1.0, first.numel(), dtype=start.dtype, device=start.device)
-    alone = pytree.tree_leaves(network(first))
+    alone = pytree.tree_leaves(network(first.clone()))  # it may work in place
     beside = pytree.tree_leaves(network(torch.cat([first, first + ramp.view_as(first)])))
     for one, two in zip(alone, beside, strict=True):
         if not isinstance(one, Tensor) or one.numel() == 0 or one.ndim == 0 or not one.is_floating_point():

@@ -43,7 +43,7 @@ from .checks import (
     refuse_batch_statistics,
 )
 from .linearization import largest_singular_value, rows
-from .pullback import differentiated
+from .pullback import differentiated, leaving_its_input
 
 __all__ = ["Inversion", "invert"]
 
@@ -125,6 +125,7 @@ def invert(
         refuse_batch_statistics(network)
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
+    network = leaving_its_input(network)
     check_output(network(start[:1]), target, 1)
     if batch > 1:
         check_independence(network, start)

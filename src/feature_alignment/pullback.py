@@ -28,7 +28,7 @@ from torch.utils import _pytree as pytree
 from .checks import Network, Structure, check_floating
 from .layers import Affine, Arcsinh, Cast, hooked
 
-__all__ = ["Chain", "PullBack", "differentiated", "register_pull_back", "transposed_conv2d", "vjp"]
+__all__ = ["Chain", "PullBack", "differentiated", "leaving_its_input", "register_pull_back", "transposed_conv2d", "vjp"]
 
 #: From cotangents of a network's output, shape ``(N, ...)``, to those of its input.
 PullBack: TypeAlias = Callable[[Structure], Tensor]
@@ -64,6 +64,8 @@ def vjp(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
         The output; and a function from cotangents, of the structure and dtypes of the output and with ``N`` samples, or
         any number if ``point`` is one, to as many tensors of the shape and dtype of a sample of ``point``.
     """
+    if _works_in_place(network):
+        point = point.clone()  # the caller's stays as it is
     return _rule(network)(network, point)
 
 
@@ -132,8 +134,10 @@ def _rule(network: Network) -> Rule:
 
 
 def _by_differentiation(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
+    inner = leaving_its_input(network)
+
     def floating(x: Tensor) -> Structure:
-        output = network(x)
+        output = inner(x)
         check_floating("the network's output", output)
         return output
 
@@ -149,10 +153,21 @@ def _by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pul
     return output, pull
 
 
+def _works_in_place(network: Network) -> bool:
+    if isinstance(network, Chain):
+        return any(map(_works_in_place, network.parts))
+    return isinstance(network, nn.Module) and any(getattr(each, "inplace", False) for each in network.modules())
+
+
+def leaving_its_input(network: Network) -> Network:
+    """Return the same, but not in place on its input: what is differentiated for must stay."""
+    return (lambda x: network(x.clone())) if _works_in_place(network) else network
+
+
 def _chain(network: Chain | nn.Sequential, point: Tensor) -> tuple[Structure, PullBack]:
     pull_backs = []
     for part in network.parts if isinstance(network, Chain) else network:
-        point, pull = vjp(part, point)
+        point, pull = _rule(part)(part, point)
         pull_backs.append(pull)
 
     def pull_all(cotangent: Structure) -> Tensor:
@@ -198,7 +213,7 @@ def _leaky(layer: nn.LeakyReLU | nn.ReLU, x: Tensor) -> tuple[Tensor, PullBack]:
 
 
 def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
-    output, pull_back = differentiated(function, x)
+    output, pull_back = differentiated(leaving_its_input(function), x)
     slopes = pull_back(torch.ones_like(output))
     return output, lambda e: e * slopes
 
