@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import jacrev
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from feature_alignment import affine_map, align, input_gradient, largest_singular_value
+from feature_alignment import affine_map, align, input_gradient, largest_singular_value, linearization
 from feature_alignment.models import FA, VFA
 
 
@@ -120,6 +120,30 @@ def test_largest_singular_value_of_every_sample():
     assert bool((early >= 0.5 * sigma).all())
     with pytest.raises(ValueError, match="iterations: expected at least 1, got 0"):
         largest_singular_value(network, points, 0)
+
+
+def test_the_first_direction_has_no_pattern():
+    numbers = linearization._scattered(torch.zeros(1, 3, 64, 64)).flatten()
+    assert -1 <= float(numbers.min()) < -0.999
+    assert 0.999 < float(numbers.max()) < 1
+    assert abs(float(numbers.mean())) < 0.03  # of 12,288 uniform ones 0.005
+    assert float(numbers.var()) == pytest.approx(1 / 3, rel=0.03)
+    assert len(numbers.unique()) > 12_200
+    power = torch.fft.rfft(numbers).abs().square() / (len(numbers) / 3)
+    assert float(power.max()) < 25  # of as many uniform ones about 9; a wave would have thousands
+
+
+def test_an_automatic_step_compiles_in_one_piece():
+    network = encoder().float()
+    target, start = torch.randn(3, 5), torch.zeros(1, 2, 6, 6)
+
+    def cost(target):
+        return align(network, target, start, steps=2, step_size="auto").square().sum()
+
+    torch.compiler.reset()
+    compiled = torch.compile(cost, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(cost(target), list(network.parameters()))
+    torch.testing.assert_close(torch.autograd.grad(compiled(target), list(network.parameters())), expected)
 
 
 @pytest.mark.parametrize("gain", [0.1, 1.0, 30.0])

@@ -84,8 +84,8 @@ def largest_singular_value(
         network: :math:`E`, as for :func:`align`.
         point: where to linearise it, shape ``(N, ...)``.
         iterations: products with :math:`J` and with :math:`J^\top`, at least 1.
-        direction: where to begin, of the shape of ``point``: what an earlier call returned; a fixed random
-            direction by default.
+        direction: where to begin, of the shape of ``point``: what an earlier call returned; by default a fixed
+            one without a pattern.
 
     Returns:
         The largest singular value, shape ``(N,)``, and its right singular vector, of the shape of ``point``,
@@ -98,8 +98,7 @@ def largest_singular_value(
         raise ValueError(f"iterations: expected at least 1, got {iterations}")
     point = point.detach()
     if direction is None:
-        draws = torch.Generator().manual_seed(0)
-        direction = torch.randn(point[:1].shape, generator=draws, dtype=point.dtype).to(point.device)
+        direction = _scattered(point[:1])
     direction = direction.expand_as(point)
     with torch.no_grad():
         output, pull_back = vjp(network, point)
@@ -118,6 +117,13 @@ def stable_step_size(network: Network, point: Tensor, direction: Tensor | None =
     # Where nothing depends on the input, no step is too large.
     square = sigma.square().clamp_min(torch.finfo(sigma.dtype).eps)
     return square.reciprocal().view(-1, *[1] * (point.ndim - 1)), direction
+
+
+def _scattered(like: Tensor) -> Tensor:
+    """Return numbers in [-1, 1) without a pattern, always the same: made on the device, and compilable."""
+    bits = torch.arange(1, like.numel() + 1, device=like.device) * 2654435761 % 2**32  # Knuth's multiplicative hash,
+    bits = (bits ^ bits >> 16) * 73244475 % 2**32  # twice
+    return ((bits ^ bits >> 16) >> 8).float().div(2**23).sub(1).view_as(like).to(like.dtype)
 
 
 def _norms(points: Tensor) -> Tensor:
