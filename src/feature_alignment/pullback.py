@@ -74,20 +74,19 @@ def differentiated(function: Callable[[Structure], Structure], point: Structure)
 
     In inference mode, where PyTorch 2.11 pulls back zeros without a word, it is taken outside of it.
     """
-    output, pull_back = _outside_inference_mode(lambda point: func.vjp(function, point)[:2], point)
+    output, pull_back = _outside_inference_mode(lambda: func.vjp(function, point)[:2])
 
     def pull(cotangent: Structure) -> Tensor:
-        (pulled,) = _outside_inference_mode(pull_back, cotangent)
-        return cast(Tensor, pulled)
+        return cast(Tensor, _outside_inference_mode(lambda: pull_back(cotangent)[0]))
 
     return output, pull
 
 
-def _outside_inference_mode(function: Callable[[Structure], Any], argument: Structure) -> Any:
+def _outside_inference_mode(function: Callable[[], Any]) -> Any:
     if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        return function(argument)
+        return function()
     with torch.inference_mode(False), torch.no_grad():
-        return function(pytree.tree_map(torch.clone, argument))  # into tensors that may be differentiated
+        return function()
 
 
 def register_pull_back(kind: type[nn.Module], rule: Rule) -> None:
