@@ -362,16 +362,8 @@ def test_own_encoders_are_taken(kind, digits):
 
 @pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
 def test_the_discriminator_steps_the_same_for_both_batches_at_once_and_one_after_the_other(adversarial, digits):
-    class Apart(nn.Module):
-        def __init__(self, inside):
-            super().__init__()
-            self.inside = inside
-
-        def forward(self, images):
-            return self.inside(images)
-
     stepped = []
-    for wrap in (lambda inside: inside, Apart):
+    for wrap in (lambda inside: inside, nn.Sequential):
         torch.manual_seed(0)
         inside = Discriminator((1, 28, 28), (4, 8), 8)
         model = VFAGAN(**SMALL, refiner_filters=4, discriminator=wrap(inside), adversarial=adversarial, fakes="both")
@@ -380,6 +372,19 @@ def test_the_discriminator_steps_the_same_for_both_batches_at_once_and_one_after
         stepped.append(list(inside.parameters()))
     for together, apart in zip(*stepped, strict=True):
         torch.testing.assert_close(together, apart)
+
+
+def test_a_discriminator_derived_from_ours_sees_each_batch_by_itself(digits):
+    seen = []
+
+    class Watching(Discriminator):
+        def forward(self, images):
+            seen.append(len(images))
+            return super().forward(images)
+
+    model = VFAGAN(**SMALL, refiner_filters=4, discriminator=Watching((1, 28, 28), (4, 8), 8), fakes="both")
+    train(model, digits[0], None, 1)
+    assert seen == [16, 16, 32]  # refined; real; refined and from the prior
 
 
 @pytest.mark.parametrize("kind", [GAN, VFAGAN])

@@ -25,7 +25,7 @@ def discriminator_step(model: Model, discriminator: nn.Module, optimizer: Any, r
         fake: generated images, detached, ``N`` or more.
     """
     options = model.hparams
-    if isinstance(discriminator, Discriminator):
+    if type(discriminator) is Discriminator:
         of_real, of_fake = discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
     else:  # in one of the user's own, samples of a batch may see each other
         of_real, of_fake = discriminator(real), discriminator(fake)
