@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from feature_alignment import align, invert, largest_singular_value
-from feature_alignment.allocation import reuse_memory
-from feature_alignment.networks import Encoder, orthogonal_
+from feature_alignment.core.speed.allocator import reuse_memory
+from feature_alignment.models.networks import Encoder, orthogonal_
 
 TOLERANCE = 1e-3
 #: Times 1 / sigma^2 at the start; the linearised flow is stable below 2.

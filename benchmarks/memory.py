@@ -40,9 +40,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from feature_alignment import align
-from feature_alignment.allocation import reuse_memory
-from feature_alignment.local import Arcsinh, LocalNetwork
-from feature_alignment.networks import Encoder, orthogonal_
+from feature_alignment.core.local import Arcsinh, LocalNetwork
+from feature_alignment.core.speed.allocator import reuse_memory
+from feature_alignment.models.networks import Encoder, orthogonal_
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DEPTHS = (4, 8, 16, 32, 64)

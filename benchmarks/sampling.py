@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from feature_alignment.allocation import reuse_memory
+from feature_alignment.core.speed.allocator import reuse_memory
 from feature_alignment.models import GAN, VAE, VFAGAN
 
 SHAPES = {

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from feature_alignment.allocation import reuse_memory
+from feature_alignment.core.speed.allocator import reuse_memory
 from feature_alignment.models import AE, FA, VFAGAN
 
 TABLES: dict[str, dict[str, Any]] = {

@@ -4,9 +4,9 @@ Importing this package needs torch and nothing heavier; models, data and figures
 (``feature_alignment.models``, ``feature_alignment.data``, ...).
 """
 
-from .alignment import DivergenceWarning, align, input_gradient
-from .inversion import Inversion, invert
-from .linearization import affine_map, largest_singular_value
+from .core.alignment import DivergenceWarning, align, input_gradient
+from .core.inversion.solvers import Inversion, invert
+from .core.linearization import affine_map, largest_singular_value
 
 __version__ = "0.1.0"
 

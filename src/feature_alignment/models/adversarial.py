@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..losses import critic_loss, gradient_penalty
-from ..networks import Discriminator
 from .base import Model
+from .losses import critic_loss, gradient_penalty
+from .networks import Discriminator
 
 __all__ = ["discriminator_step"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..losses import squared_error
-from ..networks import Decoder, Encoder, orthogonal_
 from .base import Batch, Model, inference
+from .losses import squared_error
+from .networks import Decoder, Encoder, orthogonal_
 
 __all__ = ["AE"]
 

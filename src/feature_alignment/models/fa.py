@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..alignment import align
-from ..checks import Network, Structure, refuse_batch_statistics
-from ..layers import Affine, Cast, composed, hooked
-from ..linearization import affine_map, rows
-from ..losses import squared_error
-from ..networks import Encoder, orthogonal_
-from ..pullback import Chain
+from ..core.alignment import align
+from ..core.checks import Network, Structure, refuse_batch_statistics
+from ..core.layers import Cast
+from ..core.linearization import affine_map, rows
+from ..core.pullback.rules import Chain
+from ..core.speed.fusion import Affine, composed, hooked
 from .base import Batch, Model, inference, one_of
+from .losses import squared_error
+from .networks import Encoder, orthogonal_
 
 __all__ = ["FA"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..losses import Adversarial, generator_loss, squared_error
-from ..networks import Decoder, Discriminator, orthogonal_
 from .adversarial import discriminator_step
 from .base import Batch, Model, inference, one_of
+from .losses import Adversarial, generator_loss, squared_error
+from .networks import Decoder, Discriminator, orthogonal_
 
 __all__ = ["GAN"]
 

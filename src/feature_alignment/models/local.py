@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..local import LocalNetwork
-from ..networks import Encoder, orthogonal_
+from ..core.local import LocalNetwork
 from .base import Batch, Model, inference
+from .networks import Encoder, orthogonal_
 
 __all__ = ["Local"]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..losses import kl_divergence, squared_error
-from ..networks import orthogonal_
 from .ae import AE
 from .base import Batch
+from .losses import kl_divergence, squared_error
+from .networks import orthogonal_
 from .variational import Beta, Posterior, check_beta, kl_weight
 
 __all__ = ["VAE"]

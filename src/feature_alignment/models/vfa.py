@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..layers import Affine
-from ..losses import kl_divergence, squared_error
-from ..networks import orthogonal_
-from ..pullback import Chain
+from ..core.pullback.rules import Chain
+from ..core.speed.fusion import Affine
 from .base import Batch, inference, one_of
 from .fa import FA
+from .losses import kl_divergence, squared_error
+from .networks import orthogonal_
 from .variational import Beta, Posterior, check_beta, kl_weight
 
 __all__ = ["VFA"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..layers import Affine
-from ..losses import Adversarial, Spread, generator_loss, perceptual_distance
-from ..networks import Discriminator, Refiner, orthogonal_
+from ..core.speed.fusion import Affine
 from .adversarial import discriminator_step
 from .base import Batch, one_of
+from .losses import Adversarial, Spread, generator_loss, perceptual_distance
+from .networks import Discriminator, Refiner, orthogonal_
 from .variational import Posterior
 from .vfa import VFA
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from torch.optim import Adam
 
-from ..alignment import align
-from ..figures import plots
-from ..local import LocalNetwork
+from ..core.alignment import align
+from ..core.local import LocalNetwork
+from ..report.pictures import plots
 
 __all__ = ["appendix_a", "clamp", "features", "weights"]
 

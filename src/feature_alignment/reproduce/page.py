@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..report import STYLE, commit
+from ..report.run_report import STYLE, commit
 from .study import Study
 
 __all__ = ["Result", "Table", "write_pages", "write_result"]

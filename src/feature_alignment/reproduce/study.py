@@ -13,11 +13,11 @@ import torch
 import yaml
 
 from .. import models
-from ..data import DataModule, load
-from ..metrics import Inception
+from ..data.images import DataModule, load
+from ..metrics.evaluation import Inception
 from ..models.base import Model
-from ..report import write_report
-from ..training import Run, TrainingError, TrainingOptions, fit
+from ..report.run_report import write_report
+from ..training.loop import Run, TrainingError, TrainingOptions, fit
 from .settings import Scale, Setting, paper_set, setting
 
 __all__ = ["Cell", "Study", "cell"]

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import figures
-from ..data import DataError
-from ..metrics import MEASURES
-from ..report import interpolation_picture, one_of_each, sample_picture
+from ..data.images import DataError
+from ..metrics.evaluation import MEASURES
+from ..report import pictures as figures
+from ..report.run_report import interpolation_picture, one_of_each, sample_picture
 from .appendix import appendix_a
 from .page import Result, Table
 from .settings import PaperSet

@@ -1,0 +1,1 @@
+"""The mathematics: alignment, inversion, local training. Imports torch and nothing heavier."""

@@ -1,0 +1,132 @@
+r"""The network linearised at a start: the affine map of a feature's first step, and the step size it is stable for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from .checks import Network, Structure
+from .pullback.rules import PullBack, differentiated, vjp
+
+__all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
+
+
+def affine_map(
+    network: Network, start: Tensor, step_size: float | Tensor | Literal["auto"] = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""The feature after one step from a shared start, as what it is in the target: an affine map.
+
+    .. math::
+        \hat r = r^0 - \tau J(r^0)^\top \bigl(E(r^0) - z\bigr) = A z + b, \qquad
+        A = \tau J(r^0)^\top, \quad b = r^0 - A \, E(r^0) \qquad (2)
+
+    Once derived, it decodes a batch by a single matrix product, without evaluating the network.
+
+    Args:
+        network: :math:`E`, as for :func:`align`; what it puts out for the start, flattened and put one after the
+            other, has ``K`` numbers.
+        start: :math:`r^0`, shape ``(1, ...)``, of ``D`` numbers.
+        step_size: :math:`\tau`, a number, a 0-dimensional tensor, or ``auto``, see :func:`align`.
+
+    Returns:
+        :math:`A^\top`, shape ``(K, D)``, and :math:`b`, shape ``(D,)``: the feature of targets ``z``, shape
+        ``(N, K)``, is ``z @ A.T + b``, flattened.
+
+    Raises:
+        ValueError: ``start`` is not one sample.
+    """
+    if start.ndim == 0 or len(start) != 1:
+        raise ValueError(f"start: expected shape (1, ...), shared by all features, got {tuple(start.shape)}")
+    output, pull_back = vjp(network, start)
+    if isinstance(step_size, str):
+        step_size = stable_step_size(network, start)[0].view(())
+    matrix = step_size * jacobian(output, pull_back)
+    return matrix, start.flatten() - (rows(output).to(matrix.dtype) @ matrix).flatten()
+
+
+def jacobian(output: Structure, pull_back: PullBack) -> Tensor:
+    """Return the Jacobian that ``pull_back`` is the transpose of: a row for every number the network puts out.
+
+    Args:
+        output: of the network for a batch of one, ``K`` numbers in all.
+        pull_back: from structures like ``output`` to inputs of ``D`` numbers, as :func:`vjp` has it.
+
+    Returns:
+        Shape ``(K, D)``.
+    """
+    leaves, structure = pytree.tree_flatten(output)
+    widths = [leaf.numel() for leaf in leaves]
+    units = torch.eye(sum(widths), dtype=leaves[0].dtype, device=leaves[0].device).split(widths, 1)
+    cotangents = [
+        unit.reshape(len(unit), *leaf.shape[1:]).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)
+    ]
+    return pull_back(pytree.tree_unflatten(cotangents, structure)).flatten(1)
+
+
+def rows(outputs: Structure) -> Tensor:
+    """Put all that a network puts out for a sample into one row: shape ``(N, K)``."""
+    leaves = pytree.tree_leaves(outputs)
+    return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in leaves], 1)
+
+
+def largest_singular_value(
+    network: Network, point: Tensor, iterations: int = 20, direction: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Largest singular value of the Jacobian at each point, by power iteration on :math:`J^\top J`.
+
+    The estimate approaches the value from below, and the flow of equation 2 is stable, where the network is
+    linear, for step sizes below :math:`2 / \sigma^2`.
+
+    Args:
+        network: :math:`E`, as for :func:`align`.
+        point: where to linearise it, shape ``(N, ...)``.
+        iterations: products with :math:`J` and with :math:`J^\top`, at least 1.
+        direction: where to begin, of the shape of ``point``: what an earlier call returned; by default a fixed
+            one without a pattern.
+
+    Returns:
+        The largest singular value, shape ``(N,)``, and its right singular vector, of the shape of ``point``,
+        both without a graph.
+
+    Raises:
+        ValueError: ``iterations`` below 1.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations: expected at least 1, got {iterations}")
+    point = point.detach()
+    if direction is None:
+        direction = _scattered(point[:1])
+    direction = direction.expand_as(point)
+    with torch.no_grad():
+        output, pull_back = vjp(network, point)
+        push = differentiated(pull_back, pytree.tree_map(torch.zeros_like, output))[1]
+        square = point.new_zeros(len(point))
+        for _ in range(iterations):
+            direction = direction / _norms(direction).clamp_min(torch.finfo(point.dtype).tiny)
+            direction = pull_back(push(direction)).detach()
+            square = _norms(direction).flatten()
+    return square.sqrt(), direction
+
+
+def stable_step_size(network: Network, point: Tensor, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the reciprocal of the squared largest singular value, and the direction to look on from."""
+    sigma, direction = largest_singular_value(network, point, 8 if direction is None else 2, direction)
+    # Where nothing depends on the input, no step is too large.
+    square = sigma.square().clamp_min(torch.finfo(sigma.dtype).eps)
+    return square.reciprocal().view(-1, *[1] * (point.ndim - 1)), direction
+
+
+def _scattered(like: Tensor) -> Tensor:
+    """Return numbers in [-1, 1) without a pattern, always the same: made on the device, and compilable."""
+    bits = torch.arange(1, like.numel() + 1, device=like.device) * 2654435761 % 2**32  # Knuth's multiplicative hash,
+    bits = (bits ^ bits >> 16) * 73244475 % 2**32  # twice
+    return ((bits ^ bits >> 16) >> 8).float().div(2**23).sub(1).view_as(like).to(like.dtype)
+
+
+def _norms(points: Tensor) -> Tensor:
+    """Return the norm of each sample, shape ``(N, 1, ...)``."""
+    norms: Tensor = points.flatten(1).norm(dim=1)
+    return norms.view(-1, *[1] * (points.ndim - 1))

@@ -1,0 +1,287 @@
+r"""Layer-local training (Algorithm 2) and reconstruction layer by layer (Algorithm 3).
+
+Every layer learns to predict its own input from its own output, and nothing else: the loss of layer
+:math:`l` is the distance between its input and the feature of its output,
+
+.. math::
+    C_l = \lVert x - \hat r \rVert^2, \qquad \hat r = \mathrm{align}(E_l, E_l(x), r^0)
+
+whose graph, gradient and optimiser step are finished and freed before the next layer begins. Backwards, a
+non-linear layer is undone exactly, by its inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeGuard, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.grad import conv2d_weight
+from torch.optim import Optimizer
+
+from .alignment import align
+from .layers import Arcsinh
+from .pullback.rules import transposed_conv2d
+
+__all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
+
+Inverse = Callable[[nn.Module, Tensor], Tensor]
+Learning: TypeAlias = nn.Linear | nn.Conv2d
+
+
+def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
+    return torch.where(y < 0, y / cast(nn.LeakyReLU, layer).negative_slope, y)
+
+
+#: How to undo layers that have no weights to learn, by type.
+_INVERSES: dict[type[nn.Module], Inverse] = {
+    Arcsinh: lambda layer, y: torch.sinh(y),
+    nn.Tanh: lambda layer, y: torch.atanh(y),
+    nn.Sigmoid: lambda layer, y: torch.logit(y),
+    nn.LeakyReLU: _leaky_relu_inverse,
+    nn.Identity: lambda layer, y: y,
+}
+
+
+def register_inverse(kind: type[nn.Module], inverse: Inverse) -> None:
+    """Make an activation usable in a :class:`LocalNetwork`.
+
+    Args:
+        kind: type of the activation module.
+        inverse: from the module and its output to its input, elementwise or not, without loss.
+    """
+    _INVERSES[kind] = inverse
+
+
+class LocalNetwork(nn.Sequential):
+    r"""A chain of layers that trains layer by layer and runs backwards layer by layer.
+
+    Args:
+        layers: ``Linear`` and ``Conv2d`` (which learn), ``Flatten`` (from its default dimension on), and
+            invertible activations: :class:`Arcsinh`, ``Tanh``, ``Sigmoid``, ``LeakyReLU``, ``Identity``, and
+            those of :func:`register_inverse`.
+        input_shape: shape of one input, without the batch.
+        steps: :math:`T`, gradient steps of each layer's feature.
+        step_size: :math:`\tau`.
+
+    With ``steps = 1`` (and the start at zero, as always here) a layer's feature is
+    :math:`\tau W^\top (z - b)` in closed form, a transposed layer, and with :math:`\tau = 1` its loss
+    :math:`\lVert x - W^\top W x \rVert^2` needs no second derivative.
+
+    Raises:
+        TypeError: a layer that can be neither aligned nor inverted, by position and type.
+        ValueError: shapes of layers that do not fit each other or ``input_shape``.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], input_shape: Sequence[int], *, steps: int = 1, step_size: float = 1.0
+    ) -> None:
+        super().__init__(*layers)
+        self.steps, self.step_size = steps, step_size
+        self.input_shape = tuple(input_shape)
+        for index, layer in enumerate(self):
+            if not (_learns(layer) or isinstance(layer, nn.Flatten) or type(layer) in _INVERSES):
+                raise TypeError(
+                    f"layers[{index}]: {type(layer).__name__} is neither a Linear, Conv2d or Flatten nor an activation "
+                    "with a known inverse; register_inverse() adds one"
+                )
+        #: Shape of the input of every layer, and of the output of the last, without the batch.
+        self.shapes: list[tuple[int, ...]] = [self.input_shape]
+        for index, layer in enumerate(self):
+            try:
+                with torch.no_grad():
+                    shape = layer(torch.zeros(1, *self.shapes[-1])).shape[1:]
+            except RuntimeError as error:
+                place = f"layers[{index}]: {type(layer).__name__}"
+                raise ValueError(
+                    f"{place} does not take an input of shape {self.shapes[-1]}: {str(error).splitlines()[0]}"
+                ) from None
+            self.shapes.append(tuple(shape))
+
+    def learning_layers(self) -> Iterator[Learning]:
+        """Yield the layers that have weights, first to last: one optimiser belongs to each."""
+        return (layer for layer in self if _learns(layer))
+
+    def local_step(
+        self, x: Tensor, optimizers: Sequence[Optimizer], *, micro_batch: int | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Take one step of Algorithm 2: each layer in turn learns to predict its input from its output.
+
+        Nothing of one layer, neither activation, graph nor gradient, is alive while another learns, but for
+        the activation that goes from one to the next.
+
+        Args:
+            x: batch of inputs, shape ``(N, *input_shape)``.
+            optimizers: one for each of :meth:`learning_layers`, of that layer's parameters.
+            micro_batch: work through each layer's batch by this many samples at a time, more where its weights
+                outweigh them, for the same gradients: beside the activations that go from one layer to the next,
+                once, memory is then needed for so many samples only. All at once if not given.
+
+        Returns:
+            The output, detached, and each learning layer's loss: mean over the batch of the squared distance,
+            shape ``()``.
+
+        Raises:
+            ValueError: another number of optimisers than learning layers, inputs of another shape, or a
+                ``micro_batch`` below 1.
+        """
+        learning = list(self.learning_layers())
+        if len(optimizers) != len(learning):
+            raise ValueError(f"optimizers: expected {len(learning)}, one a learning layer, got {len(optimizers)}")
+        if tuple(x.shape[1:]) != self.input_shape:
+            raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"micro_batch: expected at least 1, got {micro_batch}")
+        pieces, losses, waiting = [x.detach()], [], iter(optimizers)
+        for layer in self:
+            if _learns(layer):
+                if micro_batch is not None:
+                    _regroup(pieces, max(micro_batch, layer.weight.numel() // pieces[0][0].numel()))
+                # The output that goes on is that of the weights before the step (Algorithm 2, lines 2 and 14).
+                losses.append(self._learn(layer, pieces, next(waiting)))
+            else:
+                with torch.no_grad():
+                    _replace(pieces, layer)
+        _regroup(pieces, len(x))
+        return pieces[0], losses
+
+    def _learn(self, layer: Learning, pieces: list[Tensor], optimizer: Optimizer) -> Tensor:
+        """Take a step for the loss of all pieces of a layer's input, and replace each by its output."""
+        batch, losses = sum(map(len, pieces)), []
+        closed = self.steps == 1 and _has_closed_form(layer) and layer.weight.is_leaf and layer.weight.requires_grad
+        # The cast that autocast makes of each operand is autograd's to undo.
+        closed = closed and not torch.is_autocast_enabled(pieces[0].device.type)
+        accumulate = self._accumulate_in_closed_form if closed else self._accumulate
+
+        def advance(x: Tensor) -> Tensor:
+            output, loss = accumulate(layer, x, batch)
+            losses.append(loss)
+            return output
+
+        optimizer.zero_grad(set_to_none=True)
+        _replace(pieces, advance)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return torch.stack(losses).sum()
+
+    def _accumulate(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Add a piece's share of the gradient to the layer's; return its output and its share of the loss."""
+        with torch.enable_grad():
+            output = layer(x)
+            feature = self._feature(layer, output, tuple(x.shape[1:]))
+            loss = (x - feature).square().sum() / batch
+        loss.backward()
+        return output.detach(), loss.detach()
+
+    @torch.no_grad()
+    def _accumulate_in_closed_form(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        r"""Do the same for a one-step feature without a graph, so that nothing outlives its last use.
+
+        With :math:`y = W x` and the error :math:`e = \tau W^\top y - x` the gradient of
+        :math:`\lVert e \rVert^2` is :math:`2 \tau \, (y e^\top + (W e) x^\top)`, and 0 for the bias.
+        """
+        output = layer(x)
+        y = _centred(layer, output)
+        error = _pull_back(layer, y, tuple(x.shape[1:])).mul_(self.step_size).sub_(x)
+        loss = torch.linalg.vector_norm(error).square() / batch
+        error.mul_(2 * self.step_size / batch)
+        _accumulate_weight_gradient(layer, error, y)
+        del y
+        _accumulate_weight_gradient(layer, x, _product(layer, error))
+        return output, loss
+
+    @torch.no_grad()
+    def invert(self, z: Tensor) -> Tensor:
+        """Reconstruct the input of an output, from the last layer to the first (Algorithm 3).
+
+        Args:
+            z: shape ``(N, *output_shape)``.
+
+        Returns:
+            Shape ``(N, *input_shape)``.
+
+        Raises:
+            ValueError: ``z`` of another shape.
+        """
+        if tuple(z.shape[1:]) != self.shapes[-1]:
+            raise ValueError(f"z: expected shape (N, {', '.join(map(str, self.shapes[-1]))}), got {tuple(z.shape)}")
+        for layer, shape in zip(reversed(list(self)), reversed(self.shapes[:-1]), strict=True):
+            if _learns(layer):
+                z = self._feature(layer, z, shape)
+            elif isinstance(layer, nn.Flatten):
+                z = z.reshape(len(z), *shape)
+            else:
+                z = _INVERSES[type(layer)](layer, z)
+        return z
+
+    def _feature(self, layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the feature of a learning layer's output from zero."""
+        if self.steps == 1 and _has_closed_form(layer):
+            return self.step_size * _transposed(layer, output, shape)
+        start = output.new_zeros(1, *shape)
+        return align(layer, output, start, steps=self.steps, step_size=self.step_size, check=False)
+
+
+def _learns(layer: nn.Module) -> TypeGuard[Learning]:
+    return isinstance(layer, nn.Linear | nn.Conv2d)
+
+
+def _has_closed_form(layer: Learning) -> bool:
+    return isinstance(layer, nn.Linear) or (
+        isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
+
+
+def _centred(layer: Learning, output: Tensor) -> Tensor:
+    """Return an output without the bias: the rest is linear in the input."""
+    if layer.bias is None:
+        return output
+    return output - (layer.bias if isinstance(layer, nn.Linear) else layer.bias.view(-1, 1, 1))
+
+
+def _geometry(layer: nn.Conv2d) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+
+
+def _product(layer: Learning, x: Tensor) -> Tensor:
+    """Return :math:`W x`."""
+    if isinstance(layer, nn.Conv2d):
+        return functional.conv2d(x, layer.weight, None, **_geometry(layer))
+    return functional.linear(x, layer.weight)
+
+
+def _pull_back(layer: Learning, y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    r"""Return :math:`W^\top y`, of ``shape`` without the batch."""
+    if isinstance(layer, nn.Conv2d):
+        return transposed_conv2d(y, layer.weight, shape[1:], **_geometry(layer))
+    return y @ layer.weight
+
+
+def _transposed(layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+    r"""Return :math:`W^\top (z - b)`: one step of size 1 from zero, without evaluating the layer."""
+    return _pull_back(layer, _centred(layer, output), shape)
+
+
+def _accumulate_weight_gradient(layer: Learning, x: Tensor, cotangent: Tensor) -> None:
+    """Add the gradient of the inner product of ``cotangent`` and :math:`W x`."""
+    if layer.weight.grad is None:
+        layer.weight.grad = torch.zeros_like(layer.weight)
+    if isinstance(layer, nn.Conv2d):
+        layer.weight.grad += conv2d_weight(x, layer.weight.shape, cotangent, **_geometry(layer))
+    else:
+        layer.weight.grad.addmm_(cotangent.flatten(0, -2).T, x.flatten(0, -2))
+
+
+def _replace(pieces: list[Tensor], function: Callable[[Tensor], Tensor]) -> None:
+    """Apply a function piece by piece, so that the old and the new batch never both are complete."""
+    for index in range(len(pieces)):
+        pieces[index] = function(pieces[index])
+
+
+def _regroup(pieces: list[Tensor], samples: int) -> None:
+    """Divide the batch anew: larger pieces by copying, smaller ones as views."""
+    if len(pieces) > 1 and len(pieces[0]) < samples:
+        pieces[:] = [torch.cat(pieces)]
+    pieces[:] = [part for piece in pieces for part in piece.split(samples)]

@@ -1,0 +1,1 @@
+"""Without this folder every result is the same, only slower."""

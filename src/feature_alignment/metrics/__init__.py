@@ -1,0 +1,41 @@
+"""Measures of reconstructions and samples."""
+
+from .evaluation import (
+    INCEPTION_URL,
+    MEASURES,
+    Classifier,
+    Inception,
+    Measure,
+    class_agreement,
+    classifier_fid,
+    classifier_for,
+    evaluate,
+    frechet_distance,
+    inception_features,
+    inception_weights,
+    kernel_distance,
+    psnr,
+    reconstruction_error,
+    ssim,
+    stages_of,
+)
+
+__all__ = [
+    "INCEPTION_URL",
+    "MEASURES",
+    "Classifier",
+    "Inception",
+    "Measure",
+    "class_agreement",
+    "classifier_fid",
+    "classifier_for",
+    "evaluate",
+    "frechet_distance",
+    "inception_features",
+    "inception_weights",
+    "kernel_distance",
+    "psnr",
+    "reconstruction_error",
+    "ssim",
+    "stages_of",
+]

@@ -1,0 +1,229 @@
+"""The paper's networks: encoders of Tables 2-4, refiner and discriminator (§4, Appendix B).
+
+Images are floating point in [0, 1], shape ``(N, C, H, W)``, square (``H == W``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..core.layers import Arcsinh
+from ..core.pullback.rules import Chain, register_pull_back, vjp
+from ..core.speed.convolution import NarrowConv2d
+from ..core.speed.fusion import composed, hooked
+
+__all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
+
+#: What follows a linear layer, whose output only these need: those whose output tells their slope work in place.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky_relu": partial(nn.LeakyReLU, inplace=True),
+    "relu": partial(nn.ReLU, inplace=True),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "arcsinh": Arcsinh,
+}
+
+
+class Encoder(nn.Sequential):
+    """Encoder of Tables 2, 3 and 4, up to but without the last ``Linear(Z)``: from image to feature vector.
+
+    For every entry ``f`` of ``channels``: ``Conv2d(f, 3, 1, 1)`` and ``Conv2d(f, 3, 2, 1)``, each followed
+    by the activation, so the image's side is halved once per entry; then flatten and ``Linear(width)``.
+
+    =======  ============  =====================  =====
+    Table    image         channels               width
+    =======  ============  =====================  =====
+    2        1 x 28 x 28   32, 64                 4096
+    3        3 x 32 x 32   32, 64, 128            2048
+    4        3 x 64 x 64   32, 64, 128, 256       4096
+    =======  ============  =====================  =====
+
+    (Table 4 prints a 3 x 32 x 32 input; with four halvings and §5.2's resizing it is 64.)
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        channels: filters per halving.
+        width: features put out.
+        activation: a name in :data:`ACTIVATIONS`; the paper's is ``leaky_relu`` (slope 0.01).
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N, width)``.
+
+    Raises:
+        ValueError: the image is not square, its side not divisible by ``2 ** len(channels)``, or the
+            activation unknown.
+    """
+
+    out_features: int
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        activation: str = "leaky_relu",
+    ) -> None:
+        colours, height, side = image_shape
+        halvings = 2 ** len(channels)
+        if height != side or side % halvings:
+            raise ValueError(
+                f"image_shape: expected square images with a side divisible by {halvings} for {len(channels)} "
+                f"stages of channels, got {height} x {side}"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        layers: list[nn.Module] = []
+        for filters in channels:
+            layers += [nn.Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
+            layers += [nn.Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
+            colours = filters
+        super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
+        self.out_features = width
+
+    @property
+    def trunk(self) -> list[nn.Module]:
+        """The layers before the last one."""
+        return [*self][:-1]
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer, ``Linear(width)``; nothing but linear layers follows it in Tables 2 to 4."""
+        return cast(nn.Linear, self[len(self) - 1])
+
+
+class Decoder(nn.Sequential):
+    """The encoder's mirror: the decoder of the autoencoders and the generator of the GAN.
+
+    ``Linear(width)``, ``Linear`` to the last feature maps, then for every entry ``f`` of ``channels``, last to
+    first, a transposed ``Conv2d(f, 3, 2, 1)``, which doubles the side, and ``Conv2d(f', 3, 1, 1)`` to the
+    filters ``f'`` of the entry before it; the last one goes to the image's channels and a sigmoid. Every other
+    layer is followed by the activation.
+
+    Args:
+        image_shape, channels, width, activation: as for :class:`Encoder`.
+        latent: size of the latent vector.
+        normalize: batch normalisation before every activation, as in the paper's generators.
+
+    Shape:
+        ``(N, latent)`` to ``(N, C, H, W)`` in [0, 1].
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent: int,
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        activation: str = "leaky_relu",
+        normalize: bool = False,
+    ) -> None:
+        colours, side = image_shape[0], image_shape[1] // 2 ** len(channels)
+
+        def norm(kind: type[nn.Module], size: int) -> list[nn.Module]:
+            return [*([kind(size)] if normalize else []), ACTIVATIONS[activation]()]
+
+        layers: list[nn.Module] = [nn.Linear(latent, width), *norm(nn.BatchNorm1d, width)]
+        layers += [nn.Linear(width, channels[-1] * side**2), *norm(nn.BatchNorm1d, channels[-1] * side**2)]
+        layers += [nn.Unflatten(1, (channels[-1], side, side))]
+        for filters, following in zip(reversed(channels), [*reversed(channels[:-1]), colours], strict=True):
+            layers += [nn.ConvTranspose2d(filters, filters, 3, 2, 1, output_padding=1), *norm(nn.BatchNorm2d, filters)]
+            layers += [NarrowConv2d(filters, following, 3, 1, 1), *norm(nn.BatchNorm2d, following)]
+        super().__init__(*layers[: -2 if normalize else -1], nn.Sigmoid())
+
+
+class Refiner(nn.Module):
+    """The paper's generator G (§3.3): an image in, a sharper image out.
+
+    Three convolutions of ``filters`` filters, batch normalisation after the two hidden ones, a sigmoid at
+    the end. A label enters as one more image channel, a linear function of its one-hot vector.
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        filters: width of the hidden layers; the paper's code has 128.
+        kernel_size: odd; 3 in the paper, 9 for CIFAR-10 in its code.
+        classes: number of classes, 0 for no label.
+
+    Shape:
+        images ``(N, C, H, W)`` and one-hot labels ``(N, classes)`` to ``(N, C, H, W)`` in [0, 1].
+    """
+
+    def __init__(self, image_shape: Sequence[int], filters: int = 128, kernel_size: int = 3, classes: int = 0) -> None:
+        super().__init__()
+        colours, height, width = image_shape
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
+        self.label_channel = nn.Linear(classes, height * width) if classes else None
+        layers: list[nn.Module] = []
+        inputs = colours + bool(classes)
+        for _ in range(2):
+            layers += [nn.Conv2d(inputs, filters, kernel_size, padding=kernel_size // 2)]
+            layers += [nn.BatchNorm2d(filters), nn.LeakyReLU(inplace=True)]  # batch norm does not need its output
+            inputs = filters
+        self.layers = nn.Sequential(
+            *layers, NarrowConv2d(filters, colours, kernel_size, padding=kernel_size // 2), nn.Sigmoid()
+        )
+
+    def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return the refined images; ``one_hot`` is needed exactly if the refiner has classes."""
+        if self.label_channel is not None:
+            if one_hot is None:
+                raise ValueError("one_hot: this refiner was built with classes and needs the labels")
+            channel = self.label_channel(one_hot).view(-1, 1, *images.shape[2:])
+            images = torch.cat([images, channel], 1)
+        refined: Tensor = self.layers(images)
+        return refined
+
+
+class Discriminator(nn.Sequential):
+    """The encoder's architecture with a single value per image as its output (§4).
+
+    Args:
+        image_shape, channels, width, activation: as for :class:`Encoder`.
+
+    Shape:
+        ``(N, C, H, W)`` to ``(N,)``.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        channels: Sequence[int] = (32, 64),
+        width: int = 4096,
+        activation: str = "leaky_relu",
+    ) -> None:
+        super().__init__(
+            Encoder(image_shape, channels, width, activation), nn.Linear(width, 1), nn.Flatten(start_dim=0)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the score of each image."""
+        return cast(Tensor, self.chain()(images))
+
+    def chain(self) -> Chain:
+        """Return the layers with the last two as one, for the weights as they are."""
+        encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
+        if hooked(encoder, encoder.last, head):
+            return Chain([encoder, head, flatten])
+        return Chain([*encoder.trunk, composed(encoder.last, [head]), flatten])
+
+
+register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminator.chain(), images))
+
+
+def orthogonal_(module: nn.Module) -> None:
+    """Initialise the weights of every linear and convolutional layer orthogonally, in place (§4).
+
+    For use with :meth:`torch.nn.Module.apply`. Biases keep PyTorch's random ones: with zeros, every unit of an
+    encoder would stand at its kink where the flow starts from zeros, and LeakyReLU's slope there (0.01 a layer)
+    would all but switch the Jacobian off.
+    """
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.orthogonal_(module.weight)

@@ -1,0 +1,182 @@
+"""Algorithms 2 and 3 against a naive second implementation, exact inverses, and what is alive in memory."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from feature_alignment import align
+from feature_alignment.core.local import Arcsinh, LocalNetwork, _transposed, register_inverse
+from feature_alignment.data import load
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def convolutional(**options):
+    layers = [
+        nn.Conv2d(2, 4, 3, 1, 1), Arcsinh(), nn.Conv2d(4, 5, 3, 2, 1), Arcsinh(), nn.Flatten(), nn.Linear(45, 7),
+        nn.Linear(7, 6),
+    ]  # fmt: skip
+    return LocalNetwork(layers, (2, 6, 6), **options).double()
+
+
+def optimizers_of(network, rate=1e-2, kind=torch.optim.SGD):
+    return [kind(layer.parameters(), lr=rate) for layer in network.learning_layers()]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(6, 4), (6,)),
+        (nn.Linear(6, 4, bias=False), (6,)),
+        (nn.Conv2d(2, 3, 3, 1, 1), (2, 7, 7)),
+        (nn.Conv2d(2, 3, 3, 2, 1), (2, 7, 8)),
+        (nn.Conv2d(2, 3, 3, 2, 0, bias=False), (2, 8, 9)),
+        (nn.Conv2d(4, 6, (3, 5), (2, 3), (1, 2), dilation=2, groups=2), (4, 15, 17)),
+    ],
+)
+def test_transposed_layer_is_one_alignment_step_from_zero(layer, shape):
+    layer = layer.double()
+    output = layer(torch.randn(3, *shape, dtype=torch.float64))
+    expected = align(layer, output, torch.zeros(1, *shape, dtype=torch.float64), check=False)
+    torch.testing.assert_close(_transposed(layer, output, shape), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"step_size": 0.3}, {"steps": 3, "step_size": 0.2}])
+def test_local_step_is_algorithm_2(options):
+    """Typed out line by line, with `autograd.grad`, plain gradient descent and one sample per gradient."""
+    network, twin = convolutional(**options), convolutional(**options)
+    twin.load_state_dict(network.state_dict())
+    images = torch.rand(3, 2, 6, 6, dtype=torch.float64)
+    output, losses = network.local_step(images, optimizers_of(network))
+
+    x, expected = images, []
+    for layer in twin:
+        z = layer(x)
+        if any(True for _ in layer.parameters()):
+            r = torch.zeros_like(x).requires_grad_()
+            for _ in range(options.get("steps", 1)):
+                distance = 0.5 * (layer(r) - z).square().sum()
+                r = r - options.get("step_size", 1.0) * torch.autograd.grad(distance, r, create_graph=True)[0]
+            loss = (x - r).square().sum() / 3
+            expected.append(loss)
+            weights = list(layer.parameters())
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                if gradient is not None:
+                    weight.data -= 1e-2 * gradient
+        x = z.detach()
+    torch.testing.assert_close(output, x)
+    torch.testing.assert_close(torch.stack(losses), torch.stack(expected).detach())
+    for mine, other in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_orthogonal_layers_are_inverted_exactly():
+    layers = [nn.Linear(9, 9), Arcsinh(), nn.Flatten(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 9), nn.LeakyReLU(0.2)]
+    network = LocalNetwork(layers, (9,)).double()
+    for layer in network.learning_layers():
+        nn.init.orthogonal_(layer.weight)
+    x = torch.randn(4, 9, dtype=torch.float64)
+    torch.testing.assert_close(network.invert(network(x)), x)
+
+
+def test_several_steps_invert_what_one_step_cannot():
+    network = LocalNetwork([nn.Linear(6, 6)], (6,), steps=5000, step_size=0.5).double()
+    x = torch.randn(2, 6, dtype=torch.float64)
+    nn.init.orthogonal_(network[0].weight)
+    with torch.no_grad():
+        network[0].weight *= torch.linspace(0.4, 1.4, 6, dtype=torch.float64)
+    torch.testing.assert_close(network.invert(network(x)), x)
+
+
+def test_while_a_layer_learns_nothing_of_the_others_is_alive():
+    """Storage is followed where autograd would keep it, beyond the reach of Python's references."""
+    network, seen, alive = convolutional(), {}, []
+    layers = list(network)
+
+    def remember(layer, inputs, output):
+        seen[layers.index(layer)] = StorageWeakRef(output.untyped_storage())
+
+    for layer in layers:
+        layer.register_forward_hook(remember)
+
+    class Watching(torch.optim.SGD):
+        def step(self, closure=None):
+            gc.collect()
+            mine = next(
+                i for i, each in enumerate(layers) if self.param_groups[0]["params"][0] in set(each.parameters())
+            )
+            # The input is the output of the layer before (a flattened one shares its storage with that one's input).
+            allowed = {mine, mine - 1, mine - 2 if isinstance(layers[mine - 1], nn.Flatten) else mine}
+            others = {index for index, storage in seen.items() if not storage.expired()} - allowed
+            gradients = [
+                i for i, each in enumerate(layers) if i != mine for p in each.parameters() if p.grad is not None
+            ]
+            alive.append((others, gradients))
+            assert all(p.grad is not None for p in layers[mine].parameters() if p is layers[mine].weight)
+            return super().step(closure)
+
+    network.local_step(torch.rand(2, 2, 6, 6, dtype=torch.float64), optimizers_of(network, kind=Watching))
+    assert alive == [(set(), [])] * 4
+
+    # The same watch sees backpropagation keep everything.
+    seen.clear()
+    loss = network(torch.rand(2, 2, 6, 6, dtype=torch.float64)).square().sum()
+    assert sum(not storage.expired() for storage in seen.values()) >= 4
+    loss.backward()
+
+
+def test_training_makes_weights_orthogonal_and_digits_reversible():
+    """Appendix A.2: the layer's rows tend to an orthonormal set, and the features to the digits."""
+    images = load("mnist-mini", "train").images()
+    held_out = load("mnist-mini", "test").images()
+    network = LocalNetwork([nn.Flatten(), nn.Linear(784, 64), Arcsinh(), nn.Linear(64, 32)], (1, 28, 28))
+    optimizers = optimizers_of(network, 1e-3, torch.optim.Adam)
+
+    def errors():
+        weight = network[1].weight.detach()
+        gap = (weight @ weight.T - torch.eye(64)).norm()
+        reconstruction = (held_out - network.invert(network(held_out))).square().flatten(1).sum(1).mean()
+        return float(gap), float(reconstruction)
+
+    before = errors()
+    for _ in range(4):
+        for batch in images[torch.randperm(len(images))].split(64):
+            network.local_step(batch, optimizers)
+    after = errors()
+    assert after[0] < 0.6 * before[0]
+    assert after[1] < 30 < before[1]
+
+
+def test_a_registered_activation_is_inverted():
+    class Cube(nn.Module):
+        def forward(self, x):
+            return x**3
+
+    with pytest.raises(TypeError, match=r"layers\[1\]: Cube is neither .* register_inverse\(\) adds one"):
+        LocalNetwork([nn.Linear(3, 3), Cube()], (3,))
+    register_inverse(Cube, lambda layer, y: y.sign() * y.abs() ** (1 / 3))
+    network = LocalNetwork([nn.Linear(3, 3), Cube()], (3,)).double()
+    nn.init.orthogonal_(network[0].weight)
+    x = torch.randn(2, 3, dtype=torch.float64)
+    torch.testing.assert_close(network.invert(network(x)), x)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"layers\[1\]: Linear does not take an input of shape \(4,\)"):
+        LocalNetwork([nn.Linear(6, 4), nn.Linear(5, 2)], (6,))
+    network = convolutional()
+    images = torch.zeros(2, 2, 6, 6, dtype=torch.float64)
+    with pytest.raises(ValueError, match="optimizers: expected 4, one a learning layer, got 1"):
+        network.local_step(images, optimizers_of(network)[:1])
+    with pytest.raises(ValueError, match=r"x: expected shape \(N, 2, 6, 6\), got \(2, 1, 6, 6\)"):
+        network.local_step(images[:, :1], optimizers_of(network))
+    with pytest.raises(ValueError, match=r"z: expected shape \(N, 6\), got \(2, 5\)"):
+        network.invert(torch.zeros(2, 5, dtype=torch.float64))

@@ -1,0 +1,626 @@
+"""The models: protocol, options, one step of training worked out again, saving and loading."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from feature_alignment.core.local import Arcsinh
+from feature_alignment.data import load
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model
+from feature_alignment.models.networks import Decoder, Discriminator, Encoder
+from feature_alignment.models.variational import kl_weight
+
+SMALL = {"image_shape": (1, 28, 28), "latent": 6, "channels": (4, 8), "width": 24}
+ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train = load("mnist-mini", "train")
+    return train.images(), train.labels
+
+
+def train(model, images, labels, steps, batch=16, precision="32-true"):
+    """Train with the real trainer on a fixed order of images."""
+    rows = [(images[i * batch : (i + 1) * batch], None if labels is None else labels[i * batch : (i + 1) * batch])
+            for i in range(steps)]  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, precision=precision,
+    )  # fmt: skip
+    trainer.fit(model, DataLoader(rows, batch_size=None))
+    return trainer
+
+
+@pytest.mark.parametrize("kind", [VFA, VFAGAN])
+@pytest.mark.parametrize("classes", [0, 10])
+def test_protocol(kind, classes):
+    model = kind(**SMALL, classes=classes, **(ADVERSARY if kind is VFAGAN else {}))
+    images, labels = torch.rand(5, 1, 28, 28), torch.arange(5) if classes else None
+    latent = model.encode(images)
+    assert latent.shape == (5, 6)
+    for result in (model.decode(latent, labels), model.reconstruct(images, labels), model.reconstruct(images)):
+        assert result.shape == images.shape
+        assert not result.requires_grad
+    generator = torch.Generator().manual_seed(3)
+    first = model.sample(4, generator=generator)
+    again = model.sample(4, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(first, again)
+    assert first.shape == (4, 1, 28, 28)
+    square = model.interpolate(latent[:4], None if labels is None else labels[:4], size=3)
+    assert square.shape == (3, 3, 1, 28, 28)
+    corners = model.decode(latent[:4], None if labels is None else labels[:4])
+    if kind is VFAGAN:
+        corners = model.refine(corners, None if labels is None else labels[:4])
+    torch.testing.assert_close(square[[0, 0, 2, 2], [0, 2, 0, 2]], corners)
+    assert model.training
+
+
+def test_feature_of_the_default_model_is_the_transposed_jacobian_at_zero():
+    """T = 1, start 0, one sigmoid at the end: written out with the Jacobian of the encoder."""
+    model = VFA(**SMALL, classes=3, class_weight=4.0, activation="tanh").double()
+    latent, labels = torch.randn(3, 6, dtype=torch.float64), torch.tensor([0, 2, 1])
+
+    def outputs(x):
+        at = model.posterior(x)
+        return torch.cat([at.mean + (0.5 * at.log_variance).exp(), 2.0 * at.scores], 1)
+
+    zero = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(outputs, zero).squeeze(2).reshape(9, 784)
+    target = torch.cat([latent, 2.0 * 1.5 * nn.functional.one_hot(labels, 3)], 1)
+    expected = torch.sigmoid((target - outputs(zero)) @ jacobian).view(3, 1, 28, 28)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(model.decode(latent, labels, stress=1.5), expected)
+
+
+def test_the_initial_encoder_has_a_jacobian_where_the_flow_starts():
+    """Features of different latents differ from the first step on, with the defaults as they are."""
+    features = VFA(**SMALL).decode(torch.randn(16, 6))
+    assert features.std(0).mean() > 1e-3
+
+
+def test_mean_branch_and_paper_output_without_sigmoid():
+    model = VFA(**SMALL, start_branch="mean", squash="none").double()
+    latent = torch.randn(2, 6, dtype=torch.float64)
+    zero = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model.posterior(x).mean, zero).reshape(6, 784)
+    expected = ((latent - model.posterior(zero).mean) @ jacobian).view(2, 1, 28, 28)
+    torch.testing.assert_close(model.decode(latent), expected.detach())
+
+
+def test_every_step_squashed_keeps_features_inside_the_unit_interval():
+    model = VFA(**SMALL, steps=3, step_size=50.0, squash="every")
+    features = model.decode(10 * torch.randn(4, 6))
+    assert features.min() >= 0
+    assert features.max() <= 1
+
+
+@pytest.mark.parametrize("start", ["zeros", "uniform", "normal", "learned", torch.full((1, 28, 28), 0.3)])
+def test_starts(start):
+    model = VFA(**SMALL, start=start)
+    starts = model._starts(4)
+    if isinstance(start, str) and start in ("uniform", "normal"):
+        assert starts.shape == (4, 1, 28, 28)
+        assert not torch.equal(starts[0], starts[1])
+    else:
+        assert starts.shape == (1, 1, 28, 28)
+        assert starts.requires_grad == (isinstance(start, str) and start == "learned")
+        assert starts.unique().tolist() == [pytest.approx(0.3 if isinstance(start, torch.Tensor) else 0.0)]
+
+
+# --- the composed head ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"steps": 1}, {"steps": 3, "squash": "every"}, {"steps": 2, "recompute": True}])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_composed_head_changes_neither_features_nor_gradients(options, classes):
+    model = VFA(**SMALL, classes=classes, activation="tanh", **options).double()
+    images = torch.rand(16, 1, 28, 28, dtype=torch.float64)
+    one_hot = nn.functional.one_hot(torch.randint(3, (16,)), 3).double() if classes else None
+    found = []
+    for head in (model.composed_head(16), None):
+        if head is None:
+            model.composed_head = lambda count: None
+        posterior = model.posterior(images, head)
+        feature = model.feature(posterior.mean, one_hot, head)
+        loss = (images - feature).square().sum() + posterior.log_variance.square().sum()
+        gradients = torch.autograd.grad(loss, model.aligned_parameters(), allow_unused=True)
+        found.append([feature, *(gradient for gradient in gradients if gradient is not None)])
+    assert len(found[0]) == 1 + len(model.aligned_parameters())
+    for with_head, without in zip(*found, strict=True):
+        torch.testing.assert_close(with_head, without)
+
+
+def test_the_head_is_composed_only_where_that_saves_work_and_skips_nothing():
+    model = FA(**SMALL, steps=2)
+    assert model.composed_head(1) is None  # 6 latents, 5 passes of one image
+    assert model.composed_head(2).weight.shape == (6, 8 * 7 * 7)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 24))
+    assert FA(**SMALL, encoder=encoder).composed_head(100) is None
+    calls = []
+    for module in (model.encoder, model.encoder.last, model.mean):
+        handle = module.register_forward_hook(lambda module, *_: calls.append(module))
+        assert model.composed_head(2) is None
+        model.feature(torch.randn(4, 6))
+        assert set(calls) == {module}
+        handle.remove()
+        calls.clear()
+    assert model.composed_head(2) is not None
+
+
+def test_refiner_and_discriminator_see_the_encoder_as_it_is_after_its_step(digits):
+    model, heads = VFAGAN(**SMALL, **ADVERSARY, classes=10, learning_rate=1e-2), []
+    posterior, feature = model.posterior, model.feature
+
+    def weight():
+        return torch.cat([head.weight for head in model.heads()]) @ model.encoder.last.weight
+
+    def remember(function, place):
+        def remembering(*arguments, **options):
+            head = arguments[place] if len(arguments) > place else None
+            if head is not None:
+                heads.append((head.weight.detach().clone(), weight().detach().clone()))
+            return function(*arguments, **options)
+
+        return remembering
+
+    model.posterior, model.feature = remember(posterior, 1), remember(feature, 2)
+    before = weight().detach().clone()
+    train(model, digits[0][:16], digits[1][:16], 1)
+    used = [head for head, _ in heads]
+    assert len(heads) >= 4  # twice for the encoder's step, for the perceptual term, for the prior's features
+    for head, now in heads:
+        torch.testing.assert_close(head, now)
+    torch.testing.assert_close(used[0], before)
+    assert float((used[-1] - before).norm() / before.norm()) > 1e-2
+
+
+def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
+    """The step taken through the trainer, against the loss typed out again and torch's own Adam."""
+    options = {"classes": 10, "beta": 0.7, "learning_rate": 1e-3, "cross_entropy_weight": 0.3}
+    model, twin = VFA(**SMALL, **options), VFA(**SMALL, **options)
+    twin.load_state_dict(model.state_dict())
+    twin.double()
+    images, labels = digits[0][:16].double(), digits[1][:16]
+    noise = torch.randn(16, 6, dtype=torch.float64)
+    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    train(model, images, labels, 1, precision="64-true")
+    clamped = images.clamp(0.01, 0.99)
+    at = twin.posterior(clamped)
+    z = at.mean + noise * (at.log_variance / 2).exp()
+    start = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
+    here = twin.posterior(start)
+    one_hot = nn.functional.one_hot(labels, 10)
+    distance = 0.5 * (here.mean + (here.log_variance / 2).exp() - z).square().sum()
+    distance = distance + 0.5 * (here.scores - one_hot).square().sum()
+    (gradient,) = torch.autograd.grad(distance, start, create_graph=True)
+    feature = torch.sigmoid(start - gradient)
+    kl = 0.5 * (at.mean**2 + at.log_variance.exp() - 1 - at.log_variance).sum(1)
+    loss = ((clamped - feature).square().sum((1, 2, 3)) + 0.7 * kl).mean()
+    loss = loss + 0.3 * nn.functional.cross_entropy(at.scores, labels)
+    parameters = [p for p in twin.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, betas=(0.5, 0.999))
+    loss.backward()
+    optimizer.step()
+    for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        # Adam's first step is the gradient's sign: rounding decides where there is no gradient to speak of.
+        clear = torch.ones_like(mine, dtype=torch.bool) if other.grad is None else other.grad.abs() > 1e-9
+        torch.testing.assert_close(mine[clear], other[clear], msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_beta_is_drawn_afresh_for_every_example():
+    first, second = (kl_weight(torch.ones(1000), "uniform", 0, 0) for _ in range(2))
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert abs(first.mean() - 0.5) < 0.05
+    assert not torch.equal(first, second)
+
+
+def test_kl_warmup_grows_linearly():
+    weights = [kl_weight(torch.ones(1), 2.0, 4, step) for step in range(6)]
+    assert weights == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("time_used", [0.0, 0.9])
+def test_cosine_schedule_ends_with_the_steps_or_the_time(digits, time_used):
+    model = VFA(**SMALL, schedule="cosine", learning_rate=1e-3)
+    model.time_used = time_used
+    trainer = train(model, *digits[:1], None, 4)
+    # The last of 4 steps begins at 3/4 of the training.
+    expected = 1e-3 * 0.5 * (1 + math.cos(math.pi * max(0.75, time_used)))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_weights_are_clamped_before_the_step(digits):
+    model = VFA(**SMALL, learning_rate=1e-3)
+    with torch.no_grad():
+        model.encoder[0].weight[0, 0, 0, 0] = 9.0
+        model.mean.weight[0, 0] = -9.0
+    train(model, *digits[:1], None, 1)
+    assert model.encoder[0].weight.abs().max() <= math.sqrt(2) + 1.1e-3
+    assert model.mean.weight.abs().max() <= math.sqrt(2) + 1.1e-3
+
+
+@pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
+@pytest.mark.parametrize("fakes", ["prior", "reconstruction", "both"])
+def test_gan_trains_all_three_networks_and_no_gradient_crosses(digits, adversarial, fakes):
+    model = VFAGAN(**SMALL, **ADVERSARY, classes=10, adversarial=adversarial, fakes=fakes, critic_clip=0.02)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, *digits, 2)
+    for part in ("encoder", "mean", "log_variance", "scores", "refiner", "discriminator"):
+        changed = [not torch.equal(before[n], p) for n, p in model.named_parameters() if n.startswith(part)]
+        assert any(changed), part
+    bound = max(p.abs().max() for p in model.discriminator.parameters())
+    assert (bound <= 0.02) == (adversarial == "wasserstein")
+
+
+def test_the_refiner_leaves_the_encoder_as_vfa_trains_it(digits):
+    """Equation 5 acts on detached features: the encoder's path must be that of the model without refiner."""
+    pl.seed_everything(1, verbose=False)
+    gan = VFAGAN(**SMALL, **ADVERSARY, fakes="reconstruction", perceptual_weight=5.0)
+    plain = VFA(**SMALL)
+    plain.load_state_dict({k: v for k, v in gan.state_dict().items() if k in plain.state_dict()})
+    for model in (gan, plain):
+        pl.seed_everything(2, verbose=False)
+        train(model, digits[0], None, 1)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(parameter, dict(gan.named_parameters())[name])
+
+
+def test_training_lowers_the_reconstruction_error_on_digits(digits):
+    images, labels = digits
+    model = VFA(**(SMALL | {"width": 64}), classes=10, steps=2, step_size=4.0, squash="every", activation="silu",
+                learn_step_size=True, learning_rate=3e-3, beta=0.1, clip_gradient=10.0, class_weight=40.0)  # fmt: skip
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    images, labels = images[order], labels[order]
+    train(model, images, labels, 120, batch=32)
+    error = (images[-500:] - model.reconstruct(images[-500:], labels[-500:])).square().sum((1, 2, 3)).mean()
+    constant = (images[-500:] - images.mean(0)).square().sum((1, 2, 3)).mean()
+    assert error < 0.9 * constant
+    assert model.log_step_sizes.grad is not None
+
+
+def test_own_encoder_is_trained_and_refused_if_it_mixes_the_batch(digits):
+    def encoder(*middle):
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 24), *middle, nn.Tanh())
+
+    model = VFA(**SMALL, encoder=encoder())
+    before = model.encoder[1].weight.clone()
+    train(model, digits[0], None, 1)
+    assert not torch.equal(before, model.encoder[1].weight)
+    with pytest.raises(ValueError, match="BatchNorm1d"):
+        train(VFA(**SMALL, encoder=encoder(nn.BatchNorm1d(24))), digits[0], None, 1)
+
+
+def test_stress_emphasises_the_class():
+    model = VFA(**SMALL, classes=3)
+    latent, labels = torch.randn(1, 6), torch.tensor([1])
+    weak, normal, strong = (torch.logit(model.decode(latent, labels, stress).double()) for stress in (0.0, 1.0, 3.0))
+    torch.testing.assert_close(strong - weak, 3 * (normal - weak), atol=1e-4, rtol=1e-3)  # affine for T = 1
+
+
+def test_infer_labels_finds_the_class_that_explains_the_image():
+    model = VFA(**SMALL, classes=4, class_weight=100.0)
+    labels = torch.tensor([3, 0, 2, 1])
+    images = model.decode(torch.zeros(4, 6), labels)
+    model.encode = lambda images: torch.zeros(len(images), 6)
+    assert model.infer_labels(images).tolist() == labels.tolist()
+    trained = VFA(**SMALL, classes=4, cross_entropy_weight=1.0)
+    assert torch.equal(trained.infer_labels(images), trained.posterior(images).scores.argmax(1))
+
+
+# --- the models without classes -----------------------------------------------------------------------
+
+UNCONDITIONAL = [FA, AE, VAE, GAN, Local]
+
+
+@pytest.mark.parametrize("kind", UNCONDITIONAL)
+def test_protocol_of_the_unconditional_models(kind, digits, tmp_path):
+    model = kind(**SMALL, **({"search_steps": 3} if kind is GAN else {}))
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, *digits, 2)
+    assert any(not torch.equal(before[name], value) for name, value in model.named_parameters())
+    images = digits[0][:5]
+    latent = model.encode(images)
+    assert latent.shape == (5, 6)
+    decoded = model.decode(latent)
+    torch.testing.assert_close(model.reconstruct(images), decoded)
+    samples = model.sample(4, generator=torch.Generator().manual_seed(3))
+    assert samples.shape == (4, 1, 28, 28)
+    for each in (decoded, samples, model.interpolate(latent[:4], size=3)):
+        assert not each.requires_grad
+        assert each.min() >= 0
+        assert each.max() <= 1
+    with pytest.raises(ValueError, match="takes none"):
+        model.decode(latent, torch.zeros(5, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"latent: expected shape \(N, 6\)"):
+        model.decode(latent[:, :5])
+    model.eval().save_pretrained(tmp_path)
+    torch.testing.assert_close(Model.from_pretrained(tmp_path).decode(latent), model.decode(latent), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [FA, AE, VAE])
+def test_own_encoders_are_taken(kind, digits):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 24), nn.Tanh())
+    model = kind(**SMALL, encoder=encoder)
+    before = encoder[1].weight.clone()
+    train(model, digits[0], None, 1)
+    assert not torch.equal(before, encoder[1].weight)
+
+
+@pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
+def test_the_discriminator_steps_the_same_for_both_batches_at_once_and_one_after_the_other(adversarial, digits):
+    stepped = []
+    for wrap in (lambda inside: inside, nn.Sequential):
+        torch.manual_seed(0)
+        inside = Discriminator((1, 28, 28), (4, 8), 8)
+        model = VFAGAN(**SMALL, refiner_filters=4, discriminator=wrap(inside), adversarial=adversarial, fakes="both")
+        torch.manual_seed(1)
+        train(model, digits[0].double(), None, 2, precision="64-true")
+        stepped.append(list(inside.parameters()))
+    for together, apart in zip(*stepped, strict=True):
+        torch.testing.assert_close(together, apart)
+
+
+def test_a_discriminator_derived_from_ours_sees_each_batch_by_itself(digits):
+    seen = []
+
+    class Watching(Discriminator):
+        def forward(self, images):
+            seen.append(len(images))
+            return super().forward(images)
+
+    model = VFAGAN(**SMALL, refiner_filters=4, discriminator=Watching((1, 28, 28), (4, 8), 8), fakes="both")
+    train(model, digits[0], None, 1)
+    assert seen == [16, 16, 32]  # refined; real; refined and from the prior
+
+
+@pytest.mark.parametrize("kind", [GAN, VFAGAN])
+def test_own_discriminators_are_taken(kind, digits):
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 1), nn.Flatten(0))
+    model = kind(**SMALL, discriminator=discriminator)
+    before = discriminator[1].weight.clone()
+    train(model, digits[0], None, 1)
+    assert not torch.equal(before, discriminator[1].weight)
+
+
+@pytest.mark.parametrize("kind", [FA, VFA, AE, VAE, GAN, Local])
+def test_images_of_another_shape_are_named(kind):
+    model = kind(**SMALL)
+    for shape in ((3, 28, 28), (1, 32, 32)):
+        with pytest.raises(ValueError, match=r"images: expected shape \(N, 1, 28, 28\), got \(2, "):
+            model.reconstruct(torch.rand(2, *shape))
+
+
+@pytest.mark.parametrize("kind", [FA, AE, VAE, GAN, Local])
+def test_sizes_that_do_not_fit_are_named(kind):
+    with pytest.raises(ValueError, match="side divisible by 8 for 3 stages of channels, got 28 x 28"):
+        kind((1, 28, 28), 6, channels=(4, 4, 4), width=8)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((1, 28, 28), (3, 5)), ((3, 32, 32), (4, 5, 6)), ((2, 8, 8), (3,))])
+def test_the_decoder_mirrors_the_encoder(shape, channels):
+    encoder, decoder = Encoder(shape, channels, 7), Decoder(shape, 6, channels, 7)
+    image = torch.rand(2, *shape)
+    down = [list(image.shape[1:])]
+    for layer in encoder:
+        image = layer(image)
+        if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+            down.append(list(image.shape[1:]))
+    up, image = [], torch.rand(2, 6)
+    for layer in decoder:
+        if isinstance(layer, nn.ConvTranspose2d):
+            up.append(list(image.shape[1:]))
+        image = layer(image)
+    assert image.shape == (2, *shape)
+    assert up == down[:0:-1]
+    assert image.min() >= 0
+    assert image.max() <= 1
+    convolutions = [layer for layer in decoder if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(convolutions) == sum(isinstance(layer, nn.Conv2d) for layer in encoder)
+    norms = [layer for layer in Decoder(shape, 6, channels, 7, normalize=True) if "BatchNorm" in type(layer).__name__]
+    assert len(norms) == 2 + len(convolutions) - 1
+
+
+def test_plain_feature_alignment_is_algorithm_1(digits):
+    """Two steps, a start for each sample, double backward: the algorithm as it is printed, and torch's own Adam."""
+    options = {"steps": 2, "step_size": [0.5, 0.3], "squash": "none", "clamp_inputs": 0.0, "learning_rate": 1e-3,
+               "activation": "tanh"}  # fmt: skip
+    model, twin = FA(**SMALL, **options), FA(**SMALL, **options)
+    twin.load_state_dict(model.state_dict())
+    twin.double()
+    images = digits[0][:16].double()
+    train(model, images, None, 1, precision="64-true")
+    z = twin.mean(twin.encoder(images))
+    r = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
+    for tau in (0.5, 0.3):
+        distance = 0.5 * (z - twin.mean(twin.encoder(r))).square().sum()
+        (gradient,) = torch.autograd.grad(distance, r, create_graph=True)
+        r = r - tau * gradient
+    optimizer = torch.optim.Adam([*twin.encoder.parameters(), *twin.mean.parameters()], lr=1e-3, betas=(0.5, 0.999))
+    (images - r).square().sum((1, 2, 3)).mean().backward()
+    optimizer.step()
+    for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        clear = torch.ones_like(mine, dtype=torch.bool) if other.grad is None else other.grad.abs() > 1e-9
+        torch.testing.assert_close(mine[clear], other[clear], msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("kind", [AE, VAE])
+def test_the_autoencoders_loss_is_the_sum_over_pixels_and_the_divergence(kind, digits, monkeypatch):
+    model = kind(**SMALL, learning_rate=1e-9, **({"beta": 0.5} if kind is VAE else {}))
+    images, noise, seen = digits[0][:16], torch.randn(16, 6), []
+    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    monkeypatch.setattr(kind, "step", lambda self, optimizer, loss, clip: seen.append(loss.item()))
+    train(model, images, None, 1)
+    hidden = model.encoder(images)
+    mean, expected = model.mean(hidden), 0.0
+    if kind is VAE:
+        log_variance = model.log_variance(hidden)
+        expected = 0.5 * 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        mean = mean + noise * (log_variance / 2).exp()
+    expected = expected + 16 * 784 / 16 * nn.functional.mse_loss(model.decoder(mean), images)
+    assert seen == [pytest.approx(float(expected.detach()), rel=1e-5)]
+
+
+def test_samples_without_a_prior_follow_the_latents_of_training(digits):
+    model = AE(**SMALL, learning_rate=1e-9)
+    images = digits[0][torch.randperm(4500)]
+    train(model, images, None, 250)  # the same weights throughout
+    latents = model.encode(images)
+    drawn = model.prior(20_000, torch.Generator().manual_seed(0))
+    scale = latents.std(0).max()
+    torch.testing.assert_close(drawn.mean(0), latents.mean(0), atol=0.2 * float(scale), rtol=0)
+    torch.testing.assert_close(drawn.std(0), latents.std(0), rtol=0.25, atol=0)
+    assert not torch.allclose(drawn.std(0), torch.ones(6), rtol=0.25)
+    prior = VAE(**SMALL).prior(20_000)
+    torch.testing.assert_close(prior.std(0), torch.ones(6), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("adversarial", ["least-squares", "wasserstein", "wasserstein-gp"])
+def test_gan_trains_both_networks(digits, adversarial):
+    model = GAN(**SMALL, adversarial=adversarial, critic_clip=0.02)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    train(model, *digits, 2)
+    for part in ("generator", "discriminator"):
+        assert any(not torch.equal(before[n], p) for n, p in model.named_parameters() if n.startswith(part)), part
+    bound = max(p.abs().max() for p in model.discriminator.parameters())
+    assert (bound <= 0.02) == (adversarial == "wasserstein")
+
+
+def test_latent_search_finds_what_was_generated_image_by_image():
+    model = GAN(**(SMALL | {"latent": 2}), search_steps=150, search_restarts=3).eval()
+    images = model.decode(torch.tensor([[0.5, -1.0], [1.5, 0.3], [-0.7, -0.2], [0.0, 1.0]]))
+    latent = model.encode(images)
+    distance = images.var(0).sum()
+    errors = (model.decode(latent) - images).square().sum((1, 2, 3))
+    assert errors.max() < 0.05 * distance
+    torch.testing.assert_close(model.encode(images[1:2]), latent[1:2], atol=1e-3, rtol=1e-3)
+    model.hparams["search_restarts"] = 1
+    single = (model.reconstruct(images) - images).square().sum((1, 2, 3))
+    assert (errors <= single + 1e-4).all()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_local_trains_its_layers_and_inverts_them(digits):
+    torch.manual_seed(1)
+    images = digits[0][torch.randperm(len(digits[0]))]
+    model = Local((1, 28, 28), 16, channels=(8, 8), width=64, learning_rate=3e-3)
+    untrained = (images[-500:] - model.reconstruct(images[-500:])).square().sum((1, 2, 3)).mean()
+    train(model, images, None, 120, batch=32)
+    error = (images[-500:] - model.reconstruct(images[-500:])).square().sum((1, 2, 3)).mean()
+    constant = (images[-500:] - images.mean(0)).square().sum((1, 2, 3)).mean()
+    assert error < 0.8 * constant < untrained
+    assert model.optimizers_per_step == 6
+
+
+def test_local_takes_layers_of_ones_own():
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 40), Arcsinh(), nn.Linear(40, 6))
+    model = Local((1, 28, 28), 6, layers=layers)
+    assert model.decode(torch.zeros(2, 6)).shape == (2, 1, 28, 28)
+    with pytest.raises(ValueError, match=r"layers: expected an output of shape \(7,\), got \(6,\)"):
+        Local((1, 28, 28), 7, layers=layers)
+    with pytest.raises(TypeError, match=r"layers\[1\]: MaxPool2d"):
+        Local((1, 28, 28), 6, layers=nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2)))
+
+
+# --- saving and loading -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": 10, "start": "learned", "steps": 2, "learn_step_size": True}])
+def test_saved_and_loaded_model_gives_the_same_images(tmp_path, options):
+    model = VFAGAN(**SMALL, **ADVERSARY, **options).eval()
+    model.save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert type(loaded) is VFAGAN
+    assert not loaded.training
+    images, labels = torch.rand(3, 1, 28, 28), torch.arange(3) if options else None
+    torch.testing.assert_close(loaded.reconstruct(images, labels), model.reconstruct(images, labels), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.refine(images, labels), model.refine(images, labels), rtol=0, atol=0)
+
+
+def test_given_start_and_own_encoder_survive_saving(tmp_path):
+    def encoder():
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, 24))
+
+    model = VFA(**SMALL, encoder=encoder(), start=torch.full((1, 28, 28), 0.2))
+    model.save_pretrained(tmp_path)
+    loaded = VFA.from_pretrained(tmp_path, encoder=encoder())
+    torch.testing.assert_close(loaded.start, model.start)
+    latent = torch.randn(2, 6)
+    torch.testing.assert_close(loaded.decode(latent), model.decode(latent))
+
+
+def test_loading_refuses_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        Model.from_pretrained(tmp_path)
+    VFA(**SMALL).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds the model 'VFA', expected VFAGAN"):
+        VFAGAN.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.safetensors: does not fit config\.json.*size mismatch"):
+        VFA.from_pretrained(tmp_path, latent=7)
+    (tmp_path / "config.json").write_text(json.dumps({"model": "Nothing", "arguments": {}}))
+    with pytest.raises(ValueError, match="holds the model 'Nothing'"):
+        Model.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not the configuration of a model"):
+        Model.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": 2, "step_size": [1.0]}, "one for each of 2 steps"),
+        ({"step_size": -1.0}, "step_size: expected a positive number"),
+        ({"start": "ones"}, "start: expected one of zeros, uniform, normal, learned, got 'ones'"),
+        ({"squash": "x"}, "squash: expected one of last, every, none, got 'x'"),
+        ({"start_branch": "x"}, "start_branch: expected one of"),
+        ({"schedule": "x"}, "schedule: expected one of"),
+        ({"clamp_inputs": 0.5}, "clamp_inputs: expected at least 0 and below 0.5"),
+        ({"class_weight": -1.0}, "class_weight: expected at least 0"),
+        ({"beta": "half"}, "beta: expected one of uniform, got"),
+        ({"beta": -0.1}, "beta: expected uniform or a number of at least 0"),
+        ({"start": torch.zeros(1, 2, 2)}, r"start: expected shape \(1, 28, 28\), got \(1, 2, 2\)"),
+        ({"learning_rate": 0.0}, "learning_rate: expected a positive number"),
+        ({"latent": 0}, "latent: expected at least 1, got 0"),
+        ({"classes": 1}, "classes: expected 0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        VFA(**(SMALL | options))
+
+
+@pytest.mark.parametrize("name", ["adversarial", "fakes", "perceptual_spread"])
+def test_bad_options_of_the_gan_are_named(name):
+    with pytest.raises(ValueError, match=f"{name}: expected one of .*, got 'x'"):
+        VFAGAN(**SMALL, **ADVERSARY, **{name: "x"})
+
+
+def test_bad_labels_and_latents_are_named():
+    conditional, plain = VFA(**SMALL, classes=3).eval(), VFA(**SMALL).eval()
+    latent = torch.zeros(2, 6)
+    for model, arguments, message in (
+        (conditional, (latent,), "built for 3 classes and needs them"),
+        (conditional, (latent, torch.tensor([0, 3])), "labels: expected 0 to 2, got 0 to 3"),
+        (conditional, (latent, torch.tensor([0])), r"labels: expected shape \(2,\), got \(1,\)"),
+        (conditional, (latent, torch.zeros(2, 4)), r"mixtures of shape \(2, 3\), got \(2, 4\)"),
+        (plain, (latent, torch.tensor([0, 1])), "built without classes and takes none"),
+        (plain, (torch.zeros(2, 5),), r"latent: expected shape \(N, 6\), got \(2, 5\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.decode(*arguments)
+    with pytest.raises(ValueError, match="VFA has no refiner"):
+        plain.refine(torch.rand(1, 1, 28, 28))

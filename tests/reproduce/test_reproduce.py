@@ -1,0 +1,223 @@
+"""The command `falign reproduce`: the whole chain at its smallest scale, on real digits and on colour images."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from feature_alignment.cli.main import main
+from feature_alignment.data import load
+from feature_alignment.models import Model
+from feature_alignment.reproduce import TARGETS
+from feature_alignment.reproduce.settings import setting
+from feature_alignment.reproduce.study import cell
+from feature_alignment.reproduce.targets import _neighbours_agree
+
+MODELS = ("ae", "vae", "gan", "vfa-gan", "vfa-2d", "local")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Everything the paper has for MNIST, on digits, two seeds, next to no training."""
+    out = tmp_path_factory.mktemp("reproduction")
+    assert main(["reproduce", "all", "--data=mnist-mini", "--scale=smoke", "--seeds", "0", "1", f"--out={out}"]) == 0
+    return out
+
+
+def found(out, target, data="mnist-mini"):
+    return json.loads((out / data / f"{target}.json").read_text())
+
+
+def test_all_makes_every_table_and_figure_of_mnist_with_pictures(digits):
+    names = {"table1", "fig5a", "fig5b", "fig6", "fig7", "fig12", "fig13", "appendix-a"}
+    assert {path.stem for path in (digits / "mnist-mini").glob("*.json")} == names
+    for name in names:
+        result = found(digits, name)
+        assert result["pictures"]
+        for picture in result["pictures"]:
+            with Image.open(digits / "mnist-mini" / picture) as image:
+                image.load()
+                assert min(image.size) > 100
+        assert (result["data"], result["scale"], result["seeds"]) == ("mnist-mini", "smoke", [0, 1])
+    assert {path.name for path in (digits / "runs" / "mnist-mini").iterdir()} == {
+        f"{model}-seed{seed}" for model in MODELS for seed in (0, 1)
+    }
+
+
+def test_numbers_are_those_of_the_runs_over_the_seeds(digits):
+    rows, bars = found(digits, "table1")["table"]["rows"], found(digits, "fig12")["table"]["rows"]
+    for method, model, stage in (
+        ("VAE", "vae", "decoded"), ("GAN", "gan", "decoded"), ("feature", "vfa-gan", "feature"),
+        ("refined", "vfa-gan", "refined"),
+    ):  # fmt: skip
+        runs = [digits / "runs" / "mnist-mini" / f"{model}-seed{seed}" for seed in (0, 1)]
+        metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
+        distances = [each["classifier_fid"][stage] for each in metrics]
+        assert distances[0] != distances[1]
+        assert rows[method][0]["values"] == distances
+        assert rows[method][0]["mean"] == pytest.approx(sum(distances) / 2)
+        assert rows[method][0]["std"] == pytest.approx(abs(distances[0] - distances[1]) / math.sqrt(2))
+        errors = [each["reconstruction_error"][stage] for each in metrics]
+        assert bars[method][0]["mean"] == pytest.approx(statistics.fmean(errors))
+    test = load("mnist-mini", "test")
+    spread = np.linspace(0, 499, 100).round().astype(int).tolist()
+    images = test.images()[spread]
+    error = (images - Model.from_pretrained(runs[0].parent / "ae-seed1").reconstruct(images)).square().sum((1, 2, 3))
+    assert bars["AE"][0]["values"][1] == pytest.approx(float(error.mean()), rel=1e-4)
+
+
+def test_the_papers_numbers_stand_beside(digits):
+    """Table 1's column for MNIST, typed here from the paper."""
+    result = found(digits, "table1")
+    assert result["compared_with"] == "MNIST"
+    paper = {"VAE": (39.84, 0.15), "GAN": (21.50, 2.79), "feature": (120.02, 1.11), "refined": (41.24, 2.71)}
+    for method, numbers in paper.items():
+        last = result["table"]["rows"][method][-1]
+        assert (last["mean"], last["std"]) == numbers
+    assert any("not" in note and "comparable" in note for note in result["notes"])
+    text = (digits / "mnist-mini" / "table1.md").read_text()
+    assert "| 39.84 ± 0.15 |" in text
+    assert "classifier FID" in text
+
+
+def test_one_page_shows_everything_and_needs_nothing_else(digits):
+    class Sources(HTMLParser):
+        found: list[str] = []  # noqa: RUF012
+
+        def handle_starttag(self, tag, attributes):
+            self.found += [value for name, value in attributes if name in ("src", "href")]
+
+    page, parser = (digits / "report.html").read_text(), Sources()
+    parser.feed(page)
+    pictures = sum(len(json.loads(path.read_text())["pictures"]) for path in digits.glob("*/*.json"))
+    assert len(parser.found) == pictures > 10
+    assert all(source.startswith("data:image/png;base64,") for source in parser.found)
+    text = (digits / "report.md").read_text()
+    for target in ("table1", "fig5a", "fig13", "appendix-a"):
+        assert f"## {target}, mnist-mini" in text
+    for picture in re.findall(r"\]\((.*?)\)", text):
+        assert (digits / picture).is_file()
+
+
+def test_finished_runs_are_used_again(digits, capsys):
+    before = {path: path.stat().st_mtime_ns for path in digits.glob("runs/*/*/model.safetensors")}
+    numbers = found(digits, "fig12")["table"]
+    command = ["reproduce", "fig12", "--data=mnist-mini", "--scale=smoke", "--seeds", "0", "1", f"--out={digits}"]
+    assert main(command) == 0
+    assert "ae, seed 1: trained before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert found(digits, "fig12")["table"] == numbers
+
+
+def test_runs_of_another_setting_are_not_mistaken_for_these(digits, capsys):
+    assert main(["reproduce", "fig13", "--data=mnist-mini", "--scale=cpu", "--seeds=0", f"--out={digits}"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "local-seed0: was trained with other settings; remove it or choose another --out" in said[-1]
+
+
+def test_a_killed_reproduction_goes_on_where_it_was(tmp_path, monkeypatch):
+    command = [sys.executable, "-m", "feature_alignment", "reproduce", "fig13", "--data=mnist-mini",
+               "--scale=cpu", "--seeds=0", f"--out={tmp_path}"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = tmp_path / "runs" / "mnist-mini" / "local-seed0"
+    checkpoint, deadline = run / "checkpoints" / "last.ckpt", time.time() + 180
+    while not checkpoint.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert torch.load(checkpoint, weights_only=False)["global_step"] >= 250
+    assert not (run / "report.html").exists()
+    # To its end, which is moved nearer: what is asked and what was asked stay the same.
+    monkeypatch.setattr("feature_alignment.reproduce.settings.CPU_STEPS", {"local": 260})
+    asked = (run / "config.yaml").read_text()
+    assert "\n  steps: 1500\n" in asked
+    (run / "config.yaml").write_text(asked.replace("\n  steps: 1500\n", "\n  steps: 260\n"))
+    assert main(command[3:]) == 0
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 260
+    assert len(list(run.glob("log/part-*"))) == 2
+    assert (tmp_path / "mnist-mini" / "fig13.png").is_file()
+
+
+def test_figures_of_celeba_and_cifar_on_a_folder_without_classes(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "faces").mkdir()
+    for number in range(130):
+        picture = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / "faces" / f"{number}.png")
+    options = [f"--data={tmp_path / 'faces'}", "--scale=smoke", "--seeds=3", f"--out={tmp_path / 'out'}"]
+    for target in ("fig8", "fig9", "fig10", "fig11", "fig15", "fig5a", "table1"):
+        assert main(["reproduce", target, *options]) == 0
+    result = found(tmp_path / "out", "table1", "faces")
+    assert result["compared_with"] == "CelebA"
+    assert result["table"]["rows"]["VAE"][-1]["mean"] == 84.84
+    assert len(found(tmp_path / "out", "fig9", "faces")["pictures"]) == 2
+    assert "mnist" not in (tmp_path / "out" / "report.md").read_text()
+    capsys.readouterr()
+    assert main(["reproduce", "fig5b", *options]) == 2
+    assert "fig5b: needs a data set with classes, faces has none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fig4"], "target 'fig4': expected one of table1, fig5a"),
+        (["table1", "--scale", "huge"], "scale"),
+        (["table1", "--seeds", "1", "1"], "--seeds: expected different numbers of at least 0, got 1 1"),
+        (["table1", "--data", "nowhere"], "data set 'nowhere': neither"),
+        (["fig10", "--fid", "yes"], "--fid yes: FID and KID need the weights"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("feature_alignment.metrics.inception_weights", lambda: tmp_path / "none.pth")
+    assert main(["reproduce", *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("falign: error")]
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_every_table_and_figure_has_a_target():
+    numbered = {"fig5a", "fig5b", *(f"fig{number}" for number in range(6, 16))}
+    assert set(TARGETS) == numbered | {"table1", "appendix-a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "channels", "width", "weight"),
+    [
+        ("mnist", (1, 28, 28), [32, 64], 4096, 0.01),  # Table 2
+        ("cifar10", (3, 32, 32), [32, 64, 128], 2048, 0.0),  # Table 3
+        ("celeba", (3, 64, 64), [32, 64, 128, 256], 4096, 1.0),  # Table 4
+    ],
+)
+def test_the_papers_scale_is_the_papers_setting(name, shape, channels, width, weight):
+    for row in MODELS:
+        chosen = setting(row, "paper", name, shape, 60_000)
+        assert chosen.batch_size == 128
+        assert chosen.images == 10_000
+        assert chosen.options["learning_rate"] == 1e-5
+        assert (chosen.options["channels"], chosen.options["width"]) == (channels, width)
+    assert setting("vfa-gan", "paper", name, shape, 60_000).options["perceptual_weight"] == weight
+
+
+def test_mean_and_sample_standard_deviation():
+    assert cell([1.0, 2.0, 4.0]) == {"values": [1, 2, 4], "mean": pytest.approx(7 / 3), "std": pytest.approx(1.527525)}
+    assert cell([5.0])["std"] is None
+
+
+def test_neighbours_agree_by_hand():
+    points = torch.tensor([[0.0, 0], [0, 1], [0, 2.5], [9, 9], [9, 8]])
+    labels = torch.tensor([0, 0, 1, 1, 1])
+    # Of the two nearest: 1 and 2 for 0, 0 and 2 for 1, 1 and 0 for 2, 4 and 2 for 3, 3 and 2 for 4.
+    assert _neighbours_agree(points, labels, 2) == pytest.approx((0.5 + 0.5 + 0 + 1 + 1) / 5)
