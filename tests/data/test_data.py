@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from feature_alignment.data import DataError, DataModule, load, read_image, to_pixels
+from feature_alignment.data import DataError, DataOptions, TrainingData, load, read_image, to_pixels
 from feature_alignment.data import images as data
 from feature_alignment.data import readers as data_sets
 
@@ -45,21 +45,6 @@ def test_mnist_mini_is_the_real_thing_split_without_overlap():
     assert not kept & {each.numpy().tobytes() for each in test.pixels}
     assert train.images(3).max() == 1.0
     assert train.classes == tuple("0123456789")
-
-
-def test_batches_are_rows_of_one_tensor():
-    torch.manual_seed(0)
-    module = DataModule("mnist-mini", batch_size=100)
-    batches = list(module.train_dataloader())
-    assert len(batches) == 45
-    assert all(images.shape == (100, 1, 28, 28) and images.dtype == torch.uint8 for images, _ in batches)
-    assert torch.bincount(torch.cat([labels for _, labels in batches])).tolist() == [450] * 10
-    assert module.classes == 10
-    unlabelled = DataModule("mnist-mini", batch_size=100, labels=False)
-    assert unlabelled.classes == 0
-    assert next(iter(unlabelled.train_dataloader()))[1] is None
-    with pytest.raises(DataError, match="batch_size: expected 1 to 4500"):
-        DataModule("mnist-mini", batch_size=5000)
 
 
 # --- named sets, from files of their official layouts --------------------------------------------------
@@ -382,7 +367,7 @@ def test_a_set_with_splits_and_classes_as_the_hub_has_it(parquet):
     rows = hub_rows(range(12), [number % 3 for number in range(12)], names=("x", "y", "z"))
     rows.to_parquet(parquet / "train-00000-of-00001.parquet")
     hub_rows([200, 201], [2, 0], names=("x", "y", "z")).to_parquet(parquet / "validation-00000-of-00001.parquet")
-    module = DataModule(str(parquet), batch_size=4)
+    module = TrainingData(DataOptions(str(parquet), batch_size=4))
     assert module.image_shape == (1, 28, 28)
     assert module.classes == 3
     assert module.train.pixels[:, 0, 5, 5].tolist() == list(range(12))
@@ -417,11 +402,11 @@ def test_one_split_images_of_many_sizes_and_labels_of_words_and_numbers(parquet)
     assert load(str(parquet), "train", label="year").classes == numbers.classes
     assert len(list(data.cache_directory().glob("hub-*-repository-*"))) == 5  # one for each choice of columns and split
 
-    module = DataModule(str(parquet), batch_size=2, image="picture", label="kind")
+    module = TrainingData(DataOptions(str(parquet), batch_size=2, image="picture", label="kind"))
     assert module.classes == 2
     assert module.test().classes == ("ape", "wolf")
     with pytest.raises(DataError, match="the column year has no images"):
-        DataModule(str(parquet), batch_size=2, image="year")
+        TrainingData(DataOptions(str(parquet), batch_size=2, image="year"))
 
     everything = "picture, kind, year, half"
     for settings, message in [

@@ -13,15 +13,14 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .readers import (
@@ -38,7 +37,7 @@ from .readers import (
     read_image,
 )
 
-__all__ = ["DATA_SETS", "DataError", "DataModule", "Images", "cache_directory", "load", "read_image", "to_pixels"]
+__all__ = ["DATA_SETS", "DataError", "Images", "Split", "cache_directory", "load", "read_image", "to_pixels"]
 
 #: Images converted at a time, so that a set need not fit into memory.
 CHUNK = 256
@@ -76,76 +75,12 @@ class Images(Dataset[tuple[Tensor, Tensor | None]]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Return a whole batch by its indices."""
-        chosen = torch.as_tensor(indices)
-        if self.pixels.is_cuda:  # without waiting for what the device still computes
-            chosen = chosen.pin_memory().to(self.pixels.device, non_blocking=True)
+        chosen = torch.as_tensor(indices, device=self.pixels.device)
         return self.pixels[chosen], None if self.labels is None else self.labels[chosen]
 
     def images(self, count: int | None = None) -> Tensor:
         """Return the first ``count`` images (all by default) as float32 in [0, 1]."""
         return self.pixels[:count].float() / 255
-
-
-class DataModule(pl.LightningDataModule):
-    """Batches of a data set for training.
-
-    Args:
-        name: a named set such as mnist, a folder of images, or owner/name on the Hugging Face Hub, see :func:`load`.
-        batch_size: images per batch; an incomplete last batch is dropped.
-        image_size: side to which images are brought; by default that of the data set (64 for a folder).
-        channels: 1 or 3; by default those of the data set (3 for a folder).
-        labels: use the labels, where the data set has some, for a conditional model.
-        strict: stop at the first unreadable image instead of skipping it.
-        image: column of the images, for a set of the Hub; found by itself where there is only one.
-        label: column of the labels, for a set of the Hub; found by itself where there is only one.
-
-    Raises:
-        DataError: the data set cannot be loaded, or is smaller than a batch.
-    """
-
-    def __init__(
-        self,
-        name: str = "mnist-mini",
-        batch_size: int = 128,
-        image_size: int | None = None,
-        channels: int | None = None,
-        labels: bool = True,
-        strict: bool = False,
-        image: str | None = None,
-        label: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.data_name = name
-        self.batch_size = batch_size
-        self.options: dict[str, Any] = {
-            "image_size": image_size, "channels": channels, "strict": strict, "image": image, "label": label
-        }  # fmt: skip
-        self.train = load(name, "train", **self.options)
-        if not 1 <= batch_size <= len(self.train):
-            raise DataError(
-                f"batch_size: expected 1 to {len(self.train)}, the training images of {name}, got {batch_size}"
-            )
-
-        #: ``(C, H, W)`` of the images.
-        self.image_shape = self.train.shape
-        #: Number of classes for a conditional model, 0 for an unconditional one.
-        self.classes = len(self.train.classes) if labels and self.train.labels is not None else 0
-
-    def test(self) -> Images:
-        """Return the held-out images."""
-        return load(self.data_name, "test", **self.options)
-
-    def train_dataloader(self) -> DataLoader[Any]:  # noqa: D102
-        images = self.train if self.classes else replace(self.train, labels=None)
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if device.type == "cuda" and images.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
-            labels = None if images.labels is None else images.labels.to(device)
-            images = replace(images, pixels=images.pixels.to(device), labels=labels)
-        return DataLoader(images, self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def load(
