@@ -20,8 +20,8 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from tqdm import tqdm
 
 from ..data.images import Images, cache_directory
-from ..models.base import Model
 from ..models.losses import squared_error
+from ..models.model import Model
 
 __all__ = [
     "INCEPTION_URL",
