@@ -1,7 +1,15 @@
-"""Data sets, each as one uint8 tensor that is indexed per batch."""
+"""Data sets, each as one uint8 tensor that is indexed per batch.
+
+Every set is decoded once, into a memory-mapped cache under ``$FALIGN_CACHE`` (by default
+``~/.cache/feature-alignment``); nothing stands between that tensor and the training step but an index.
+"""
 
 from .batches import Batches
-from .images import DATA_SETS, DataError, Images, cache_directory, load, read_image, to_pixels
+from .cache import cache_directory
+from .errors import DataError
+from .images import Images, to_pixels
+from .loading import load, read_image
+from .sets import DATA_SETS
 from .training_data import DataOptions, TrainingData
 
 __all__ = [

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .images import DataError, Images
+from .errors import DataError
+from .images import Images
 
 __all__ = ["Batches"]
 

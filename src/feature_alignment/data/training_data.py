@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from .batches import Batches
-from .images import DataError, Images, Split, load
+from .errors import DataError
+from .images import Images
+from .loading import load
+from .splits import Split
 
 __all__ = ["DataOptions", "TrainingData"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..data.images import Images
+from ..data import Images
 from ..metrics.evaluation import MEASURES, Inception, evaluate, stages_of
 from ..models.model import Model, inference
 from ..training import Run
