@@ -156,14 +156,14 @@ def test_integer_outputs_are_refused():
 
 def test_a_network_that_changes_from_call_to_call_is_not_called_solved():
     layer = linear()
-    target = layer(torch.randn(2, 8).double()).detach()
+    target = layer(torch.randn(1, 8).double()).detach()
     solved = 0
 
     def network(r):
         """Other from the second time on that the solution is seen: what is checked beforehand cannot find it."""
         nonlocal solved
         output = layer(r)
-        solved += output.shape == target.shape and float((output.detach() - target).norm()) < 1e-6
+        solved += bool((output.detach() - target).norm() < 1e-6)
         return output + 0.1 * (solved > 1)
 
     with pytest.warns(RuntimeWarning, match="a second evaluation of the same input differs, first for sample 0"):
