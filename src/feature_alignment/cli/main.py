@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # The heavy imports come after a bare --help.
     reuse_memory()
-    from ..data.images import DataError
+    from ..data import DataError
     from ..training import TrainingError
 
     warnings.showwarning = _show_warning
@@ -541,7 +541,7 @@ def _writable(name: str | Path) -> Path:
 
 
 def _data_of(run: Any, split: Literal["train", "test"], name: str = "") -> Any:
-    from ..data.images import load
+    from ..data import load
 
     settings = dict(run.settings()["data"])
     columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label")}
@@ -556,7 +556,7 @@ def _data_of(run: Any, split: Literal["train", "test"], name: str = "") -> Any:
 
 def _class_names(run: Any, model: Any) -> tuple[str, ...]:
     """Return the names of the classes, or their numbers where the data set is no longer there."""
-    from ..data.images import DataError
+    from ..data import DataError
 
     if not model.classes:
         return ()
@@ -588,7 +588,7 @@ def _read_images(run: Any, model: Any, files: list[str], count: int, invert: boo
     """Return images, labels where they are known, and names."""
     import torch
 
-    from ..data.images import read_image
+    from ..data import read_image
     from ..report.run_report import one_of_each
 
     if not files:
