@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..data import Images
-from ..metrics.evaluation import MEASURES, Inception, evaluate, stages_of
+from ..metrics import MEASURES, Inception, evaluate, stages_of
 from ..models.base import Model, inference
 from ..training.loop import Run
 from . import pictures as figures
