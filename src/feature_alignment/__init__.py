@@ -5,7 +5,7 @@ Importing this package needs torch and nothing heavier; models, data and figures
 """
 
 from .core.alignment import DivergenceWarning, align, input_gradient
-from .core.inversion.solvers import Inversion, invert
+from .core.inversion import Inversion, invert
 from .core.linearization import affine_map, largest_singular_value
 
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import inspect
 import json
 import os
@@ -41,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # The heavy imports come after a bare --help.
     reuse_memory()
-    from ..data.images import DataError
-    from ..training.loop import TrainingError
+    from ..data import DataError
+    from ..training import TrainingError
 
     warnings.showwarning = _show_warning
     name, *rest = given
@@ -93,9 +94,8 @@ def _plain(message: str) -> str:
 def _model_options(name: str) -> list[str]:
     from .. import models
 
-    kinds = [kind for kind in getattr(models, name).__mro__ if issubclass(kind, models.Model)]
-    names = [option for kind in kinds for option in inspect.signature(kind.__init__).parameters]
-    return [each for each in dict.fromkeys(names) if each not in ("self", "kwargs", "image_shape", "classes")]
+    names = inspect.signature(getattr(models, name)).parameters
+    return [each for each in names if each not in ("image_shape", "classes")]
 
 
 def _value_of(flag: str, arguments: list[str]) -> tuple[int, str] | None:
@@ -127,7 +127,7 @@ def _by_name(arguments: list[str]) -> list[str]:
     model = _value_of("--model", arguments)
     if model and "." not in model[1]:  # a dotted name is a class of the user's own
         index, name = model
-        kinds = {kind: kind.lower() for kind in models.__all__ if kind not in ("Model", "Posterior")}
+        kinds = {kind: kind.lower() for kind in models.__all__ if kind not in ("Loss", "Model", "Posterior", "Updates")}
         matches = [kind for kind, plain in kinds.items() if plain == name.lower().replace("-", "").replace("_", "")]
         if not matches:
             raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(kinds)}")
@@ -139,9 +139,9 @@ def _by_name(arguments: list[str]) -> list[str]:
 
 
 def _training_parser() -> ArgumentParser:
-    from ..data.images import DataModule
+    from ..data import DataOptions
     from ..models import Model
-    from ..training.loop import TrainingOptions
+    from ..training import TrainingOptions
 
     parser = _parser("train")
     parser.add_argument(
@@ -150,11 +150,24 @@ def _training_parser() -> ArgumentParser:
     parser.add_argument("--out", type=str, default="runs/train", help="run directory to write")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
     parser.add_class_arguments(TrainingOptions, "training")
-    parser.add_class_arguments(DataModule, "data")
+    parser.add_class_arguments(DataOptions, "data")
     parser.add_argument("--model", type=Model, required=True, help="the model: FA, VFA, VFAGAN, Local, AE, VAE or GAN")
     for name in ("image_shape", "classes"):
-        parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        compute = functools.partial(_data_attribute, name)
+        parser.link_arguments("data", f"model.init_args.{name}", compute_fn=compute, apply_on="instantiate")
     return parser
+
+
+@functools.cache
+def _training_data(options: Any) -> Any:
+    """Return the data set of some options, read once."""
+    from ..data import TrainingData
+
+    return TrainingData(options)
+
+
+def _data_attribute(name: str, options: Any) -> Any:
+    return getattr(_training_data(options), name)
 
 
 def _train(arguments: list[str]) -> None:
@@ -191,13 +204,13 @@ def _quickstart(arguments: list[str]) -> None:
 
 
 def _run_training(options: Namespace) -> None:
-    import pytorch_lightning as pl
+    from lightning_fabric import seed_everything
 
     from ..report.run_report import write_report
-    from ..training.loop import Run, fit
+    from ..training import Run, fit
 
     run = Run(Path(options.out))
-    pl.seed_everything(options.training.seed, verbose=False)
+    seed_everything(options.training.seed, verbose=False)
     parser = _training_parser()
     try:
         ready = parser.instantiate(options)
@@ -210,11 +223,11 @@ def _run_training(options: Namespace) -> None:
     asked = parser.dump(kept, skip_validation=True)
     if not options.resume and _is_first_process():  # a run that cannot be resumed after all must keep its own
         run.config.write_text(asked)
-    data, model, training = ready.data, ready.model, ready.training
+    data, model, training = _training_data(ready.data), ready.model, ready.training
     print(
         f"Training {type(model).__name__} ({sum(each.numel() for each in model.parameters()):,} parameters) on "
-        f"{len(data.train):,} images of {data.data_name}, {training.steps:,} steps of {data.batch_size} images each, "
-        f"into {run.directory}",
+        f"{len(data.train):,} images of {data.options.name}, {training.steps:,} steps of {data.batch_size} images "
+        f"each, into {run.directory}",
         flush=True,
     )
     done = fit(model, data, run, training, resume=options.resume)
@@ -495,7 +508,7 @@ def _reproduce(arguments: list[str]) -> None:
 
 
 def _existing_run(name: str) -> Any:
-    from ..training.loop import Run
+    from ..training import Run
 
     directory = Path(name)
     if not directory.is_dir():
@@ -506,7 +519,7 @@ def _existing_run(name: str) -> Any:
 
 
 def _new_run(name: str) -> None:
-    from ..training.loop import Run
+    from ..training import Run
 
     directory = Path(name)
     if directory.exists() and not directory.is_dir():
@@ -528,7 +541,7 @@ def _writable(name: str | Path) -> Path:
 
 
 def _data_of(run: Any, split: Literal["train", "test"], name: str = "") -> Any:
-    from ..data.images import load
+    from ..data import load
 
     settings = dict(run.settings()["data"])
     columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label")}
@@ -543,7 +556,7 @@ def _data_of(run: Any, split: Literal["train", "test"], name: str = "") -> Any:
 
 def _class_names(run: Any, model: Any) -> tuple[str, ...]:
     """Return the names of the classes, or their numbers where the data set is no longer there."""
-    from ..data.images import DataError
+    from ..data import DataError
 
     if not model.classes:
         return ()
@@ -575,7 +588,7 @@ def _read_images(run: Any, model: Any, files: list[str], count: int, invert: boo
     """Return images, labels where they are known, and names."""
     import torch
 
-    from ..data.images import read_image
+    from ..data import read_image
     from ..report.run_report import one_of_each
 
     if not files:
