@@ -34,7 +34,7 @@ from .checks import (
 )
 from .divergence import DivergenceWarning, check_feature, check_step
 from .linearization import jacobian
-from .pullback import Chain, vjp
+from .pullback import Chain, any_batch, vjp
 from .speed.products import units_are_fewer
 from .speed.recomputation import Gradient, recomputed
 from .starts import as_shared
@@ -120,7 +120,7 @@ def align(
     rule, target, start = step_rule(step_size, steps), standard(target), as_shared(start)
     check = check and not torch.compiler.is_compiling()
     _check_arguments(network, target, start, check)
-    inner = network if squash is None else Chain([squash, network])
+    inner = any_batch(network) if squash is None else Chain([squash, any_batch(network)])
     if _draws_masks(network):
         start = start.expand(batch_size(target), *start.shape[1:])  # each sample has random numbers of its own
     elif check:

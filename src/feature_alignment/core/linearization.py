@@ -6,10 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from .pullback import PullBack, explained, transposed, vjp
-from .structures import Network, Structure, rows, tensors
+from .structures import Network, Structure, from_rows, rows, tensors
 
 __all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
 
@@ -57,13 +56,9 @@ def jacobian(output: Structure, pull_back: PullBack) -> Tensor:
     Returns:
         Shape ``(K, D)``.
     """
-    leaves = tensors(output)
-    widths = [leaf.numel() for leaf in leaves]
-    units = torch.eye(sum(widths), dtype=leaves[0].dtype, device=leaves[0].device).split(widths, 1)
-    cotangents = iter(
-        unit.reshape(len(unit), *leaf.shape[1:]).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)
-    )
-    return pull_back(pytree.tree_map(lambda leaf: None if leaf is None else next(cotangents), output)).flatten(1)
+    first, *others = tensors(output)
+    units = torch.eye(first.numel() + sum(each.numel() for each in others), dtype=first.dtype, device=first.device)
+    return pull_back(from_rows(units, output)).flatten(1)
 
 
 def largest_singular_value(

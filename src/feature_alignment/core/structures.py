@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Network", "Structure", "describe", "named_leaves", "rows", "standard", "tensors"]
+__all__ = ["Network", "Structure", "describe", "from_rows", "named_leaves", "rows", "standard", "tensors"]
 
 #: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension, or ``None``.
 Structure: TypeAlias = Any
@@ -47,6 +47,17 @@ def _as_dict(leaf: Any) -> Any:
 def rows(outputs: Structure) -> Tensor:
     """Put all numbers that a network puts out for a sample into one row: shape ``(N, K)``."""
     return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in tensors(outputs)], 1)
+
+
+def from_rows(numbers: Tensor, like: Structure) -> Structure:
+    """Undo :func:`rows`: from shape ``(N, K)`` to the structure, dtypes and shapes of samples of ``like``."""
+    parts = tensors(like)
+    widths = [leaf[:1].numel() for leaf in parts]
+    found = iter(
+        columns.reshape(len(numbers), *leaf.shape[1:]).to(leaf.dtype)
+        for columns, leaf in zip(numbers.split(widths, 1), parts, strict=True)
+    )
+    return pytree.tree_map(lambda leaf: None if leaf is None else next(found), like)
 
 
 def describe(structure: Structure) -> str:

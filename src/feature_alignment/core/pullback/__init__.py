@@ -2,6 +2,7 @@
 
 from .autodiff import differentiated, leaving_its_input, transposed
 from .explanations import NotDifferentiableError, explained
+from .exported import any_batch
 from .rules import transposed_conv2d
 from .vjp import Chain, PullBack, path_of, register_pull_back, vjp
 
@@ -9,6 +10,7 @@ __all__ = [
     "Chain",
     "NotDifferentiableError",
     "PullBack",
+    "any_batch",
     "differentiated",
     "explained",
     "leaving_its_input",

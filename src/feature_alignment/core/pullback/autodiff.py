@@ -20,6 +20,7 @@ from ..checks import check_floating
 from ..graphs import graph_leaves
 from ..structures import Network, Structure, standard, tensors
 from .explanations import NotDifferentiableError, explaining
+from .exported import any_batch
 from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twice_differentiable
 
 __all__ = [
@@ -43,17 +44,19 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
     """As :func:`vjp`, for any network."""
     if torch.compiler.is_compiling():
         return _by_func(network, point)
-    if not _is_refused(network):
-        try:
-            return _by_func(network, point)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:
-            # Whatever it was: if it is the network's own, it comes again.
-            result = _by_autograd(network, point)
-            _refuse(network)
-            return result
-    return _by_autograd(network, point)
+    if point.is_inference():
+        point = outside_inference_mode(point.clone)  # what is kept for a derivative must be an ordinary tensor
+    if _is_refused(network):
+        return _by_autograd(network, point)
+    try:
+        return _by_func(network, point)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        # Whatever it was: if it is the network's own, it comes again.
+        result = _by_autograd(network, point)
+        _refuse(network)
+        return result
 
 
 def path_taken(network: Network, point: Tensor) -> str:
@@ -81,7 +84,7 @@ def _refuse(network: Network) -> None:
 
 
 def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
-    inner = leaving_its_input(network)
+    inner = any_batch(leaving_its_input(network))
 
     def floating(x: Tensor) -> Structure:
         output = standard(inner(x))
@@ -167,12 +170,10 @@ def _by_autograd(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
 
 def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     grad_mode = torch.is_grad_enabled()
-    if point.is_inference():
-        point = point.clone()
     with torch.enable_grad(), twice_differentiable():
         own = not (grad_mode and point.requires_grad)
         x = point.detach().requires_grad_() if own else point.view_as(point)
-        output = standard(network(x.clone()))  # it may work in place
+        output = standard(any_batch(network)(x.clone()))  # it may work in place
     check_floating("the network's output", output)
     _check_dependence(output)
     parts = tensors(output)

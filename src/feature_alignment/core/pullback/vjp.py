@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..speed.fusion import hooked
 from ..structures import Network, Structure
 from .autodiff import PullBack, by_differentiation, path_taken, works_in_place
+from .exported import any_batch
 
 __all__ = ["Chain", "PullBack", "Rule", "path_of", "register_pull_back", "rule_of", "vjp"]
 
@@ -106,7 +107,7 @@ def path_of(network: Network, point: Tensor) -> str:
         if rule_of(part) is by_differentiation:
             found.append(path_taken(part, point))
         with torch.no_grad():
-            point = part(point.clone())
+            point = any_batch(part)(point.clone())
     return next(path for path in ("autograd", "torch.func", "rule") if path in found)
 
 

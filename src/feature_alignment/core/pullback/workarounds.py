@@ -28,6 +28,8 @@ def twice_differentiable() -> Iterator[None]:
     - Attention runs on the math backend: the fused ones have no second derivative, and neither has the fast path of
       ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` a first. Seen in 2.9 to 2.14.
     - Compiled functions run as they were written: AOTAutograd has no double backward. Seen in 2.9 to 2.14.
+    - TorchScript runs without its optimiser, which loses the parameters' derivatives under :mod:`torch.func` after an
+      evaluation under ``no_grad``. Seen in 2.14.
     - Operations in :data:`REPLACEMENTS` are replaced.
     """
     if getattr(_inside, "depth", 0) or torch.compiler.is_compiling():
@@ -39,6 +41,7 @@ def twice_differentiable() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
             if "torch._dynamo" in sys.modules:  # nothing is compiled otherwise
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(_Replacing())
