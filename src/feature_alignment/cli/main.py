@@ -276,7 +276,7 @@ def _print_summary(run: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    from ..metrics.evaluation import MEASURES, stages_of
+    from ..metrics import MEASURES, stages_of
 
     stages = stages_of(metrics)
     count = f"{metrics['images']} {metrics['split']} images of {metrics['data']}"
@@ -325,7 +325,7 @@ def _evaluate_parser() -> ArgumentParser:
 
 def _evaluate(arguments: list[str]) -> None:
     options = _evaluate_parser().parse_args(arguments)
-    from ..metrics.evaluation import evaluate
+    from ..metrics import evaluate
 
     run = _existing_run(options.run)
     model = run.model()
@@ -348,7 +348,7 @@ def _inception(options: Namespace) -> Any:
     """Return the network that FID looks through; none without ``--fid``, or where its weights are missing."""
     import torch
 
-    from ..metrics.evaluation import INCEPTION_URL, Inception, inception_weights
+    from ..metrics import INCEPTION_URL, Inception, inception_weights
 
     weights = options.inception_weights
     if options.fid == "no":

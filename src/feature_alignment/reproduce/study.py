@@ -15,7 +15,7 @@ from lightning_fabric import seed_everything
 
 from .. import models
 from ..data import DataOptions, TrainingData, load
-from ..metrics.evaluation import Inception
+from ..metrics import Inception
 from ..models.model import Model
 from ..report.run_report import write_report
 from ..training import Run, TrainingError, TrainingOptions, fit
