@@ -6,15 +6,16 @@ import json
 import math
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from feature_alignment.core.local import Arcsinh
+from feature_alignment.core import speed
+from feature_alignment.core.layers import Arcsinh
+from feature_alignment.core.speed.fusion import Affine
 from feature_alignment.data import load
-from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model, Updates
 from feature_alignment.models.networks import Decoder, Discriminator, Encoder
+from feature_alignment.models.snapshot import Snapshot
 from feature_alignment.models.variational import kl_weight
 
 SMALL = {"image_shape": (1, 28, 28), "latent": 6, "channels": (4, 8), "width": 24}
@@ -32,16 +33,14 @@ def digits():
     return train.images(), train.labels
 
 
-def train(model, images, labels, steps, batch=16, precision="32-true"):
-    """Train with the real trainer on a fixed order of images."""
-    rows = [(images[i * batch : (i + 1) * batch], None if labels is None else labels[i * batch : (i + 1) * batch])
-            for i in range(steps)]  # fmt: skip
-    trainer = pl.Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, precision=precision,
-    )  # fmt: skip
-    trainer.fit(model, DataLoader(rows, batch_size=None))
-    return trainer
+def train(model, images, labels, steps, batch=16):
+    """Train on a fixed order of images; return the updates."""
+    updates = Updates(model, steps)
+    for images_, labels_ in zip(
+        images.split(batch)[:steps], [None] * steps if labels is None else labels.split(batch)[:steps], strict=True
+    ):
+        updates.step(images_, labels_)
+    return updates
 
 
 @pytest.mark.parametrize("kind", [VFA, VFAGAN])
@@ -110,7 +109,7 @@ def test_every_step_squashed_keeps_features_inside_the_unit_interval():
 @pytest.mark.parametrize("start", ["zeros", "uniform", "normal", "learned", torch.full((1, 28, 28), 0.3)])
 def test_starts(start):
     model = VFA(**SMALL, start=start)
-    starts = model._starts(4)
+    starts = model.starts(4)
     if isinstance(start, str) and start in ("uniform", "normal"):
         assert starts.shape == (4, 1, 28, 28)
         assert not torch.equal(starts[0], starts[1])
@@ -120,71 +119,74 @@ def test_starts(start):
         assert starts.unique().tolist() == [pytest.approx(0.3 if isinstance(start, torch.Tensor) else 0.0)]
 
 
-# --- the composed head ------------------------------------------------------------------------------
+# --- fused heads ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{"steps": 1}, {"steps": 3, "squash": "every"}, {"steps": 2, "recompute": True}])
 @pytest.mark.parametrize("classes", [0, 3])
-def test_the_composed_head_changes_neither_features_nor_gradients(options, classes):
+def test_fused_heads_change_neither_features_nor_gradients(options, classes):
     model = VFA(**SMALL, classes=classes, activation="tanh", **options).double()
     images = torch.rand(16, 1, 28, 28, dtype=torch.float64)
     one_hot = nn.functional.one_hot(torch.randint(3, (16,)), 3).double() if classes else None
     found = []
-    for head in (model.composed_head(16), None):
-        if head is None:
-            model.composed_head = lambda count: None
-        posterior = model.posterior(images, head)
-        feature = model.feature(posterior.mean, one_hot, head)
-        loss = (images - feature).square().sum() + posterior.log_variance.square().sum()
-        gradients = torch.autograd.grad(loss, model.aligned_parameters(), allow_unused=True)
+    for fast in (True, False):
+        with speed.switched(fast):
+            network = model.snapshot(16)
+            posterior = network.posterior(images)
+            feature = network.feature(posterior.mean, one_hot)
+            loss = (images - feature).square().sum() + posterior.log_variance.square().sum()
+            gradients = torch.autograd.grad(loss, model.aligned_parameters(), allow_unused=True)
+        assert has_fused_heads(network) == fast
         found.append([feature, *(gradient for gradient in gradients if gradient is not None)])
     assert len(found[0]) == 1 + len(model.aligned_parameters())
-    for with_head, without in zip(*found, strict=True):
-        torch.testing.assert_close(with_head, without)
+    for fused, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fused, plain)
 
 
-def test_the_head_is_composed_only_where_that_saves_work_and_skips_nothing():
+def has_fused_heads(network):
+    return any(isinstance(part, Affine) for part in network.layers.parts)
+
+
+def test_heads_are_fused_only_where_that_saves_work_and_skips_nothing():
     model = FA(**SMALL, steps=2)
-    assert model.composed_head(1) is None  # 6 latents, 5 passes of one image
-    assert model.composed_head(2).weight.shape == (6, 8 * 7 * 7)
+    assert not has_fused_heads(model.snapshot(1))  # 6 latents, 5 passes of one image
+    assert has_fused_heads(model.snapshot(2))
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 24))
-    assert FA(**SMALL, encoder=encoder).composed_head(100) is None
+    assert not has_fused_heads(FA(**SMALL, encoder=encoder).snapshot(100))
     calls = []
     for module in (model.encoder, model.encoder.last, model.mean):
         handle = module.register_forward_hook(lambda module, *_: calls.append(module))
-        assert model.composed_head(2) is None
+        assert not has_fused_heads(model.snapshot(2))
         model.feature(torch.randn(4, 6))
         assert set(calls) == {module}
         handle.remove()
         calls.clear()
-    assert model.composed_head(2) is not None
+    assert has_fused_heads(model.snapshot(2))
 
 
-def test_refiner_and_discriminator_see_the_encoder_as_it_is_after_its_step(digits):
+def test_refiner_and_discriminator_see_the_encoder_as_it_is_after_its_update(digits, monkeypatch):
     model, heads = VFAGAN(**SMALL, **ADVERSARY, classes=10, learning_rate=1e-2), []
-    posterior, feature = model.posterior, model.feature
 
     def weight():
         return torch.cat([head.weight for head in model.heads()]) @ model.encoder.last.weight
 
-    def remember(function, place):
-        def remembering(*arguments, **options):
-            head = arguments[place] if len(arguments) > place else None
-            if head is not None:
-                heads.append((head.weight.detach().clone(), weight().detach().clone()))
-            return function(*arguments, **options)
+    def remember(method):
+        def remembering(network, *arguments, **options):
+            (head,) = [part for part in network.layers.parts if isinstance(part, Affine)]
+            heads.append((head.weight.detach().clone(), weight().detach().clone()))
+            return method(network, *arguments, **options)
 
         return remembering
 
-    model.posterior, model.feature = remember(posterior, 1), remember(feature, 2)
+    for name in ("posterior", "feature"):
+        monkeypatch.setattr(Snapshot, name, remember(getattr(Snapshot, name)))
     before = weight().detach().clone()
     train(model, digits[0][:16], digits[1][:16], 1)
-    used = [head for head, _ in heads]
-    assert len(heads) >= 4  # twice for the encoder's step, for the perceptual term, for the prior's features
+    assert len(heads) >= 4  # twice for the encoder's update, for the perceptual term, for the prior's features
     for head, now in heads:
         torch.testing.assert_close(head, now)
-    torch.testing.assert_close(used[0], before)
-    assert float((used[-1] - before).norm() / before.norm()) > 1e-2
+    torch.testing.assert_close(heads[0][0], before)
+    assert float((heads[-1][0] - before).norm() / before.norm()) > 1e-2
 
 
 def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
@@ -193,10 +195,11 @@ def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
     model, twin = VFA(**SMALL, **options), VFA(**SMALL, **options)
     twin.load_state_dict(model.state_dict())
     twin.double()
+    model.double()
     images, labels = digits[0][:16].double(), digits[1][:16]
     noise = torch.randn(16, 6, dtype=torch.float64)
     monkeypatch.setattr(torch, "randn_like", lambda like: noise)
-    train(model, images, labels, 1, precision="64-true")
+    train(model, images, labels, 1)
     clamped = images.clamp(0.01, 0.99)
     at = twin.posterior(clamped)
     z = at.mean + noise * (at.log_variance / 2).exp()
@@ -233,14 +236,13 @@ def test_kl_warmup_grows_linearly():
     assert weights == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
 
-@pytest.mark.parametrize("time_used", [0.0, 0.9])
-def test_cosine_schedule_ends_with_the_steps_or_the_time(digits, time_used):
+def test_the_cosine_schedule_falls_from_the_rate_to_zero_over_the_updates(digits):
     model = VFA(**SMALL, schedule="cosine", learning_rate=1e-3)
-    model.time_used = time_used
-    trainer = train(model, *digits[:1], None, 4)
-    # The last of 4 steps begins at 3/4 of the training.
-    expected = 1e-3 * 0.5 * (1 + math.cos(math.pi * max(0.75, time_used)))
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(expected)
+    updates, rates = Updates(model, 4), []
+    for images in digits[0][:64].split(16):
+        updates.step(images)
+        rates.append(updates.optimizers["encoder"].param_groups[0]["lr"])  # of the next update
+    assert rates == pytest.approx([1e-3 * 0.5 * (1 + math.cos(math.pi * done / 4)) for done in (1, 2, 3, 4)])
 
 
 def test_weights_are_clamped_before_the_step(digits):
@@ -268,12 +270,12 @@ def test_gan_trains_all_three_networks_and_no_gradient_crosses(digits, adversari
 
 def test_the_refiner_leaves_the_encoder_as_vfa_trains_it(digits):
     """Equation 5 acts on detached features: the encoder's path must be that of the model without refiner."""
-    pl.seed_everything(1, verbose=False)
+    torch.manual_seed(1)
     gan = VFAGAN(**SMALL, **ADVERSARY, fakes="reconstruction", perceptual_weight=5.0)
     plain = VFA(**SMALL)
     plain.load_state_dict({k: v for k, v in gan.state_dict().items() if k in plain.state_dict()})
     for model in (gan, plain):
-        pl.seed_everything(2, verbose=False)
+        torch.manual_seed(2)
         train(model, digits[0], None, 1)
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(parameter, dict(gan.named_parameters())[name])
@@ -367,8 +369,9 @@ def test_the_discriminator_steps_the_same_for_both_batches_at_once_and_one_after
         torch.manual_seed(0)
         inside = Discriminator((1, 28, 28), (4, 8), 8)
         model = VFAGAN(**SMALL, refiner_filters=4, discriminator=wrap(inside), adversarial=adversarial, fakes="both")
+        model.double()
         torch.manual_seed(1)
-        train(model, digits[0].double(), None, 2, precision="64-true")
+        train(model, digits[0].double(), None, 2)
         stepped.append(list(inside.parameters()))
     for together, apart in zip(*stepped, strict=True):
         torch.testing.assert_close(together, apart)
@@ -441,8 +444,9 @@ def test_plain_feature_alignment_is_algorithm_1(digits):
     model, twin = FA(**SMALL, **options), FA(**SMALL, **options)
     twin.load_state_dict(model.state_dict())
     twin.double()
+    model.double()
     images = digits[0][:16].double()
-    train(model, images, None, 1, precision="64-true")
+    train(model, images, None, 1)
     z = twin.mean(twin.encoder(images))
     r = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
     for tau in (0.5, 0.3):
@@ -462,7 +466,7 @@ def test_the_autoencoders_loss_is_the_sum_over_pixels_and_the_divergence(kind, d
     model = kind(**SMALL, learning_rate=1e-9, **({"beta": 0.5} if kind is VAE else {}))
     images, noise, seen = digits[0][:16], torch.randn(16, 6), []
     monkeypatch.setattr(torch, "randn_like", lambda like: noise)
-    monkeypatch.setattr(kind, "step", lambda self, optimizer, loss, clip: seen.append(loss.item()))
+    monkeypatch.setattr(Updates, "backward", lambda self, total: seen.append(total.item()))
     train(model, images, None, 1)
     hidden = model.encoder(images)
     mean, expected = model.mean(hidden), 0.0
@@ -507,8 +511,9 @@ def test_latent_search_finds_what_was_generated_image_by_image():
     errors = (model.decode(latent) - images).square().sum((1, 2, 3))
     assert errors.max() < 0.05 * distance
     torch.testing.assert_close(model.encode(images[1:2]), latent[1:2], atol=1e-3, rtol=1e-3)
-    model.hparams["search_restarts"] = 1
-    single = (model.reconstruct(images) - images).square().sum((1, 2, 3))
+    hasty = GAN(**(SMALL | {"latent": 2}), search_steps=150, search_restarts=1).eval()
+    hasty.load_state_dict(model.state_dict())
+    single = (hasty.reconstruct(images) - images).square().sum((1, 2, 3))
     assert (errors <= single + 1e-4).all()
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -522,7 +527,7 @@ def test_local_trains_its_layers_and_inverts_them(digits):
     error = (images[-500:] - model.reconstruct(images[-500:])).square().sum((1, 2, 3)).mean()
     constant = (images[-500:] - images.mean(0)).square().sum((1, 2, 3)).mean()
     assert error < 0.8 * constant < untrained
-    assert model.optimizers_per_step == 6
+    assert len(model.optimizers()) == 6
 
 
 def test_local_takes_layers_of_ones_own():

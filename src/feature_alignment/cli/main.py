@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``falign``; return the exit code: 0 on success, 2 if the request cannot be met, 130 if interrupted."""
+    """Run ``falign``; return the exit code.
+
+    That is 0 on success, 2 if the request cannot be met, and 128 plus the number of the signal that stopped it.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "--version"):
         _overview().parse_args(given or ["--help"])
@@ -24,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(*given)
     except KeyboardInterrupt as interrupt:
         print(f"falign: interrupted {interrupt}".strip(), file=sys.stderr)
-        return 130
+        return 128 + getattr(interrupt, "signal", signal.SIGINT)
     except Exception as error:
         line = explain(error)
         if line is None:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
+from lightning_fabric import seed_everything
 
-from ..data.images import DataModule
+from ..data import DataOptions, TrainingData
 from ..models import Model
 from ..report.run_report import write_report
 from ..training import Run, TrainingOptions, fit
@@ -33,7 +33,7 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
     run, first = Run(out), _is_first_process()
     if first and not resume:
         _check_new(run)
-    pl.seed_everything(options.training.seed, verbose=False)
+    seed_everything(options.training.seed, verbose=False)
     data, model, training = _built(kind, typed.instantiate(options))
     asked = to_yaml(kind, options)
     run.directory.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
     print_summary(run)
 
 
-def _built(kind: type[Model], options: Any) -> tuple[DataModule, Model, TrainingOptions]:
+def _built(kind: type[Model], options: Any) -> tuple[TrainingData, Model, TrainingOptions]:
     training = TrainingOptions(**options.training.as_dict())
-    data = DataModule(**options.data.as_dict())
+    data = TrainingData(DataOptions(**options.data.as_dict()))
     try:
         model = kind(image_shape=data.image_shape, classes=data.classes, **vars(options.model))
     except ValueError as error:
@@ -60,11 +60,11 @@ def _built(kind: type[Model], options: Any) -> tuple[DataModule, Model, Training
     return data, model, training
 
 
-def _announce(run: Run, model: Model, data: DataModule, training: TrainingOptions) -> None:
+def _announce(run: Run, model: Model, data: TrainingData, training: TrainingOptions) -> None:
     print(
         f"Training {type(model).__name__} ({sum(each.numel() for each in model.parameters()):,} parameters) on "
-        f"{len(data.train):,} images of {data.data_name}, {training.steps:,} updates on {data.batch_size} images each, "
-        f"into {run.directory}",
+        f"{len(data.train):,} images of {data.options.name}, {training.steps:,} updates on {data.batch_size} images "
+        f"each, into {run.directory}",
         flush=True,
     )
 

@@ -8,7 +8,7 @@ import re
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from ..data.images import DataModule
+from ..data import DataOptions
 from ..models import Model
 from ..training import TrainingOptions
 from .configuration import Configuration, for_class
@@ -38,7 +38,7 @@ class TypedOptions:
         self.parser = ArgumentParser(
             usage=argparse.SUPPRESS, formatter_class=_Help, add_help=False, exit_on_error=False
         )
-        self.names = {"training": self._add(TrainingOptions, "training"), "data": self._add(DataModule, "data")}
+        self.names = {"training": self._add(TrainingOptions, "training"), "data": self._add(DataOptions, "data")}
         if kind:
             self.names["model"] = self._add(kind, "model")
 

@@ -6,8 +6,8 @@ Every layer learns to predict its own input from its own output, and nothing els
 .. math::
     C_l = \lVert x - \hat r \rVert^2, \qquad \hat r = \mathrm{align}(E_l, E_l(x), r^0)
 
-whose graph, gradient and optimiser step are finished and freed before the next layer begins. Backwards, a
-non-linear layer is undone exactly, by its inverse.
+whose graph, gradient and optimiser step are finished and freed before the next layer begins. On the way back, an
+activation is inverted exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from .alignment import align
 from .layers import Arcsinh
-from .pullback.rules import transposed_conv2d
+from .pullback import transposed_conv2d
 
 __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 
@@ -35,7 +35,7 @@ def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
     return torch.where(y < 0, y / cast(nn.LeakyReLU, layer).negative_slope, y)
 
 
-#: How to undo layers that have no weights to learn, by type.
+#: The inverses of layers without weights, by type.
 _INVERSES: dict[type[nn.Module], Inverse] = {
     Arcsinh: lambda layer, y: torch.sinh(y),
     nn.Tanh: lambda layer, y: torch.atanh(y),
@@ -90,15 +90,18 @@ class LocalNetwork(nn.Sequential):
         #: Shape of the input of every layer, and of the output of the last, without the batch.
         self.shapes: list[tuple[int, ...]] = [self.input_shape]
         for index, layer in enumerate(self):
-            try:
-                with torch.no_grad():
-                    shape = layer(torch.zeros(1, *self.shapes[-1])).shape[1:]
-            except RuntimeError as error:
-                place = f"layers[{index}]: {type(layer).__name__}"
-                raise ValueError(
-                    f"{place} does not take an input of shape {self.shapes[-1]}: {str(error).splitlines()[0]}"
-                ) from None
-            self.shapes.append(tuple(shape))
+            self.shapes.append(self._output_shape(index, layer))
+
+    @torch.no_grad()
+    def _output_shape(self, index: int, layer: nn.Module) -> tuple[int, ...]:
+        like = next(self.parameters(), torch.empty(()))  # layers may be in float64 or on another device
+        try:
+            return tuple(layer(like.new_zeros(1, *self.shapes[-1])).shape[1:])
+        except RuntimeError as error:
+            raise ValueError(
+                f"layers[{index}]: {type(layer).__name__} does not take an input of shape {self.shapes[-1]}: "
+                f"{str(error).splitlines()[0]}"
+            ) from None
 
     def learning_layers(self) -> Iterator[Learning]:
         """Yield the layers that have weights, first to last: one optimiser belongs to each."""
@@ -107,21 +110,21 @@ class LocalNetwork(nn.Sequential):
     def local_step(
         self, x: Tensor, optimizers: Sequence[Optimizer], *, micro_batch: int | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Take one step of Algorithm 2: each layer in turn learns to predict its input from its output.
+        """Make one update by Algorithm 2: each layer in turn learns to predict its input from its output.
 
-        Nothing of one layer, neither activation, graph nor gradient, is alive while another learns, but for
-        the activation that goes from one to the next.
+        While a layer learns, no activation, graph or gradient of another is in memory, except the activation
+        passed from one to the next.
 
         Args:
             x: batch of inputs, shape ``(N, *input_shape)``.
             optimizers: one for each of :meth:`learning_layers`, of that layer's parameters.
-            micro_batch: work through each layer's batch by this many samples at a time, more where its weights
-                outweigh them, for the same gradients: beside the activations that go from one layer to the next,
-                once, memory is then needed for so many samples only. All at once if not given.
+            micro_batch: process each layer's batch in chunks of this size (larger for layers whose weights
+                dominate). Gradients are unchanged; memory is needed for one chunk, besides one copy of the
+                activations passed on. By default the whole batch is one chunk.
 
         Returns:
-            The output, detached, and each learning layer's loss: mean over the batch of the squared distance,
-            shape ``()``.
+            The output, detached, and the loss of each learning layer: the squared distance, averaged over the
+            batch, shape ``()``.
 
         Raises:
             ValueError: another number of optimisers than learning layers, inputs of another shape, or a
@@ -134,25 +137,25 @@ class LocalNetwork(nn.Sequential):
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"micro_batch: expected at least 1, got {micro_batch}")
-        pieces, losses, waiting = [x.detach()], [], iter(optimizers)
+        chunks, losses, waiting = [x.detach()], [], iter(optimizers)
         for layer in self:
             if _learns(layer):
                 if micro_batch is not None:
-                    _regroup(pieces, max(micro_batch, layer.weight.numel() // pieces[0][0].numel()))
-                # The output that goes on is that of the weights before the step (Algorithm 2, lines 2 and 14).
-                losses.append(self._learn(layer, pieces, next(waiting)))
+                    _regroup(chunks, max(micro_batch, layer.weight.numel() // chunks[0][0].numel()))
+                # What is passed on is the output of the weights before the update (Algorithm 2, lines 2 and 14).
+                losses.append(self._learn(layer, chunks, next(waiting)))
             else:
                 with torch.no_grad():
-                    _replace(pieces, layer)
-        _regroup(pieces, len(x))
-        return pieces[0], losses
+                    _replace(chunks, layer)
+        _regroup(chunks, len(x))
+        return chunks[0], losses
 
-    def _learn(self, layer: Learning, pieces: list[Tensor], optimizer: Optimizer) -> Tensor:
-        """Take a step for the loss of all pieces of a layer's input, and replace each by its output."""
-        batch, losses = sum(map(len, pieces)), []
+    def _learn(self, layer: Learning, chunks: list[Tensor], optimizer: Optimizer) -> Tensor:
+        """Update a layer by the loss of all chunks of its input, and replace each chunk by its output."""
+        batch, losses = sum(map(len, chunks)), []
         closed = self.steps == 1 and _has_closed_form(layer) and layer.weight.is_leaf and layer.weight.requires_grad
-        # The cast that autocast makes of each operand is autograd's to undo.
-        closed = closed and not torch.is_autocast_enabled(pieces[0].device.type)
+        # Under autocast the gradients need its casts of weights and inputs undone, which autograd does.
+        closed = closed and not torch.is_autocast_enabled(chunks[0].device.type)
         accumulate = self._accumulate_in_closed_form if closed else self._accumulate
 
         def advance(x: Tensor) -> Tensor:
@@ -161,13 +164,13 @@ class LocalNetwork(nn.Sequential):
             return output
 
         optimizer.zero_grad(set_to_none=True)
-        _replace(pieces, advance)
+        _replace(chunks, advance)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return torch.stack(losses).sum()
 
     def _accumulate(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        """Add a piece's share of the gradient to the layer's; return its output and its share of the loss."""
+        """Add a chunk's share of the gradient to the layer's; return its output and its share of the loss."""
         with torch.enable_grad():
             output = layer(x)
             feature = self._feature(layer, output, tuple(x.shape[1:]))
@@ -177,7 +180,7 @@ class LocalNetwork(nn.Sequential):
 
     @torch.no_grad()
     def _accumulate_in_closed_form(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        r"""Do the same for a one-step feature without a graph, so that nothing outlives its last use.
+        r"""Do the same without a graph, for a one-step feature: every tensor is freed after its last use.
 
         With :math:`y = W x` and the error :math:`e = \tau W^\top y - x` the gradient of
         :math:`\lVert e \rVert^2` is :math:`2 \tau \, (y e^\top + (W e) x^\top)`, and 0 for the bias.
@@ -193,8 +196,8 @@ class LocalNetwork(nn.Sequential):
         return output, loss
 
     @torch.no_grad()
-    def invert(self, z: Tensor) -> Tensor:
-        """Reconstruct the input of an output, from the last layer to the first (Algorithm 3).
+    def run_backwards(self, z: Tensor) -> Tensor:
+        """Reconstruct the input from the output, from the last layer to the first (Algorithm 3).
 
         Args:
             z: shape ``(N, *output_shape)``.
@@ -235,7 +238,7 @@ def _has_closed_form(layer: Learning) -> bool:
 
 
 def _centred(layer: Learning, output: Tensor) -> Tensor:
-    """Return an output without the bias: the rest is linear in the input."""
+    """Return an output minus the bias, which is linear in the input."""
     if layer.bias is None:
         return output
     return output - (layer.bias if isinstance(layer, nn.Linear) else layer.bias.view(-1, 1, 1))
@@ -265,7 +268,7 @@ def _transposed(layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tens
 
 
 def _accumulate_weight_gradient(layer: Learning, x: Tensor, cotangent: Tensor) -> None:
-    """Add the gradient of the inner product of ``cotangent`` and :math:`W x`."""
+    r"""Add the gradient of :math:`\langle c, W x \rangle` with respect to :math:`W`, :math:`c` the cotangent."""
     if layer.weight.grad is None:
         layer.weight.grad = torch.zeros_like(layer.weight)
     if isinstance(layer, nn.Conv2d):
@@ -274,14 +277,14 @@ def _accumulate_weight_gradient(layer: Learning, x: Tensor, cotangent: Tensor) -
         layer.weight.grad.addmm_(cotangent.flatten(0, -2).T, x.flatten(0, -2))
 
 
-def _replace(pieces: list[Tensor], function: Callable[[Tensor], Tensor]) -> None:
-    """Apply a function piece by piece, so that the old and the new batch never both are complete."""
-    for index in range(len(pieces)):
-        pieces[index] = function(pieces[index])
+def _replace(chunks: list[Tensor], function: Callable[[Tensor], Tensor]) -> None:
+    """Apply a function chunk by chunk, so that the old and the new batch are never in memory as a whole."""
+    for index in range(len(chunks)):
+        chunks[index] = function(chunks[index])
 
 
-def _regroup(pieces: list[Tensor], samples: int) -> None:
-    """Divide the batch anew: larger pieces by copying, smaller ones as views."""
-    if len(pieces) > 1 and len(pieces[0]) < samples:
-        pieces[:] = [torch.cat(pieces)]
-    pieces[:] = [part for piece in pieces for part in piece.split(samples)]
+def _regroup(chunks: list[Tensor], samples: int) -> None:
+    """Divide the batch into chunks of another size: larger ones are copies, smaller ones views."""
+    if len(chunks) > 1 and len(chunks[0]) < samples:
+        chunks[:] = [torch.cat(chunks)]
+    chunks[:] = [part for chunk in chunks for part in chunk.split(samples)]

@@ -1,5 +1,26 @@
-"""Data sets, each as one uint8 tensor that is indexed per batch."""
+"""Data sets, each as one uint8 tensor that is indexed per batch.
 
-from .images import DATA_SETS, DataError, DataModule, Images, cache_directory, load, read_image, to_pixels
+Every set is decoded once, into a memory-mapped cache under ``$FALIGN_CACHE`` (by default
+``~/.cache/feature-alignment``); nothing stands between that tensor and the training step but an index.
+"""
 
-__all__ = ["DATA_SETS", "DataError", "DataModule", "Images", "cache_directory", "load", "read_image", "to_pixels"]
+from .batches import Batches
+from .cache import cache_directory
+from .errors import DataError
+from .images import Images, to_pixels
+from .loading import load, read_image
+from .sets import DATA_SETS
+from .training_data import DataOptions, TrainingData
+
+__all__ = [
+    "DATA_SETS",
+    "Batches",
+    "DataError",
+    "DataOptions",
+    "Images",
+    "TrainingData",
+    "cache_directory",
+    "load",
+    "read_image",
+    "to_pixels",
+]

@@ -19,9 +19,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchmetrics.image.kid import KernelInceptionDistance
 from tqdm import tqdm
 
-from ..data.images import Images, cache_directory
-from ..models.base import Model
+from ..data import Images, cache_directory
 from ..models.losses import squared_error
+from ..models.model import Model
 
 __all__ = [
     "INCEPTION_URL",

@@ -1,40 +1,67 @@
-"""What the models with a discriminator share: its training step, in each formulation."""
+"""What the models with a discriminator share: its options and its loss, in each formulation."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .base import Model
-from .losses import critic_loss, gradient_penalty
+from .losses import Adversarial, critic_loss, gradient_penalty
 from .networks import Discriminator
+from .options import ModelOptions, one_of
+from .updates import Loss, Updates
 
-__all__ = ["discriminator_step"]
+__all__ = ["AdversarialOptions", "discriminator_loss", "update_discriminator"]
 
 
-def discriminator_step(model: Model, discriminator: nn.Module, optimizer: Any, real: Tensor, fake: Tensor) -> None:
-    """Let ``discriminator`` take one step on equation 6, or as the critic of a Wasserstein GAN.
+@dataclass(frozen=True)
+class AdversarialOptions(ModelOptions):
+    """Options of a model with a discriminator.
 
     Args:
-        model: has the options ``adversarial``, ``penalty_weight`` and ``critic_clip``, see :class:`VFAGAN`.
+        adversarial: ``least-squares`` (equations 5, 6), ``wasserstein`` with clipped critic weights, or
+            ``wasserstein-gp`` with a gradient penalty.
+        critic_clip: bound on the critic's weights, for ``wasserstein``.
+        penalty_weight: weight of the gradient penalty, for ``wasserstein-gp``.
+        discriminator_rate: its learning rate, as a multiple of ``learning_rate``.
+    """
+
+    adversarial: Adversarial = "least-squares"
+    critic_clip: float = 0.01
+    penalty_weight: float = 10.0
+    discriminator_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("adversarial", self.adversarial, Adversarial)
+
+
+def discriminator_loss(discriminator: nn.Module, options: AdversarialOptions, real: Tensor, fake: Tensor) -> Loss:
+    """Return the loss of equation 6, or that of the critic of a Wasserstein GAN.
+
+    Args:
         discriminator: from images to scores.
-        optimizer: of its parameters.
+        options: the formulation.
         real: images, shape ``(N, C, H, W)``.
         fake: generated images, detached, ``N`` or more.
     """
-    options = model.hparams
     if type(discriminator) is Discriminator:
         of_real, of_fake = discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
     else:  # in one of the user's own, samples of a batch may see each other
         of_real, of_fake = discriminator(real), discriminator(fake)
-    loss = critic_loss(of_real, of_fake, options["adversarial"])
-    if options["adversarial"] == "wasserstein-gp":
-        loss = loss + options["penalty_weight"] * gradient_penalty(discriminator, real, fake[: len(real)])
-    model.step(optimizer, loss)
-    if options["adversarial"] == "wasserstein":
+    loss = critic_loss(of_real, of_fake, options.adversarial)
+    if options.adversarial == "wasserstein-gp":
+        loss = loss + options.penalty_weight * gradient_penalty(discriminator, real, fake[: len(real)])
+    return Loss(loss, {"discriminator": loss.detach()})
+
+
+def update_discriminator(
+    discriminator: nn.Module, options: AdversarialOptions, real: Tensor, fake: Tensor, updates: Updates
+) -> None:
+    """Take one update on :func:`discriminator_loss`, and clip the critic's weights where the formulation does."""
+    updates.take("discriminator", lambda: discriminator_loss(discriminator, options, real, fake))
+    if options.adversarial == "wasserstein":
         with torch.no_grad():
             for parameter in discriminator.parameters():
-                parameter.clamp_(-options["critic_clip"], options["critic_clip"])
-    model.log("discriminator", loss.detach(), prog_bar=True)
+                parameter.clamp_(-options.critic_clip, options.critic_clip)

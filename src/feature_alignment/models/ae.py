@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .base import Batch, Model, inference
 from .losses import squared_error
+from .model import Model, inference
 from .networks import Decoder, Encoder, orthogonal_
+from .options import EncoderOptions
+from .updates import Loss, Updates
 
 __all__ = ["AE"]
 
@@ -26,30 +28,22 @@ class AE(Model):
         latent: size of the latent vector.
         encoder: a module of your own from ``(N, C, H, W)`` to ``(N, width)``, instead of the one described
             by ``channels``, ``width`` and ``activation``.
-        channels, width, activation: of the encoder and, mirrored, of the decoder, see
-            :class:`feature_alignment.networks.Encoder` and :class:`feature_alignment.networks.Decoder`.
-        clip_gradient: largest norm of the gradient; none for no bound.
-        kwargs: as for :class:`Model`: ``learning_rate``, ``betas``, ``schedule``.
+        options: see :class:`feature_alignment.models.options.EncoderOptions`; the decoder is the encoder's mirror.
 
     Raises:
         ValueError: an option out of range, named.
     """
 
+    Options: ClassVar[type[Any]] = EncoderOptions
+    options: EncoderOptions
     stage = "decoded"
-    compiled: tuple[str, ...] = ("encoder", "decoder")
+    compiled: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent: int = 32,
-        encoder: nn.Module | None = None,
-        channels: Sequence[int] = (32, 64),
-        width: int = 4096,
-        activation: str = "leaky_relu",
-        clip_gradient: float | None = None,
-        **kwargs: Any,
+        self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
-        super().__init__(image_shape, latent, **kwargs)
+        super().__init__(image_shape, latent=latent, **options)
+        channels, width, activation = self.options.channels, self.options.width, self.options.activation
         self.encoder: nn.Module = encoder or Encoder(image_shape, channels, width, activation).apply(orthogonal_)
         self.mean = nn.Linear(width, latent).apply(orthogonal_)
         self.decoder = Decoder(image_shape, latent, channels, width, activation).apply(orthogonal_)
@@ -69,15 +63,16 @@ class AE(Model):
         images: Tensor = self.decoder(latent)
         return images
 
-    def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
-        return [self.adam(self.parameters())]
+    def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
+        return {"autoencoder": self.adam(self.parameters())}
 
-    def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Take one step on the reconstruction error."""
-        (optimizer,) = self.scheduled_optimizers()
-        images = batch[0]
-        latent = self.mean(self.encoder(images))
-        self.track_latents(latent)
-        loss = squared_error(images, self.decoder(latent)).mean()
-        self.step(optimizer, loss, clip=self.hparams["clip_gradient"])
-        self.log("reconstruction", loss.detach(), prog_bar=True)
+    def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
+        """Take one update on the reconstruction error."""
+
+        def loss() -> Loss:
+            latent = self.mean(self.encoder(images))
+            error = squared_error(images, self.decoder(latent)).mean()
+            return Loss(error, {"reconstruction": error.detach()}, latent.detach())
+
+        latent = updates.take("autoencoder", loss, self.options.clip_gradient)
+        self.track_latents(latent, updates.done)

@@ -4,26 +4,84 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..core import speed
+from ..core.affine_cache import AffineCache
 from ..core.alignment import align
 from ..core.checks import Network, Structure, refuse_batch_statistics
-from ..core.layers import Cast
-from ..core.linearization import affine_map, rows
-from ..core.pullback.rules import Chain
-from ..core.speed.fusion import Affine, composed, hooked
-from .base import Batch, Model, inference, one_of
+from ..core.linearization import rows
+from ..core.pullback import Chain
 from .losses import squared_error
+from .model import Model, inference
 from .networks import Encoder, orthogonal_
+from .options import EncoderOptions, one_of
+from .snapshot import Snapshot
+from .updates import Loss, Updates
 
-__all__ = ["FA"]
+__all__ = ["FA", "FAOptions"]
 
-Start = Literal["zeros", "uniform", "normal", "learned"]
+Start = Literal["zeros", "uniform", "normal", "learned", "given"]
 Squash = Literal["last", "every", "none"]
+
+
+@dataclass(frozen=True)
+class FAOptions(EncoderOptions):
+    r"""Options of :class:`FA`.
+
+    Args:
+        steps: :math:`T`.
+        step_size: :math:`\tau`, a number or one per step, or ``auto``: chosen at every step so that the flow
+            cannot diverge, see :func:`feature_alignment.align`.
+        learn_step_size: train the step sizes, one per step, kept positive.
+        start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
+            ``learned``, a parameter; in Python also a tensor of the image's shape, saved as ``given``.
+        squash: where the sigmoid that keeps pixels in (0, 1) acts: ``last`` step only (the paper's code),
+            ``every`` step (the iterate lives in logit space; needed to train with more than one step), or
+            ``none`` (the paper).
+        recompute: keep only the iterate of every step for the backward pass and compute the rest again: more
+            steps then hardly need more memory, but about half as much time again.
+        clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
+        clamp_weights: bound on every weight of the encoder, applied before each update (equation 7); none for
+            no bound.
+    """
+
+    steps: int = 1
+    step_size: float | Sequence[float] | Literal["auto"] = 1.0
+    learn_step_size: bool = False
+    start: Start = "zeros"
+    squash: Squash = "last"
+    recompute: bool = False
+    clamp_inputs: float = 0.01
+    clamp_weights: float | None = math.sqrt(2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("squash", self.squash, Squash)
+        if self.start not in ("zeros", "uniform", "normal", "learned", "given"):
+            raise ValueError(f"start: expected one of zeros, uniform, normal, learned, got {self.start!r}")
+        if not 0 <= self.clamp_inputs < 0.5:
+            raise ValueError(f"clamp_inputs: expected at least 0 and below 0.5, got {self.clamp_inputs}")
+        if self.steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {self.steps}")
+        if self.step_size == "auto" and self.learn_step_size:
+            raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
+        sizes = self.step_sizes()
+        if len(sizes) != self.steps or not all(size > 0 for size in sizes):
+            raise ValueError(
+                f"step_size: expected a positive number, or one for each of {self.steps} steps, got {self.step_size}"
+            )
+
+    def step_sizes(self) -> list[float]:
+        """Return the step size of each step; 1 where it is chosen automatically."""
+        if isinstance(self.step_size, str):
+            return [1.0] * self.steps
+        return [self.step_size] * self.steps if isinstance(self.step_size, int | float) else list(self.step_size)
 
 
 class FA(Model):
@@ -44,86 +102,38 @@ class FA(Model):
         latent: size of the latent vector.
         encoder: a module of your own from ``(N, C, H, W)`` to ``(N, width)``, instead of the one described
             by ``channels``, ``width`` and ``activation``. It must treat the samples of a batch independently.
-        channels: filters per halving of the image's side, see :class:`feature_alignment.networks.Encoder`.
-        width: size of the encoder's output.
-        activation: of the encoder; smooth ones (``silu``) suit more than one step.
-        steps: :math:`T`.
-        step_size: :math:`\tau`, a number or one per step, or ``auto``: chosen at every step so that the flow
-            cannot diverge, see :func:`feature_alignment.align`.
-        learn_step_size: train the step sizes, one per step, kept positive.
-        start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
-            ``learned``, a parameter; or a tensor of shape ``image_shape``.
-        squash: where the sigmoid that keeps pixels in (0, 1) acts: ``last`` step only (the paper's code),
-            ``every`` step (the iterate lives in logit space; needed to train with more than one step), or
-            ``none`` (the paper).
-        recompute: keep only the iterate of every step for the backward pass and compute the rest again: more
-            steps then hardly need more memory, but about half as much time again.
-        clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
-        clamp_weights: bound on every weight of the encoder, applied before each step (equation 7); none for
-            no bound.
-        clip_gradient: largest norm of the encoder's gradient; none for no bound.
-        kwargs: as for :class:`Model`: ``learning_rate``, ``betas``, ``schedule``.
+        options: see :class:`FAOptions`.
 
     Raises:
         ValueError: an option out of range, named.
     """
 
-    compiled: tuple[str, ...] = ("outputs", "feature")
+    Options: ClassVar[type[Any]] = FAOptions
+    options: FAOptions
+    compiled: ClassVar[tuple[str, ...]] = ("evaluate", "follow")
 
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent: int = 32,
-        encoder: nn.Module | None = None,
-        channels: Sequence[int] = (32, 64),
-        width: int = 4096,
-        activation: str = "leaky_relu",
-        steps: int = 1,
-        step_size: float | Sequence[float] | Literal["auto"] = 1.0,
-        learn_step_size: bool = False,
-        start: Start | Tensor = "zeros",
-        squash: Squash = "last",
-        recompute: bool = False,
-        clamp_inputs: float = 0.01,
-        clamp_weights: float | None = math.sqrt(2),
-        clip_gradient: float | None = None,
-        **kwargs: Any,
+        self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
-        super().__init__(image_shape, latent, **kwargs)
-        one_of("squash", squash, Squash)
-        if not 0 <= clamp_inputs < 0.5:
-            raise ValueError(f"clamp_inputs: expected at least 0 and below 0.5, got {clamp_inputs}")
-
-        self.encoder: nn.Module = encoder or Encoder(image_shape, channels, width, activation)
+        given = options.get("start")
+        if isinstance(given, Tensor):
+            options["start"] = "given"
+        super().__init__(image_shape, latent=latent, **options)
+        asked = self.options
+        self.encoder: nn.Module = encoder or Encoder(image_shape, asked.channels, asked.width, asked.activation)
         #: From the encoder's output to the latent; in a variational model, to its mean.
-        self.mean = nn.Linear(width, latent)
+        self.mean = nn.Linear(asked.width, latent)
         for module in (self.mean, self.encoder if encoder is None else None):
             if module is not None:
                 module.apply(orthogonal_)
         self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
-
-        if steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {steps}")
-        if step_size == "auto" and learn_step_size:
-            raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
-        first = 1.0 if step_size == "auto" else step_size
-        sizes = torch.tensor([first] * steps if isinstance(first, int | float) else list(first))
-        if sizes.shape != (steps,) or not bool((sizes > 0).all()):
-            raise ValueError(
-                f"step_size: expected a positive number, or one for each of {steps} steps, got {step_size}"
-            )
         # The logarithm keeps a learned step size positive.
-        self.log_step_sizes = nn.Parameter(sizes.log(), requires_grad=learn_step_size)
-
-        # A given tensor is saved with the weights; "given" in a configuration says that it will come from there.
-        self.hparams["start"] = "given" if isinstance(start, Tensor) else start
-        if self.hparams["start"] != "given":
-            one_of("start", start, Start)
-        given = start if isinstance(start, Tensor) else torch.zeros(*image_shape)
-        if given.shape != torch.Size(image_shape):
-            raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(given.shape)}")
-        self.start = nn.Parameter(given.clone(), requires_grad=start == "learned")
-        self._affine: tuple[Any, tuple[Tensor, Tensor]] | None = None
+        self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
+        start = given if isinstance(given, Tensor) else torch.zeros(*image_shape)
+        if start.shape != torch.Size(image_shape):
+            raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(start.shape)}")
+        self.start = nn.Parameter(start.clone(), requires_grad=asked.start == "learned")
+        self._affine = AffineCache()
         self.to(memory_format=torch.channels_last)  # doubles the convolutions' rate on a CPU
 
     # --- the protocol -----------------------------------------------------------------------------------
@@ -139,129 +149,105 @@ class FA(Model):
         self.check_latent(latent)
         one_hot = self.one_hot(labels, len(latent))
         one_hot = None if one_hot is None else stress * one_hot
-        if self.hparams["steps"] > 1 or self.hparams["start"] in ("uniform", "normal"):
+        if self.options.steps > 1 or self.options.start in ("uniform", "normal") or not speed.enabled():
             return self.feature(latent, one_hot)
-        matrix, offset = self._affine_map()
+        matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), self._step_size(1))
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
-        return feature if self.hparams["squash"] == "none" else feature.sigmoid()
+        return feature if self.options.squash == "none" else feature.sigmoid()
 
-    def _affine_map(self) -> tuple[Tensor, Tensor]:
-        """Return the one matrix product that decodes after one step from a shared start, as long as it is valid."""
-        used = [*self.parameters(), *self.buffers()]
-        # Whoever writes into a tensor counts its version up; whoever replaces it moves it.
-        state = tuple(
-            (each.data_ptr(), each._version, each.dtype, each.device) for each in used if not each.is_inference()
-        )
-        if self._affine is None or self._affine[0] != state or len(state) < len(used):
-            network = self.network()
-            found = affine_map(
-                Chain([torch.sigmoid, network]) if self.hparams["squash"] == "every" else network,
-                self.start.unsqueeze(0),
-                "auto" if self.hparams["step_size"] == "auto" else self.log_step_sizes.exp()[0],
-            )
-            self._affine = state, found
-        return self._affine[1]
+    def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
+        """Return the feature of ``latent`` (and class), differentiable, see :meth:`Snapshot.feature`."""
+        return self.snapshot(len(latent)).feature(latent, one_hot, check=check)
 
-    def feature(
-        self, latent: Tensor, one_hot: Tensor | None = None, head: Affine | None = None, *, check: bool = False
-    ) -> Tensor:
-        r"""Return :math:`\hat r` of ``latent`` (and class), differentiable; shape ``(N, C, H, W)``.
+    # --- the network ------------------------------------------------------------------------------------
 
-        Args:
-            latent, one_hot: as for :meth:`decode`, checked.
-            head: what :meth:`composed_head` returned for these weights, if it was asked already.
-            check: as for :func:`feature_alignment.align`.
-        """
-        squash: str = self.hparams["squash"]
-        feature = align(
-            self.network(head or self.composed_head(len(latent))),
-            self.target(latent, one_hot),
-            self._starts(len(latent)),
-            steps=self.hparams["steps"],
-            step_size="auto" if self.hparams["step_size"] == "auto" else self.log_step_sizes.exp(),
-            squash=torch.sigmoid if squash == "every" else None,
-            recompute=self.hparams["recompute"],
-            check=check,
-        )
-        return feature.sigmoid() if squash == "last" else feature
-
-    def network(self, head: Affine | None = None) -> Chain:
-        """Return :math:`E`, from images to what is aligned: the structure of :meth:`target`."""
-        return Chain(self._layers(head))
+    def snapshot(self, count: int = 1) -> Snapshot:
+        """Return the network at the weights it has now, to encode and align ``count`` images."""
+        return Snapshot.of(self, count)
 
     def heads(self) -> list[nn.Linear]:
         """Return the linear layers, side by side, that the encoder's output goes to."""
         return [self.mean]
 
-    def outputs(self, images: Tensor, head: Affine | None = None) -> Tensor:
-        """Return what the :meth:`heads` put out for each image, one after the other; by their :meth:`composed_head`."""
-        return cast(Tensor, Chain(self._layers(head))(images))
-
-    def _layers(self, head: Affine | None) -> list[Network]:
-        in_full = Cast(self.mean.weight.dtype)  # losses are not for bfloat16
-        if head is not None:
-            return [*cast(Encoder, self.encoder).trunk, head, in_full]
-        heads = self.heads()
-        together = heads[0] if len(heads) == 1 else lambda hidden: torch.cat([each(hidden) for each in heads], 1)
-        return [self.encoder, together, in_full]
-
-    def composed_head(self, count: int) -> Affine | None:
-        """Return the encoder's last layer and the :meth:`heads` as one map, or none if that were more work.
-
-        ``count`` images go through it once, and forwards and back in every step of their features. It holds for
-        the weights as they are.
-        """
-        encoder, heads = self.encoder, self.heads()
-        if type(encoder) is not Encoder or hooked(encoder, encoder.last, *heads):
-            return None  # one of the user's own, or one that has to be called
-        passes = (1 + 2 * self.hparams["steps"]) * count
-        return composed(encoder.last, heads) if sum(head.out_features for head in heads) <= passes else None
+    def aligned_parts(self) -> list[Network]:
+        """Return what turns the heads' outputs into what is aligned: nothing, they are."""
+        return []
 
     def target(self, latent: Tensor, one_hot: Tensor | None = None) -> Structure:
         """Return what the network should say of the feature."""
         return latent
 
-    def _starts(self, count: int) -> Tensor:
-        kind = self.hparams["start"]
-        if kind == "uniform":
-            return torch.rand_like(self.start.expand(count, -1, -1, -1))
-        if kind == "normal":
-            return torch.randn_like(self.start.expand(count, -1, -1, -1))
-        return self.start.unsqueeze(0)
+    def starts(self, count: int) -> Tensor:
+        """Return :math:`r^0`, shape ``(1, C, H, W)``, or ``(count, C, H, W)`` of noise."""
+        noise = {"uniform": torch.rand_like, "normal": torch.randn_like}.get(self.options.start)
+        return self.start.unsqueeze(0) if noise is None else noise(self.start.expand(count, -1, -1, -1))
+
+    def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
+        """Return what ``layers`` make of images; by itself, for ``torch.compile``."""
+        outputs: Tensor = layers(images)
+        return outputs
+
+    def follow(self, network: Chain, target: Structure, starts: Tensor, check: bool) -> Tensor:
+        """Return the feature of ``target`` under ``network``, equation 2 with this model's options."""
+        squash = self.options.squash
+        feature = align(
+            network,
+            target,
+            starts,
+            steps=self.options.steps,
+            step_size=self._step_size(),
+            squash=torch.sigmoid if squash == "every" else None,
+            recompute=self.options.recompute,
+            check=check,
+        )
+        return feature.sigmoid() if squash == "last" else feature
+
+    def _squashed_network(self) -> Chain:
+        network = self.snapshot().network
+        return Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
+
+    def _step_size(self, step: int | None = None) -> Tensor | Literal["auto"]:
+        """Return the step sizes, or that of one step, counted from 1."""
+        if self.options.step_size == "auto":
+            return "auto"
+        sizes = self.log_step_sizes.exp()
+        return sizes if step is None else sizes[step - 1]
 
     # --- training ---------------------------------------------------------------------------------------
 
     def aligned_parameters(self) -> list[nn.Parameter]:
         """Return the weights that the encoder's loss trains."""
-        return [*self.encoder.parameters(), *self.mean.parameters()]
+        return [*self.encoder.parameters(), *(each for head in self.heads() for each in head.parameters())]
 
-    def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
-        return [self.adam([*self.aligned_parameters(), self.log_step_sizes, self.start])]
+    def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
+        return {"encoder": self.adam([*self.aligned_parameters(), self.log_step_sizes, self.start])}
 
-    def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Take one step of Algorithm 1."""
-        (optimizer,) = self.scheduled_optimizers()
-        images = self.prepare(batch[0])
-        head = self.composed_head(len(images))
-        latent = self.outputs(images, head)
-        self.track_latents(latent)
-        features = self.feature(latent, head=head, check=self.global_step == 0)
-        loss = squared_error(images, features).mean()
-        self.step(optimizer, loss, clip=self.hparams["clip_gradient"])
-        self.log("reconstruction", loss.detach(), prog_bar=True)
+    def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
+        """Take one update of Algorithm 1."""
+        images = self.prepare(images, updates)
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """Clamp the weights, look once whether the encoder suits alignment, and return the images, clamped."""
+        def loss() -> Loss:
+            network = self.snapshot(len(images))
+            latent = network.outputs(images)
+            features = network.feature(latent, check=updates.done == 0)
+            error = squared_error(images, features).mean()
+            return Loss(error, {"reconstruction": error.detach()}, latent.detach())
+
+        latent = updates.take("encoder", loss, self.options.clip_gradient)
+        self.track_latents(latent, updates.done)
+
+    def prepare(self, images: Tensor, updates: Updates) -> Tensor:
+        """Clamp the weights, check once that the encoder suits alignment, and return the images, clamped."""
         self.clamp_weights()
-        if self.global_step == 0:
+        if updates.done == 0:
             refuse_batch_statistics(self.encoder)
-        margin = self.hparams["clamp_inputs"]
+        margin = self.options.clamp_inputs
         return images.clamp(margin, 1 - margin) if margin else images
 
     @torch.no_grad()
     def clamp_weights(self) -> None:
         r"""Clamp the encoder's weights to :math:`[-\sqrt 2, \sqrt 2]`, or the bound asked for (equation 7)."""
-        bound = self.hparams["clamp_weights"]
+        bound = self.options.clamp_weights
         if bound is not None:
             for parameter in self.aligned_parameters():
                 parameter.clamp_(-bound, bound)

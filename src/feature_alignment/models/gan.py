@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from .adversarial import discriminator_step
-from .base import Batch, Model, inference, one_of
-from .losses import Adversarial, generator_loss, squared_error
+from .adversarial import AdversarialOptions, update_discriminator
+from .losses import generator_loss, squared_error
+from .model import Model, inference
 from .networks import Decoder, Discriminator, orthogonal_
+from .options import EncoderOptions, at_least
+from .updates import Loss, Updates
 
-__all__ = ["GAN"]
+__all__ = ["GAN", "GANOptions"]
+
+
+@dataclass(frozen=True)
+class GANOptions(EncoderOptions, AdversarialOptions):
+    """Options of :class:`GAN`.
+
+    Args:
+        search_steps: Adam steps of a search in the latent space.
+        search_rate: its learning rate.
+        search_restarts: starts of the search, drawn once for all images; the best end counts.
+    """
+
+    search_steps: int = 200
+    search_rate: float = 0.1
+    search_restarts: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, search_steps=self.search_steps, search_restarts=self.search_restarts)
 
 
 class GAN(Model):
@@ -27,49 +49,25 @@ class GAN(Model):
     Args:
         image_shape: ``(C, H, W)``, square.
         latent: size of the latent vector.
-        channels, width, activation: of the discriminator and, mirrored, of the generator, see
-            :class:`feature_alignment.networks.Encoder` and :class:`feature_alignment.networks.Decoder`.
-        discriminator: a module of your own from images to scores, shape ``(N,)``, instead.
-        adversarial: ``least-squares`` (equations 5, 6), ``wasserstein`` with clipped critic weights, or
-            ``wasserstein-gp`` with a gradient penalty.
-        critic_clip: bound on the critic's weights, for ``wasserstein``.
-        penalty_weight: weight of the gradient penalty, for ``wasserstein-gp``.
-        discriminator_rate: its learning rate, as a multiple of ``learning_rate``.
-        search_steps: Adam steps of a search in the latent space.
-        search_rate: its learning rate.
-        search_restarts: starts of the search, drawn once for all images; the best end counts.
-        kwargs: as for :class:`Model`: ``learning_rate``, ``betas``, ``schedule``.
+        discriminator: a module of your own from images to scores, shape ``(N,)``, instead of the encoder's
+            architecture with one output.
+        options: see :class:`GANOptions`; ``channels``, ``width`` and ``activation`` are those of the
+            discriminator and, mirrored, of the generator.
 
     Raises:
         ValueError: an option out of range, named.
     """
 
+    Options: ClassVar[type[Any]] = GANOptions
+    options: GANOptions
     stage = "decoded"
-    optimizers_per_step = 2
-    compiled: tuple[str, ...] = ("generator", "discriminator")
+    compiled: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent: int = 32,
-        channels: Sequence[int] = (32, 64),
-        width: int = 4096,
-        activation: str = "leaky_relu",
-        discriminator: nn.Module | None = None,
-        adversarial: Adversarial = "least-squares",
-        critic_clip: float = 0.01,
-        penalty_weight: float = 10.0,
-        discriminator_rate: float = 1.0,
-        search_steps: int = 200,
-        search_rate: float = 0.1,
-        search_restarts: int = 4,
-        **kwargs: Any,
+        self, image_shape: Sequence[int], latent: int = 32, *, discriminator: nn.Module | None = None, **options: Any
     ) -> None:
-        super().__init__(image_shape, latent, **kwargs)
-        one_of("adversarial", adversarial, Adversarial)
-        for name, value in (("search_steps", search_steps), ("search_restarts", search_restarts)):
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        super().__init__(image_shape, latent=latent, **options)
+        channels, width, activation = self.options.channels, self.options.width, self.options.activation
         # Before the generator, whose mirror cannot tell what is wrong with a size that does not fit.
         self.discriminator = discriminator or Discriminator(image_shape, channels, width, activation)
         self.generator = Decoder(image_shape, latent, channels, width, activation, normalize=True).apply(orthogonal_)
@@ -83,13 +81,14 @@ class GAN(Model):
         call, and Adam acts on each number by itself.
         """
         self.check_images(images)
-        count, restarts = len(images), self.hparams["search_restarts"]
+        count, restarts = len(images), self.options.search_restarts
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
-        latent = starts.expand(-1, count, -1).flatten(0, 1).to(self.device, copy=True).requires_grad_()
+        starts = starts.expand(-1, count, -1).flatten(0, 1)
+        latent = starts.to(self.device, self.dtype, copy=True).requires_grad_()
         targets = images.repeat(restarts, 1, 1, 1)
-        optimizer = Adam([latent], lr=self.hparams["search_rate"])
+        optimizer = Adam([latent], lr=self.options.search_rate)
         with torch.enable_grad():
-            for _ in range(self.hparams["search_steps"]):
+            for _ in range(self.options.search_steps):
                 error = squared_error(targets, self.generator(latent)).sum()
                 (latent.grad,) = torch.autograd.grad(error, latent)
                 optimizer.step()
@@ -104,21 +103,20 @@ class GAN(Model):
         images: Tensor = self.generator(latent)
         return images
 
-    def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
-        return [
-            self.adam(self.generator.parameters()),
-            self.adam(self.discriminator.parameters(), self.hparams["discriminator_rate"]),
-        ]
+    def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
+        return {
+            "generator": self.adam(self.generator.parameters()),
+            "discriminator": self.adam(self.discriminator.parameters(), self.options.discriminator_rate),
+        }
 
-    def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Take one step of the discriminator (equation 6) and one of the generator (equation 5)."""
-        generator, discriminator = self.scheduled_optimizers()
-        images = batch[0]
+    def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
+        """Take one update of the discriminator (equation 6) and one of the generator (equation 5)."""
         fake = self.generator(torch.randn(len(images), self.latent, device=self.device, dtype=images.dtype))
-        discriminator_step(self, self.discriminator, discriminator, images, fake.detach())
+        update_discriminator(self.discriminator, self.options, images, fake.detach(), updates)
 
-        self.toggle_optimizer(generator)  # only the generator gathers gradients
-        loss = generator_loss(self.discriminator(fake), self.hparams["adversarial"]).mean()
-        self.step(generator, loss)
-        self.untoggle_optimizer(generator)
-        self.log("generator", loss.detach(), prog_bar=True)
+        def loss() -> Loss:
+            scores = self.discriminator(fake)
+            total = generator_loss(scores, self.options.adversarial).mean()
+            return Loss(total, {"generator": total.detach()})
+
+        updates.take("generator", loss)

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.local import LocalNetwork
-from .base import Batch, Model, inference
+from .model import Model, inference
 from .networks import Encoder, orthogonal_
+from .options import ModelOptions
+from .updates import Updates
 
-__all__ = ["Local"]
+__all__ = ["Local", "LocalOptions"]
+
+
+@dataclass(frozen=True)
+class LocalOptions(ModelOptions):
+    r"""Options of :class:`Local`.
+
+    Args:
+        channels, width: of the encoder, see :class:`feature_alignment.models.networks.Encoder`.
+        steps: :math:`T`, gradient steps of each layer's feature.
+        step_size: :math:`\tau`.
+    """
+
+    channels: Sequence[int] = (32, 64)
+    width: int = 4096
+    steps: int = 1
+    step_size: float = 1.0
 
 
 class Local(Model):
@@ -25,37 +44,29 @@ class Local(Model):
     Args:
         image_shape: ``(C, H, W)``, square.
         latent: size of the latent vector.
-        layers: of your own, from images to ``(N, latent)``, see :class:`feature_alignment.local.LocalNetwork`,
+        layers: of your own, from images to ``(N, latent)``, see :class:`feature_alignment.core.local.LocalNetwork`,
             instead of those described by ``channels`` and ``width``.
-        channels, width: of the encoder, see :class:`feature_alignment.networks.Encoder`.
-        steps: :math:`T`, gradient steps of each layer's feature.
-        step_size: :math:`\tau`.
-        kwargs: as for :class:`Model`: ``learning_rate``, ``betas``, ``schedule``.
+        options: see :class:`LocalOptions`.
 
     Raises:
         ValueError: an option out of range, or layers that do not lead from images to latents, named.
         TypeError: a layer that can be neither aligned nor inverted, by position and type.
     """
 
+    Options: ClassVar[type[Any]] = LocalOptions
+    options: LocalOptions
+
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent: int = 32,
-        layers: nn.Sequential | None = None,
-        channels: Sequence[int] = (32, 64),
-        width: int = 4096,
-        steps: int = 1,
-        step_size: float = 1.0,
-        **kwargs: Any,
+        self, image_shape: Sequence[int], latent: int = 32, *, layers: nn.Sequential | None = None, **options: Any
     ) -> None:
-        super().__init__(image_shape, latent, **kwargs)
+        super().__init__(image_shape, latent=latent, **options)
         if layers is None:
-            encoder = Encoder(image_shape, channels, width, "arcsinh")
-            layers = nn.Sequential(*encoder, nn.Linear(width, latent)).apply(orthogonal_)
+            encoder = Encoder(image_shape, self.options.channels, self.options.width, "arcsinh")
+            layers = nn.Sequential(*encoder, nn.Linear(self.options.width, latent)).apply(orthogonal_)
+        steps, step_size = self.options.steps, self.options.step_size
         self.network = LocalNetwork([*layers], image_shape, steps=steps, step_size=step_size)
         if self.network.shapes[-1] != (latent,):
             raise ValueError(f"layers: expected an output of shape ({latent},), got {self.network.shapes[-1]}")
-        self.optimizers_per_step = len([*self.network.learning_layers()])
         self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
 
     @inference
@@ -71,12 +82,13 @@ class Local(Model):
         self.one_hot(labels, len(latent))
         return self.network.invert(latent).clamp(0, 1)
 
-    def configure_optimizers(self) -> list[Optimizer]:  # noqa: D102
-        return [self.adam(layer.parameters()) for layer in self.network.learning_layers()]
+    def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
+        layers = self.network.learning_layers()
+        return {f"layer_{number}": self.adam(layer.parameters()) for number, layer in enumerate(layers)}
 
-    def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Take one step of Algorithm 2."""
-        latent, losses = self.network.local_step(batch[0], self.scheduled_optimizers())
-        self.track_latents(latent)
-        self.log_dict({f"layer_{number}": loss for number, loss in enumerate(losses)})
-        self.log("layers", torch.stack(losses).sum(), prog_bar=True)
+    def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
+        """Take one update of Algorithm 2."""
+        latent, losses = self.network.local_step(images, list(updates.optimizers.values()))
+        self.track_latents(latent, updates.done)
+        updates.terms |= {f"layer_{number}": loss for number, loss in enumerate(losses)}
+        updates.terms["layers"] = torch.stack(losses).sum()

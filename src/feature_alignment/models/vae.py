@@ -3,62 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from .ae import AE
-from .base import Batch
 from .losses import kl_divergence, squared_error
 from .networks import orthogonal_
-from .variational import Beta, Posterior, check_beta, kl_weight
+from .options import EncoderOptions
+from .updates import Loss, Updates
+from .variational import Posterior, VariationalOptions, kl_weight
 
-__all__ = ["VAE"]
+__all__ = ["VAE", "VAEOptions"]
+
+
+@dataclass(frozen=True)
+class VAEOptions(EncoderOptions, VariationalOptions):
+    """Options of :class:`VAE`: those of the encoder and of the KL divergence."""
 
 
 class VAE(AE):
     r"""Variational autoencoder, the loss of equation 4 with :math:`\hat r` replaced by a decoder's image.
 
     Args:
-        image_shape: ``(C, H, W)``, square.
-        latent: size of the latent vector.
-        width: size of the encoder's output.
-        beta: weight of the KL divergence: a number, or ``uniform`` for a draw from U(0, 1) per example and step.
-        kl_warmup: number of steps over which that weight grows linearly from 0.
-        kwargs: as for :class:`AE`.
+        image_shape, latent, encoder: as for :class:`AE`.
+        options: see :class:`VAEOptions`.
 
     Raises:
         ValueError: an option out of range, named.
     """
 
+    Options: ClassVar[type[Any]] = VAEOptions
+    options: VAEOptions
+
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent: int = 32,
-        width: int = 4096,
-        beta: float | Beta = 1.0,
-        kl_warmup: int = 0,
-        **kwargs: Any,
+        self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
-        super().__init__(image_shape, latent, width=width, **kwargs)
-        check_beta(beta)
+        super().__init__(image_shape, latent, encoder=encoder, **options)
         self.latent_statistics = None  # the prior is N(0, I)
-        self.log_variance = nn.Linear(width, latent).apply(orthogonal_)
+        self.log_variance = nn.Linear(self.options.width, latent).apply(orthogonal_)
 
     def posterior(self, images: Tensor) -> Posterior:
         """Return mean and log-variance of each image, and no class scores."""
         hidden = self.encoder(images)
         return Posterior(self.mean(hidden), self.log_variance(hidden), hidden.new_empty(len(hidden), 0))
 
-    def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Take one step on the loss of equation 4."""
-        (optimizer,) = self.scheduled_optimizers()
-        images, options = batch[0], self.hparams
-        posterior = self.posterior(images)
-        reconstruction = squared_error(images, self.decoder(posterior.draw()))
-        divergence = kl_divergence(posterior.mean, posterior.log_variance)
-        beta: Tensor | float = kl_weight(divergence, options["beta"], options["kl_warmup"], self.steps_done)
-        self.step(optimizer, (reconstruction + beta * divergence).mean(), clip=options["clip_gradient"])
-        self.log_dict(
-            {"reconstruction": reconstruction.mean().detach(), "kl": divergence.mean().detach()}, prog_bar=True
-        )
+    def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
+        """Take one update on the loss of equation 4."""
+        options = self.options
+
+        def loss() -> Loss:
+            posterior = self.posterior(images)
+            error = squared_error(images, self.decoder(posterior.draw()))
+            divergence = kl_divergence(posterior.mean, posterior.log_variance)
+            beta = kl_weight(divergence, options.beta, options.kl_warmup, updates.done)
+            terms = {"reconstruction": error.mean().detach(), "kl": divergence.mean().detach()}
+            return Loss((error + beta * divergence).mean(), terms)
+
+        updates.take("autoencoder", loss, options.clip_gradient)

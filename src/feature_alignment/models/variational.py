@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .base import one_of
+from .options import ModelOptions, at_least, one_of
 
-__all__ = ["Beta", "Posterior", "check_beta", "kl_weight"]
+__all__ = ["Beta", "Posterior", "VariationalOptions", "kl_weight"]
 
 Beta = Literal["uniform"]
+
+
+@dataclass(frozen=True)
+class VariationalOptions(ModelOptions):
+    """Options of a model with a prior.
+
+    Args:
+        beta: weight of the KL divergence: a number, or ``uniform`` for a draw from U(0, 1) per example and update.
+        kl_warmup: number of updates over which that weight grows linearly from 0; 0 for none.
+    """
+
+    beta: float | Beta = 1.0
+    kl_warmup: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.beta, str):
+            one_of("beta", self.beta, Beta)
+        elif self.beta < 0:
+            raise ValueError(f"beta: expected uniform or a number of at least 0, got {self.beta}")
+        at_least(0, kl_warmup=self.kl_warmup)
 
 
 class Posterior(NamedTuple):
@@ -30,23 +52,19 @@ class Posterior(NamedTuple):
         r"""Draw :math:`z = \mu + \epsilon \odot \sigma`, differentiable (the paper prints :math:`\sigma^2`)."""
         return self.mean + torch.randn_like(self.mean) * self.deviation
 
-
-def check_beta(beta: float | Beta) -> None:
-    """Raise a ValueError unless ``beta`` is one that :func:`kl_weight` takes."""
-    if isinstance(beta, str):
-        one_of("beta", beta, Beta)
-    elif beta < 0:
-        raise ValueError(f"beta: expected uniform or a number of at least 0, got {beta}")
+    def detach(self) -> Posterior:
+        """Return the same without its graph."""
+        return Posterior(*(part.detach() for part in self))
 
 
-def kl_weight(divergence: Tensor, beta: float | Beta, warmup: int, steps_done: int) -> Tensor | float:
+def kl_weight(divergence: Tensor, beta: float | Beta, warmup: int, updates_done: int) -> Tensor | float:
     r"""Return :math:`\beta`, the weight of each example's KL divergence.
 
     Args:
         divergence: of each example, shape ``(N,)``.
         beta: a number, or ``uniform`` for a draw from U(0, 1) per example (§3.3).
-        warmup: number of steps over which the weight grows linearly from 0; 0 for none.
-        steps_done: training steps taken so far.
+        warmup: number of updates over which the weight grows linearly from 0; 0 for none.
+        updates_done: before this one.
     """
     weight = torch.rand_like(divergence) if beta == "uniform" else float(beta)
-    return weight * min(1.0, (steps_done + 1) / warmup) if warmup else weight
+    return weight * min(1.0, (updates_done + 1) / warmup) if warmup else weight

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ..data.images import to_pixels
+from ..data import to_pixels
 
 __all__ = ["bars", "curves", "grid", "pairs", "plots", "save_image", "scatter"]
 

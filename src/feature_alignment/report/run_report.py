@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..data.images import Images
+from ..data import Images
 from ..metrics.evaluation import MEASURES, Inception, evaluate, stages_of
-from ..models.base import Model, inference
-from ..training.loop import Run
+from ..models.model import Model, inference
+from ..training import Run
 from . import pictures as figures
 
 __all__ = ["commit", "interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "write_report"]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import yaml
+from lightning_fabric import seed_everything
 
 from .. import models
-from ..data.images import DataModule, load
+from ..data import DataOptions, TrainingData, load
 from ..metrics.evaluation import Inception
-from ..models.base import Model
+from ..models.model import Model
 from ..report.run_report import write_report
-from ..training.loop import Run, TrainingError, TrainingOptions, fit
+from ..training import Run, TrainingError, TrainingOptions, fit
 from .settings import Scale, Setting, paper_set, setting
 
 __all__ = ["Cell", "Study", "cell"]
@@ -77,7 +78,7 @@ class Study:
         )
         asked = {
             "data": {"name": self.data, "batch_size": chosen.batch_size, "labels": chosen.labels},
-            "training": vars(options),
+            "training": dataclasses.asdict(options),
             "model": {"class_path": f"feature_alignment.models.{chosen.model}", "init_args": chosen.options},
         }
         if run.exists() and run.settings() != asked:
@@ -87,8 +88,8 @@ class Study:
             return run
 
         print(f"{row}, seed {seed}: {chosen.steps:,} steps of {chosen.batch_size} images, {run.directory}", flush=True)
-        pl.seed_everything(seed, verbose=False)
-        data = DataModule(**asked["data"])
+        seed_everything(seed, verbose=False)
+        data = TrainingData(DataOptions(**asked["data"]))
         classes = {"classes": data.classes} if data.classes else {}
         model: Model = getattr(models, chosen.model)(image_shape=data.image_shape, **classes, **chosen.options)
         run.directory.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.images import DataError
+from ..data import DataError
 from ..metrics.evaluation import MEASURES
 from ..report import pictures as figures
 from ..report.run_report import interpolation_picture, one_of_each, sample_picture

@@ -1,5 +1,22 @@
-"""Training a model into a run directory."""
+"""Training a model into a run directory: the only room that knows the training library."""
 
-from .loop import Run, TrainingError, TrainingOptions, fit
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .options import TrainingError, TrainingOptions
+from .run import Run
+
+if TYPE_CHECKING:
+    from .loop import fit
 
 __all__ = ["Run", "TrainingError", "TrainingOptions", "fit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the training library only for those who train."""
+    if name == "fit":
+        from .loop import fit
+
+        return fit
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,206 +1,38 @@
-"""Training a model into a run directory: log, checkpoints, progress, continuation."""
+"""Training a model into a run directory."""
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import math
+import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
-import yaml
+from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
-from ..data.images import DataModule
-from ..models.base import Model
+from ..data import TrainingData
+from ..models import Model
+from .checkpoint import load_checkpoint, restore_model, restore_optimizers, save_checkpoint, seed_update
+from .compilation import compiled, matrix_products
+from .fabric_updates import FabricUpdates
+from .log import Log
+from .options import TrainingError, TrainingOptions
+from .run import Run
+from .stopping import Stopped, Stopper
 
-__all__ = ["Run", "TrainingError", "TrainingOptions", "fit"]
+__all__ = ["fit"]
 
-
-class TrainingError(Exception):
-    """A training that cannot start or go on; the message is one line for the user."""
-
-
-@dataclass
-class TrainingOptions:
-    """How to train.
-
-    Attributes:
-        steps: batches to train on.
-        seed: of initialisation, order of the images and noise.
-        accelerator: ``auto``, ``cpu``, ``gpu``, ...
-        devices: number of devices, or ``auto``.
-        precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...; or ``tf32``, which is
-            32-true with products of matrices in TensorFloat-32 on a GPU that has it.
-        compile: how ``torch.compile`` is to speed up the training step, none for not at all: ``default``, or
-            ``reduce-overhead`` (CUDA graphs) and ``max-autotune`` for a GPU.
-        log_every: steps between two lines of the log.
-        checkpoint_every: steps between two checkpoints.
-        max_seconds: stop early after so many seconds of training; none for no limit.
-    """
-
-    steps: int = 20_000
-    seed: int = 0
-    accelerator: str = "auto"
-    devices: int | str = "auto"
-    precision: str = "32-true"
-    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
-    log_every: int = 10
-    checkpoint_every: int = 500
-    max_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name}: expected at least 1, got {getattr(self, name)}")
+#: Of the weights, by how a precision begins.
+DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
-@dataclass(frozen=True)
-class Run:
-    """The directory of one training and the places in it."""
-
-    directory: Path
-
-    @property
-    def config(self) -> Path:
-        """What ``falign train`` was asked to do."""
-        return self.directory / "config.yaml"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The newest checkpoint, from which ``--resume`` goes on."""
-        return self.directory / "checkpoints" / "last.ckpt"
-
-    @property
-    def log(self) -> Path:
-        """The losses, a line every few steps."""
-        return self.directory / "log.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """What was measured on held-out images."""
-        return self.directory / "metrics.json"
-
-    def exists(self) -> bool:
-        """Whether something is there that a new training would overwrite; a configuration alone is nothing yet."""
-        return self.directory.is_dir() and any(path != self.config for path in self.directory.iterdir())
-
-    def settings(self) -> dict[str, Any]:
-        """Return the run's configuration.
-
-        Raises:
-            TrainingError: there is none.
-        """
-        if not self.config.is_file():
-            raise TrainingError(f"{self.directory}: not a run, there is no {self.config.name}")
-        found: dict[str, Any] = yaml.safe_load(self.config.read_text())
-        return found
-
-    def results(self) -> dict[str, Any]:
-        """Return what was measured."""
-        found: dict[str, Any] = json.loads(self.metrics.read_text())
-        return found
-
-    def model(self) -> Model:
-        """Load the trained model, in eval mode.
-
-        Raises:
-            TrainingError: the run has no model (yet).
-        """
-        try:
-            return Model.from_pretrained(self.directory)
-        except (FileNotFoundError, ValueError) as error:
-            hint = "; it was not trained to its end, continue with --resume" if self.checkpoint.is_file() else ""
-            raise TrainingError(f"{error}{hint}") from None
-
-    def rows(self) -> list[dict[str, float]]:
-        """Return the log, a dictionary of numbers per line, without the steps that a continuation did again."""
-        kept: list[dict[str, float]] = []
-        for part in sorted(self.directory.glob("log/part-*/metrics.csv"), key=lambda path: int(path.parent.name[5:])):
-            with part.open(newline="") as file:
-                rows = [
-                    {name: float(value) for name, value in row.items() if value not in ("", None)}
-                    for row in csv.DictReader(file)
-                ]
-            if rows:
-                kept = [row for row in kept if row["step"] < rows[0]["step"]] + rows
-        return kept
-
-
-class _Progress(pl.Callback):
-    """One bar over all steps, the seconds trained, and a stop where a loss is no longer a number."""
-
-    def __init__(self, options: TrainingOptions, checkpoint: Path) -> None:
-        self.options, self.checkpoint = options, checkpoint
-        self.steps = 0
-        self.seconds = 0.0
-        self.bar: Any = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self.steps, self.seconds = state_dict["steps"], state_dict["seconds"]
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.bar = tqdm(
-            total=self.options.steps,
-            initial=self.steps,
-            desc="training",
-            unit="step",
-            disable=not trainer.is_global_zero,
-            dynamic_ncols=True,
-        )
-        self.since = time.perf_counter()
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        if self.options.compile:
-            torch.compiler.cudagraph_mark_step_begin()  # what CUDA graphs put out in the last step may be overwritten
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        now = time.perf_counter()
-        self.seconds, self.since = self.seconds + now - self.since, now
-        self.steps += 1
-        self.bar.update()
-        limit = self.options.max_seconds
-        if limit is not None:
-            cast(Model, pl_module).time_used = self.seconds / limit
-            trainer.should_stop = trainer.should_stop or self.seconds >= limit
-        if self.steps % self.options.log_every == 0 or self.steps % self.options.checkpoint_every == 0:
-            losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            for name, value in losses.items():
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss '{name}' became {value} at step {self.steps}; a smaller learning_rate, or "
-                        "clip_gradient, keeps it finite"
-                    )
-            shown = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
-            self.bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.bar.close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        if isinstance(exception, KeyboardInterrupt):
-            trainer.save_checkpoint(self.checkpoint)
-
-
-def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, resume: bool = False) -> dict[str, Any]:
+def fit(
+    model: Model, data: TrainingData, run: Run, options: TrainingOptions, *, resume: bool = False
+) -> dict[str, Any]:
     """Train ``model`` and write log, checkpoints and the model itself into the run's directory.
 
     Args:
@@ -211,135 +43,142 @@ def fit(model: Model, data: DataModule, run: Run, options: TrainingOptions, *, r
         resume: go on from the newest checkpoint.
 
     Returns:
-        ``steps`` trained and ``seconds`` that took, earlier parts of a continued run included.
+        ``steps`` trained, ``seconds`` that took, earlier parts of a continued run included, and the ``device``.
 
     Raises:
         TrainingError: nothing to resume, an accelerator that is not there, a loss that became infinite.
-        KeyboardInterrupt: stopped by the user; a checkpoint was written.
+        Stopped: by Ctrl-C or another signal; a checkpoint was written.
     """
     if resume and not run.checkpoint.is_file():
         raise TrainingError(f"{run.directory}: nothing to resume, there is no {run.checkpoint.name} in it yet")
-    # Lightning counts the steps of every optimiser.
-    counted = model.optimizers_per_step
-    part = len(list(run.directory.glob("log/part-*")))
-    progress = _Progress(options, run.checkpoint)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    settings: dict[str, Any] = {
-        "max_steps": options.steps * counted,
-        "max_epochs": -1,
-        "accelerator": options.accelerator,
-        "devices": options.devices,
-        "precision": "32-true" if options.precision == "tf32" else options.precision,
-        "logger": [
-            CSVLogger(run.directory, name="log", version=f"part-{part}", flush_logs_every_n_steps=options.log_every),
-            TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False),
-        ],
-        "callbacks": [
-            progress,
-            ModelCheckpoint(
-                run.checkpoint.parent,
-                filename=run.checkpoint.stem,
-                every_n_train_steps=options.checkpoint_every * counted,
-                enable_version_counter=False,
-            ),
-        ],
-        "log_every_n_steps": options.log_every,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    if options.precision.startswith("16-mixed") and model.hparams.get("clip_gradient"):
+    if options.precision.startswith("16-mixed") and model.options.clip_gradient:
         raise TrainingError(
             f"precision: {options.precision} scales the gradients that clip_gradient is to bound; take bf16-mixed"
         )
+    training = _Training(_launched(options), model, data, run, options, resume)
     try:
-        trainer = pl.Trainer(**settings)
-        if trainer.num_devices > 1:  # every optimiser's loss leaves the other networks' parameters unused
-            trainer = pl.Trainer(**settings, strategy=DDPStrategy(find_unused_parameters=True))
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        asked = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
-        raise TrainingError(f"training with {asked}: {str(error).strip().splitlines()[0]}") from None
-    with warnings.catch_warnings():
-        # What Lightning advises about is decided here on purpose.
-        for advice in (
-            "does not have many workers",
-            "exists and is not empty",
-            "is not resumable",
-            "LeafSpec",
-            "pre-optimization",
-            "on_after_batch_transfer",
-        ):
-            warnings.filterwarnings("ignore", message=f".*{advice}.*")
-        try:
-            with _compiled(model, options.compile), _matrix_products(options.precision):
-                trainer.fit(model, data, ckpt_path=run.checkpoint if resume else None, weights_only=False)
-        except SystemExit:  # how Lightning ends after Ctrl-C
-            raise KeyboardInterrupt(f"{run.directory}: stopped at step {progress.steps}, go on with --resume") from None
-        except RuntimeError as error:
-            if "state_dict" not in str(error):
-                raise
-            reason = str(error).splitlines()[0]
-            raise TrainingError(f"{run.checkpoint}: a checkpoint of another model ({reason})") from None
-        except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise
-            reason = str(error).strip().splitlines()[0]
-            raise TrainingError(f"compile: torch.compile does not manage this model here: {reason}") from None
-    if progress.steps % options.checkpoint_every:
-        trainer.save_checkpoint(run.checkpoint)
-    done = {"steps": progress.steps, "seconds": round(progress.seconds, 1), "device": _device(trainer)}
+        with compiled(model, options.compile), matrix_products(options.precision):
+            training.run_updates()
+    finally:
+        training.close()
+    done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
     model.to("cpu").eval()
-    if not trainer.is_global_zero:
-        return done
-    model.save_pretrained(run.directory)
-    (run.directory / "hparams.yaml").unlink(missing_ok=True)  # the logger's, empty: config.yaml has them
-    rows = run.rows()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with run.log.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    if data.classes:
+        model.class_names = data.train.classes
+    if training.fabric.is_global_zero:
+        model.save_pretrained(run.directory)
     return done
 
 
-@contextmanager
-def _compiled(model: Model, mode: str | None) -> Iterator[None]:
-    """Let ``torch.compile`` take over, for as long as it lasts, what a training step evaluates."""
-    # A gradient penalty differentiates the discriminator's gradient, which compiled code does not offer.
-    twice = {"discriminator"} if model.hparams.get("adversarial") == "wasserstein-gp" else set()
-    names = [name for name in model.compiled if name not in twice] if mode else []
-    if mode and not names:
-        raise TrainingError(f"compile: {type(model).__name__} has no part that torch.compile could take over")
-    for name in names:
-        part = getattr(model, name)
-        if isinstance(part, nn.Module):
-            part.compile(mode=mode)
-        else:
-            setattr(model, name, torch.compile(part, mode=mode))
+def _launched(options: TrainingOptions) -> Fabric:
+    """Return Fabric with its processes started."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    several = torch.cuda.device_count() > 1 if options.devices == "auto" else str(options.devices) != "1"
     try:
-        yield
-    finally:
-        for name in names:
-            part = getattr(model, name)
-            if isinstance(part, nn.Module):
-                part._compiled_call_impl = None
-            else:
-                delattr(model, name)
+        fabric = Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision="32-true" if options.precision == "tf32" else options.precision,  # type: ignore[arg-type]
+            strategy="ddp_find_unused_parameters_true" if several else "auto",
+        )
+        fabric.launch()
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        asked = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
+        raise TrainingError(f"training with {asked}: {str(error).strip().splitlines()[0]}") from None
+    return fabric
 
 
-@contextmanager
-def _matrix_products(precision: str) -> Iterator[None]:
-    """Let products of float32 matrices use TensorFloat-32 if ``precision`` is ``tf32``."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+class _Training:
+    """One training at work: the loop over the updates and what happens between them."""
 
+    def __init__(
+        self, fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
+    ) -> None:
+        self.fabric, self.run, self.options = fabric, run, options
+        model.to(fabric.device, DTYPES.get(options.precision, model.dtype))
+        state: dict[str, Any] = load_checkpoint(run.checkpoint) if resume else {"updates": 0, "seconds": 0.0}
+        if resume:
+            restore_model(run.checkpoint, state, model)
+        self.updates = FabricUpdates(fabric, model, options.steps, state["updates"])
+        if resume:
+            restore_optimizers(run.checkpoint, state, self.updates)
+            fabric.strategy.precision.load_state_dict(state["precision"])
+        self.seconds, self.saved = float(state["seconds"]), self.updates.done if resume else -1
+        self.batches = data.batches(options.seed, fabric.device, fabric.global_rank, fabric.world_size)
+        self.log = Log(run.log, self.updates.done) if fabric.is_global_zero else None
 
-def _device(trainer: pl.Trainer) -> str:
-    kind = trainer.strategy.root_device
-    name = (
-        torch.cuda.get_device_name(kind) if kind.type == "cuda" else f"{kind.type}, {torch.get_num_threads()} threads"
-    )
-    return f"{trainer.world_size} x {name}" if trainer.world_size > 1 else name
+    def run_updates(self) -> None:
+        """Train to the last update, the time limit or a signal."""
+        updates, options = self.updates, self.options
+        with Stopper().listening() as stopper, self._progress() as bar:
+            since = time.perf_counter()
+            while updates.done < options.steps and not self._out_of_time():
+                if options.compile:
+                    torch.compiler.cudagraph_mark_step_begin()  # the last update's outputs may be overwritten
+                seed_update(options.seed, updates.done, self.fabric.global_rank)
+                losses = updates.step(*self.batches.batch(updates.done))
+                now = time.perf_counter()
+                self.seconds, since = self.seconds + now - since, now
+                bar.update()
+                if updates.done % options.log_every == 0:
+                    bar.set_postfix(self._logged(losses))
+                if updates.done % options.checkpoint_every == 0:
+                    self._finite(losses)
+                    self._save()
+                if stopper.received is not None:
+                    self._save()
+                    message = f"{self.run.directory}: stopped at step {updates.done}, go on with --resume"
+                    raise Stopped(message, stopper.received)
+            self._save()
+
+    def close(self) -> None:
+        """Close the log."""
+        if self.log is not None:
+            self.log.close()
+
+    def device_name(self) -> str:
+        """Return what it was trained on, in words."""
+        kind = self.fabric.device
+        threads = f"{kind.type}, {torch.get_num_threads()} threads"
+        name = torch.cuda.get_device_name(kind) if kind.type == "cuda" else threads
+        return f"{self.fabric.world_size} x {name}" if self.fabric.world_size > 1 else name
+
+    def _progress(self) -> Any:
+        terminal = sys.stderr.isatty()
+        return tqdm(
+            total=self.options.steps,
+            initial=self.updates.done,
+            desc="training",
+            unit="step",
+            disable=not self.fabric.is_global_zero,
+            dynamic_ncols=terminal,
+            mininterval=0.1 if terminal else 10.0,  # a file or pipe gets a line now and then
+        )
+
+    def _out_of_time(self) -> bool:
+        limit = self.options.max_seconds
+        # Every process has to stop at the same update, by one clock.
+        return limit is not None and bool(self.fabric.broadcast(self.seconds >= limit))
+
+    def _logged(self, losses: dict[str, Tensor]) -> dict[str, str]:
+        """Write a line of the log; return what the progress bar shows."""
+        values = self._finite(losses)
+        number = self.updates.done - 1
+        if self.log is not None:
+            self.log.write({"epoch": number // len(self.batches), "step": number, **values})
+        return {name: f"{value:.3g}" for name, value in list(values.items())[:4]}
+
+    def _finite(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        values = {name: float(value) for name, value in losses.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss '{name}' became {value} at step {self.updates.done}; a smaller learning_rate, or "
+                    "clip_gradient, keeps it finite"
+                )
+        return values
+
+    def _save(self) -> None:
+        if self.saved != self.updates.done:
+            save_checkpoint(self.fabric, self.run.checkpoint, self.updates, self.seconds)
+            self.saved = self.updates.done

@@ -1,5 +1,5 @@
 """The pre-image of an output under any given network."""
 
-from .solvers import Inversion, invert
+from .invert import SOLVERS, Inversion, invert
 
-__all__ = ["Inversion", "invert"]
+__all__ = ["SOLVERS", "Inversion", "invert"]

@@ -1,38 +1,27 @@
-"""What every model shares: the protocol ``encode``, ``decode``, ``reconstruct``, ``sample``, saving and loading."""
+"""What every model shares: the protocol ``encode``, ``decode``, ``reconstruct``, ``sample``, ``refine``."""
 
 from __future__ import annotations
 
 import functools
-import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
-import pytorch_lightning as pl
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
-__all__ = ["Batch", "Model", "Schedule", "inference", "one_of"]
+from .options import ModelOptions, build, with_options
+from .saving import Saved
 
-#: Images, shape ``(N, C, H, W)``, and labels, int64 of shape ``(N,)``, or none.
-Batch = tuple[Tensor, Tensor | None]
-Schedule = Literal["constant", "cosine"]
+if TYPE_CHECKING:
+    from .updates import Updates
+
+__all__ = ["Model", "inference"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound="Model")
-
-
-def one_of(name: str, value: object, options: Any) -> None:
-    """Raise a ValueError unless ``value`` is among those of the ``Literal`` type ``options``."""
-    if value not in get_args(options):
-        raise ValueError(f"{name}: expected one of {', '.join(get_args(options))}, got {value!r}")
 
 
 def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
@@ -49,14 +38,8 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
         try:
             with torch.no_grad():
                 on_device: Any = method
-                return cast(
-                    R,
-                    on_device(
-                        self,
-                        *(here(self, each) for each in args),
-                        **{name: here(self, each) for name, each in kwargs.items()},
-                    ),
-                )
+                moved = {name: here(self, each) for name, each in kwargs.items()}
+                return cast(R, on_device(self, *(here(self, each) for each in args), **moved))
         finally:
             if training:
                 self.train()
@@ -64,62 +47,66 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
     return cast(Callable[Concatenate[M, P], R], wrapped)
 
 
-class Model(pl.LightningModule, ABC):
+class Model(Saved, nn.Module, ABC):
     """A model of images that reconstructs and samples.
 
-    A subclass defines :meth:`encode`, :meth:`decode`, ``configure_optimizers`` (of :meth:`adam`) and
-    ``training_step`` (which takes every :meth:`step` itself). The arguments of its ``__init__``, but for
-    modules and tensors, travel in checkpoints and in ``config.json``. Images are floating point in [0, 1],
-    shape ``(N, C, H, W)``; latents have shape ``(N, latent)``; labels are int64, shape ``(N,)``.
+    A subclass defines :meth:`encode`, :meth:`decode`, :meth:`optimizers` and :meth:`training_step`, which states the
+    losses and the order of their updates; it names its options in a dataclass, ``Options``. Images are floating point
+    in [0, 1], shape ``(N, C, H, W)``; latents have shape ``(N, latent)``; labels are int64, shape ``(N,)``.
 
     Args:
         image_shape: ``(C, H, W)``.
-        latent: size of the latent vector.
-        classes: number of classes of a conditional model, 0 for an unconditional one.
-        learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
-        betas: of Adam.
-        schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the
-            training's steps, or over its time limit if that comes first.
+        options: see :class:`feature_alignment.models.options.ModelOptions`.
+
+    Raises:
+        TypeError: an option that this model does not have.
+        ValueError: an option out of range, named.
     """
 
-    #: Optimiser steps taken per training step.
-    optimizers_per_step = 1
-    #: Methods and modules that a training step evaluates, and that ``torch.compile`` may speed up.
-    compiled: tuple[str, ...] = ()
+    Options: ClassVar[type[Any]] = ModelOptions
+    #: Methods and modules that a training step evaluates, and that ``torch.compile`` may take over.
+    compiled: ClassVar[tuple[str, ...]] = ()
     #: What reports call the images that :meth:`decode` returns.
-    stage = "feature"
+    stage: ClassVar[str] = "feature"
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        latent: int,
-        classes: int = 0,
-        learning_rate: float = 1e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
-        schedule: Schedule = "constant",
-    ) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        with_options(cls, cls.Options)
+
+    def __init__(self, image_shape: Sequence[int], **options: Any) -> None:
         super().__init__()
-        # Of the subclasses too, with what this class got.
-        self.save_hyperparameters(ignore=["discriminator", "encoder", "layers", "start"], logger=False)
-        self.automatic_optimization = False
         if len(image_shape) != 3 or any(size < 1 for size in image_shape):
             raise ValueError(f"image_shape: expected channels, height and width, got {tuple(image_shape)}")
-        if latent < 1:
-            raise ValueError(f"latent: expected at least 1, got {latent}")
-        if classes < 0 or classes == 1:
-            raise ValueError(f"classes: expected 0 (no labels) or at least 2, got {classes}")
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate: expected a positive number, got {learning_rate}")
-        one_of("schedule", schedule, Schedule)
+        self.options: ModelOptions = build(self.Options, type(self).__name__, options)
         self.image_shape = tuple(image_shape)
-        self.latent = latent
-        self.classes = classes
-        #: Share of the training's time limit used up, set while training: schedules end with the time or the steps.
-        self.time_used = 0.0
+        #: Names of the classes of a conditional model; their numbers until a training tells better ones.
+        self.class_names: tuple[str, ...] = tuple(map(str, range(self.options.classes)))
         #: The network that sharpens what the model decodes, where it has one.
         self.refiner: Any = None
         #: Mean and variance of the training images' latents, where no loss gives these a distribution to sample from.
         self.latent_statistics: nn.BatchNorm1d | None = None
+
+    @property
+    def latent(self) -> int:
+        """Size of the latent vector."""
+        return self.options.latent
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, 0 for an unconditional model."""
+        return self.options.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
+    # --- the protocol -----------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -172,7 +159,7 @@ class Model(pl.LightningModule, ABC):
         A model whose loss leaves its latents free (plain feature alignment, an autoencoder) draws from the normal
         distribution with the mean and variance, element by element, that they had late in training.
         """
-        draws = torch.randn(count, self.latent, generator=generator).to(self.device)
+        draws = torch.randn(count, self.latent, generator=generator).to(self.device, self.dtype)
         if self.latent_statistics is None:
             return draws
         mean, variance = self.latent_statistics.running_mean, self.latent_statistics.running_var
@@ -226,6 +213,8 @@ class Model(pl.LightningModule, ABC):
             images = self.refine(images, mixtures)
         return images.view(size, size, *images.shape[1:])
 
+    # --- arguments --------------------------------------------------------------------------------------
+
     def check_images(self, images: Tensor) -> None:
         """Raise a ValueError unless ``images`` is a batch of this model's images."""
         if tuple(images.shape[1:]) != self.image_shape:
@@ -260,6 +249,7 @@ class Model(pl.LightningModule, ABC):
             return labels.to(self.dtype)
         if labels.shape != (count,):
             raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
+        # Reading them would make a GPU wait in every update.
         if not self.training and count and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
             raise ValueError(
                 f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
@@ -268,108 +258,30 @@ class Model(pl.LightningModule, ABC):
 
     # --- training ---------------------------------------------------------------------------------------
 
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Return the optimisers by the name of what each trains, made by :meth:`adam`."""
+
+    @abstractmethod
+    def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
+        """State the losses of a batch and the order of their updates, each by ``updates.take``.
+
+        Args:
+            images: in [0, 1], shape ``(N, C, H, W)``.
+            labels: their classes, or none.
+            updates: takes a step of an optimiser, see :class:`feature_alignment.models.updates.Updates`.
+        """
+
     def adam(self, parameters: Iterable[nn.Parameter], factor: float = 1.0) -> Adam:
         """Return Adam for those of ``parameters`` that are trained, at ``factor`` times the learning rate."""
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        betas = tuple(self.hparams["betas"])
-        return Adam(trained, lr=factor * self.hparams["learning_rate"], betas=betas, fused=True)
-
-    @property
-    def steps_done(self) -> int:
-        """Training steps (batches) taken so far; Lightning's ``global_step`` counts every optimiser's."""
-        return self.global_step // self.optimizers_per_step
-
-    def scheduled_optimizers(self) -> list[Any]:
-        """Return the optimisers, each at the learning rate that the schedule has for this step."""
-        found = self.optimizers()
-        optimizers = found if isinstance(found, list) else [found]
-        if self.hparams["schedule"] == "cosine":
-            done = max(self.global_step / max(1, int(self.trainer.estimated_stepping_batches)), self.time_used)
-            factor = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group.setdefault("initial_lr", group["lr"])
-                group["lr"] = group["initial_lr"] * factor
-        return optimizers
-
-    def step(self, optimizer: Any, loss: Tensor, clip: float | None = None) -> None:
-        """Let ``optimizer`` take one step down ``loss``; ``clip`` bounds the norm of the gradient."""
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if clip is not None:
-            # Lightning's own refuses fused optimisers at any reduced precision, though only scaled gradients matter.
-            nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], clip)
-        optimizer.step()
+        first, second = self.options.betas
+        return Adam(trained, lr=factor * self.options.learning_rate, betas=(first, second), fused=True)
 
     @torch.no_grad()
-    def track_latents(self, latent: Tensor) -> None:
+    def track_latents(self, latent: Tensor, updates_done: int) -> None:
         """Take a batch of latents into the statistics that :meth:`prior` draws from."""
         assert self.latent_statistics is not None
         # An average of the first hundred batches, then a moving one: nothing is left of the initial 0 and 1.
-        self.latent_statistics.momentum = max(0.01, 1 / (1 + self.steps_done))
+        self.latent_statistics.momentum = max(0.01, 1 / (1 + updates_done))
         self.latent_statistics(latent)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Turn uint8 images into floating point in [0, 1], on the device."""
-        images, labels = batch
-        return (images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images), labels
-
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``model.safetensors`` (the weights) and ``config.json`` (the class and its arguments)."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        arguments = {name: value for name, value in self.hparams.items() if not isinstance(value, nn.Module | Tensor)}
-        config = {"model": type(self).__name__, "arguments": arguments}
-        weights = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
-        scratch = directory / "model.safetensors.part"
-        scratch.write_bytes(save(weights, metadata={"format": "pt"}))
-        scratch.replace(directory / "model.safetensors")  # whole or not at all
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-    @classmethod
-    def from_pretrained(cls: type[M], name: str | Path, **arguments: Any) -> M:
-        """Load what :meth:`save_pretrained` wrote, in eval mode, on the CPU.
-
-        Args:
-            name: a directory, or the name of a repository on the Hugging Face Hub (``owner/name``).
-            arguments: override what ``config.json`` says; a custom ``encoder`` module has to be given.
-
-        Raises:
-            FileNotFoundError: there is no such model.
-            ValueError: the files hold another model than the class asked for, or do not fit.
-        """
-        directory = Path(name)
-        if not directory.is_dir():
-            directory = _download(str(name))
-        for file in ("config.json", "model.safetensors"):
-            if not (directory / file).is_file():
-                raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        try:
-            config = json.loads((directory / "config.json").read_text())
-            kind, saved = config["model"], config["arguments"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{directory / 'config.json'}: not the configuration of a model: {error}") from None
-        known = {model.__name__: model for model in _subclasses(cls)}
-        if kind not in known:
-            raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
-        model = known[kind](**(saved | arguments))
-        try:
-            model.load_state_dict(load_file(directory / "model.safetensors"))
-        except Exception as error:
-            reason = str(error).replace("\n", " ")
-            raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
-        return cast(M, model.eval())
-
-
-def _subclasses(cls: type[Model]) -> list[type[Model]]:
-    found = [] if getattr(cls, "__abstractmethods__", None) else [cls]
-    return found + [each for child in cls.__subclasses__() for each in _subclasses(child)]
-
-
-def _download(name: str) -> Path:
-    try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except (HFValidationError, HfHubHTTPError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileNotFoundError(
-            f"{name}: neither a directory nor a model that can be fetched from the Hugging Face Hub ({reason})"
-        ) from None

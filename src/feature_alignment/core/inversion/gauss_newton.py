@@ -1,0 +1,74 @@
+r"""Damped Gauss-Newton (Deuflhard, *Newton Methods for Nonlinear Problems*, 2004, §4).
+
+The shortest :math:`s` with :math:`J s = -e` is sought by CGLS, which minimises the residual at every iteration and
+tolerates a singular :math:`J J^\top` (Hestenes and Stiefel, *J. Res. NBS* 49, 1952, §10), until half of the error is
+left.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..pullback import differentiated
+from .backtracking import Backtracking
+from .search import Pull, Search, restricted
+
+__all__ = ["gauss_newton"]
+
+
+def gauss_newton(search: Search, index: Tensor) -> None:
+    """Iterate until the line search finds no decrease along a direction."""
+    index = index[search.active(index, cost=3)]
+    if not len(index):
+        return
+    x = search.input[index]
+    error, pull = search.evaluate(index, x)
+    line = Backtracking(x, error.norm(dim=1))
+    while True:
+        live = search.active(index) & ~line.exhausted
+        if not bool(live.all()):
+            index, error, pull = index[live], error[live], restricted(pull, live)
+            line.keep(live)
+        if not len(index):
+            return
+        line.follow(line.finished, _direction(search, index, line.finished, error, pull))
+        trial = line.trial()
+        tried, pull = search.evaluate(index, trial)
+        norm = tried.norm(dim=1)
+        slope = -line.value  # of the norm along s: it would vanish at the whole step
+        accepted = line.accepts(norm, slope)
+        line.advance(accepted, trial, norm, slope)
+        error = torch.where(accepted.unsqueeze(1), tried, error)
+
+
+def _direction(
+    search: Search, index: Tensor, mask: Tensor, error: Tensor, pull: Pull, reduction: float = 0.5, most: int = 50
+) -> Tensor:
+    r"""Minimise :math:`\lVert J s + e \rVert` by CGLS until it is ``reduction`` times :math:`\lVert e \rVert`.
+
+    Returned is :math:`s`, zero for the samples outside ``mask``. The names are those of Björck, *Numerical Methods for
+    Least Squares Problems*, 1996, algorithm 7.4.1.
+    """
+    r, x = -error, error.new_zeros(len(error), search.input.shape[1])
+    goal = reduction * reduction * r.square().sum(1)
+    mask = mask & search.active(index, cost=3)
+    if not bool(mask.any()):
+        return x
+    s, push = differentiated(pull, r)  # the pull-back is linear, and its own pull-back multiplies by J
+    p, gamma = s, s.square().sum(1)
+    search.spend(index[mask])
+    for _ in range(most):
+        q = push(p)
+        search.spend(index[mask])
+        square = q.square().sum(1)
+        alpha = torch.where(mask & (square > 0), gamma / square, torch.zeros_like(gamma)).unsqueeze(1)
+        x, r = x + alpha * p, r - alpha * q
+        mask = mask & (square > 0) & (r.square().sum(1) > goal) & search.active(index, cost=3)
+        if not bool(mask.any()):
+            break
+        s = pull(r)
+        search.spend(index[mask])
+        before, gamma = gamma, s.square().sum(1)
+        p = torch.where(mask.unsqueeze(1), s + (gamma / before).unsqueeze(1) * p, p)
+    return x

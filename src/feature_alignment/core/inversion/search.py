@@ -1,0 +1,103 @@
+r"""What all solvers share: the budget, the best points, and the network's errors :math:`e(r) = E(r) - z`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ..checks import Network, Structure
+from ..linearization import rows
+from ..pullback import PullBack, vjp
+
+__all__ = ["Pull", "Search", "half_square", "minimising_step", "restricted"]
+
+#: From cotangents to gradients, both flattened: from shape ``(n, K)`` to ``(n, D)``.
+Pull: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class Search:
+    """The best point of every sample so far, and what it cost. Points and errors are flattened.
+
+    A solver works on the samples at ``index``. All its tensors have these as their first dimension, and shrink with
+    it when samples are solved or out of evaluations, so that only the others are evaluated.
+
+    Args:
+        network: from a batch of inputs to any structure of tensors.
+        target: of the structure of its output, ``N`` samples of ``K`` numbers.
+        start: shape ``(N, ...)``, ``D`` numbers a sample.
+        tolerance: the relative residual at which a sample is solved.
+        budget: the most evaluations of a sample.
+    """
+
+    def __init__(self, network: Network, target: Structure, start: Tensor, tolerance: float, budget: int) -> None:
+        self.network, self.target, self.shape = network, rows(target), start.shape[1:]
+        self.tolerance, self.budget = tolerance, budget
+        self.start, self.input = start, start.flatten(1).clone()
+        norm = self.target.norm(dim=1)
+        self.scale = torch.where(norm > 0, norm, torch.ones_like(norm))
+        self.residual = torch.full_like(self.scale, math.inf)
+        self.evaluations = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+
+    def active(self, index: Tensor, cost: int = 1) -> Tensor:
+        """Mask of the samples that are unsolved and within budget, were they to cost so much more."""
+        return (self.residual[index] > self.tolerance) & (self.evaluations[index] + cost <= self.budget)
+
+    def evaluate(self, index: Tensor, points: Tensor) -> tuple[Tensor, Pull]:
+        """Evaluate the network, keep the points that are the best so far; return errors and pull-back."""
+        output, pull_back = vjp(self.network, points.view(-1, *self.shape))
+        errors = rows(output) - self.target[index]
+        self.evaluations[index] += 1
+        residual = errors.norm(dim=1) / self.scale[index]
+        better = residual < self.residual[index]  # False where the residual is not a number
+        self.residual[index[better]], self.input[index[better]] = residual[better], points[better]
+        return errors, _flattened(pull_back, output)
+
+    def spend(self, index: Tensor, cost: int = 1) -> None:
+        """Count products with the Jacobian or its transpose for these samples."""
+        self.evaluations[index] += cost
+
+
+def _flattened(pull_back: PullBack, output: Structure) -> Pull:
+    """Give a pull-back flat cotangents and let it return flat gradients."""
+    leaves, structure = pytree.tree_flatten(output)
+    kinds = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]  # no leaf is kept alive
+    widths = [math.prod(shape) for shape, _ in kinds]
+
+    def pull(cotangents: Tensor) -> Tensor:
+        parts = [
+            part.reshape(len(cotangents), *shape).to(dtype)
+            for part, (shape, dtype) in zip(cotangents.split(widths, 1), kinds, strict=True)
+        ]
+        return pull_back(pytree.tree_unflatten(parts, structure)).flatten(1)
+
+    return pull
+
+
+def restricted(pull: Pull, kept: Tensor) -> Pull:
+    """Pull back the cotangents of the samples in a mask, through a batch that also held others."""
+    places = kept.nonzero().flatten()
+
+    def pull_some(cotangents: Tensor) -> Tensor:
+        whole = cotangents.new_zeros(len(kept), *cotangents.shape[1:])
+        return pull(whole.index_copy(0, places, cotangents))[places]
+
+    return pull if bool(kept.all()) else pull_some
+
+
+def half_square(error: Tensor) -> Tensor:
+    r"""Return :math:`\tfrac12 \lVert e \rVert^2` of each sample."""
+    return error.square().sum(1) / 2
+
+
+def minimising_step(error: Tensor, gradient: Tensor) -> Tensor:
+    r"""Return :math:`\lVert e \rVert^2 / \lVert J^\top e \rVert^2`, a step size for the gradient.
+
+    It ends the linearised error where that lies in one singular direction.
+    """
+    tiny = torch.finfo(gradient.dtype).tiny
+    return error.square().sum(1) / gradient.square().sum(1).clamp_min(tiny)

@@ -1,0 +1,163 @@
+"""The cache of decoded sets: every set is decoded once, into files that are mapped into memory.
+
+A set is a directory under :func:`cache_directory` with ``images.npy``, uint8, shape ``(N, C, H, W)``; ``labels.npy``
+where there are classes; and ``meta.json``, which is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .errors import DataError
+from .images import Pixels
+
+__all__ = [
+    "Decoded", "Meta", "cache_directory", "cached", "data_directory", "hash_of", "listing", "memory_map",
+    "nothing_skipped", "store",
+]  # fmt: skip
+
+#: What is known of a set that was decoded: ``count`` of images, names of the ``classes``, images ``skipped``.
+Meta: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A split in the cache.
+
+    Attributes:
+        pixels: uint8, shape ``(N, C, H, W)``.
+        labels: int64, shape ``(N,)``, or none.
+        classes: their names.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+
+
+def cache_directory() -> Path:
+    """Return ``$FALIGN_CACHE``, or ``feature-alignment`` in the user's cache directory."""
+    if "FALIGN_CACHE" in os.environ:
+        return Path(os.environ["FALIGN_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-alignment"
+
+
+def data_directory() -> Path:
+    """Return where the files of named data sets are looked for: ``$FALIGN_DATA``, or ``data`` in the cache."""
+    return Path(os.environ.get("FALIGN_DATA") or cache_directory() / "data")
+
+
+def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[Meta], bool] = lambda meta: True) -> Decoded:
+    """Return the set cached under ``name``; where there is none, build it.
+
+    It is built in a directory of its own and moved into place whole, so that neither a process killed
+    half-way nor two that build at once leave anything but a complete set behind.
+
+    Args:
+        name: of its directory.
+        build: decodes the set into the directory that it is given.
+        keep: whether to keep what was built.
+    """
+    place = cache_directory() / name
+    if (place / "meta.json").is_file():
+        return _open(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=place.parent))
+    try:
+        meta = build(scratch)
+        (scratch / "meta.json").write_text(json.dumps(meta))
+        # Where it is not kept, the open mapping stays valid after the files' names are gone.
+        return _open(_in_place(scratch, place) if keep(meta) else scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _in_place(scratch: Path, place: Path) -> Path:
+    try:
+        scratch.rename(place)
+    except OSError:  # another process was first
+        if not (place / "meta.json").is_file():
+            raise
+    return place
+
+
+def _open(place: Path) -> Decoded:
+    meta = json.loads((place / "meta.json").read_text())
+    pixels = _mapped(place / "images.npy")[: meta["count"]]
+    labels = torch.from_numpy(np.load(place / "labels.npy"))[: meta["count"]] if meta["classes"] else None
+    return Decoded(pixels, labels, tuple(meta["classes"]))
+
+
+def _mapped(path: Path) -> Tensor:
+    try:  # copy on write: torch wants writable memory, the file must not change
+        return torch.from_numpy(np.load(path, mmap_mode="c"))
+    except OSError:  # a set larger than the memory could not all be copied, so the system refuses
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable")
+            return torch.from_numpy(np.load(path, mmap_mode="r"))
+
+
+def memory_map(directory: Path, shape: tuple[int, ...]) -> Pixels:
+    """Return the pixels of a set to be written, which need not fit into memory but on the disk."""
+    needed, free = int(np.prod(shape)), shutil.disk_usage(directory).free
+    if needed > free:  # writing to a mapping on a full disk would end the process without a word
+        raise DataError(
+            f"{directory.parent}: {shape[0]} images of {' x '.join(map(str, shape[1:]))} need {needed / 1e9:.3f} GB, "
+            f"{free / 1e9:.3f} GB are free; set FALIGN_CACHE to a larger place, or a smaller image_size"
+        )
+    mapped: Pixels = np.lib.format.open_memmap(directory / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    return mapped
+
+
+def store(directory: Path, source: str, pixels: Pixels, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> Meta:
+    """Write a set that is there as arrays.
+
+    Args:
+        directory: to write to.
+        source: what to call it in a message.
+        pixels: uint8, shape ``(N, C, H, W)``.
+        labels: in ``0 .. len(classes) - 1``, shape ``(N,)``.
+        classes: their names.
+
+    Raises:
+        DataError: not as many labels as images, none of both, or a label out of range.
+    """
+    if not 0 < len(pixels) == len(labels):
+        raise DataError(f"{source}: {len(pixels)} images and {len(labels)} labels, expected as many of both")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise DataError(
+            f"{source}: labels from {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1} after the "
+            "format's own offset"
+        )
+    np.save(directory / "images.npy", pixels)
+    np.save(directory / "labels.npy", labels.astype(np.int64))
+    return {"count": len(pixels), "classes": list(classes), "skipped": 0}
+
+
+def listing(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Return name, size and time of the files under ``root``: what tells a folder from the same folder changed."""
+    return sorted((str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
+def hash_of(key: Any) -> str:
+    """Return 16 hexadecimal digits that depend on ``key``, which JSON can hold."""
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+
+
+def nothing_skipped(meta: Meta) -> bool:
+    """Whether every image could be read: a set with broken images is not kept, so that they are named every time."""
+    return not meta["skipped"]

@@ -1,0 +1,34 @@
+"""What is asked of a source of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import DataError
+from .splits import Split
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One split, as :func:`feature_alignment.data.load` describes it.
+
+    Raises:
+        DataError: an impossible split, size or number of channels.
+    """
+
+    split: Split
+    image_size: int | None = None
+    channels: int | None = None
+    strict: bool = False
+    image: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in ("train", "test"):
+            raise DataError(f"split: expected train or test, got {self.split!r}")
+        if self.channels not in (None, 1, 3):
+            raise DataError(f"channels: expected 1 or 3, got {self.channels}")
+        if self.image_size is not None and self.image_size < 1:
+            raise DataError(f"image_size: expected at least 1, got {self.image_size}")

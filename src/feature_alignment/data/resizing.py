@@ -1,0 +1,44 @@
+"""Decoded sets at another size or in other colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..progress import progress
+from .cache import Decoded, Meta, memory_map
+
+__all__ = ["fit"]
+
+#: Images converted at a time, so that a set need not fit into memory.
+CHUNK = 256
+
+
+def fit(directory: Path, found: Decoded, shape: tuple[int, ...]) -> Meta:
+    """Write a set of square images at ``shape``, which is ``(C, H, W)``, into ``directory``."""
+    fitted = memory_map(directory, (len(found.pixels), *shape))
+    for start in progress(range(0, len(fitted), CHUNK), "resizing"):
+        chunk = _resized(_coloured(found.pixels[start : start + CHUNK], shape[0]), shape[1])
+        fitted[start : start + CHUNK] = chunk.numpy()
+    if found.labels is not None:
+        np.save(directory / "labels.npy", found.labels.numpy())
+    return {"count": len(fitted), "classes": list(found.classes), "skipped": 0}
+
+
+def _coloured(pixels: Tensor, channels: int) -> Tensor:
+    if channels == pixels.shape[1]:
+        return pixels
+    if channels == 3:
+        return pixels.expand(-1, 3, -1, -1)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R 601 luma, as PIL's
+    return (pixels * weights).sum(1, keepdim=True).round().byte()
+
+
+def _resized(pixels: Tensor, image_size: int) -> Tensor:
+    if pixels.shape[2:] == (image_size, image_size):
+        return pixels
+    resized = nn.functional.interpolate(pixels.float(), (image_size, image_size), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).byte()

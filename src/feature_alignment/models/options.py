@@ -1,0 +1,136 @@
+"""Options of models: frozen dataclasses that inherit as the models do, and are given as plain keyword arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+__all__ = ["EncoderOptions", "ModelOptions", "Schedule", "at_least", "one_of", "with_options"]
+
+Schedule = Literal["constant", "cosine"]
+
+
+def one_of(name: str, value: object, options: Any) -> None:
+    """Raise a ValueError unless ``value`` is among those of the ``Literal`` type ``options``."""
+    if value not in get_args(options):
+        raise ValueError(f"{name}: expected one of {', '.join(get_args(options))}, got {value!r}")
+
+
+def at_least(minimum: float, **values: float) -> None:
+    """Raise a ValueError that names the first of ``values`` below ``minimum``."""
+    for name, value in values.items():
+        if not value >= minimum:
+            raise ValueError(f"{name}: expected at least {minimum:g}, got {value}")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Options of every model.
+
+    Args:
+        latent: size of the latent vector.
+        classes: number of classes of a conditional model, 0 for an unconditional one.
+        learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
+        betas: of Adam.
+        schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the training's updates.
+        clip_gradient: largest norm of the gradient of the encoder (and decoder); none for no bound.
+    """
+
+    latent: int = 32
+    classes: int = 0
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: Schedule = "constant"
+    clip_gradient: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, latent=self.latent)
+        if self.classes < 0 or self.classes == 1:
+            raise ValueError(f"classes: expected 0 (no labels) or at least 2, got {self.classes}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        one_of("schedule", self.schedule, Schedule)
+
+
+@dataclass(frozen=True)
+class EncoderOptions(ModelOptions):
+    """Options of a model with the encoder of Tables 2 to 4.
+
+    Args:
+        channels: filters per halving of the image's side, see :class:`feature_alignment.models.networks.Encoder`.
+        width: size of the encoder's output.
+        activation: of the encoder; smooth ones (``silu``) suit more than one step.
+    """
+
+    channels: Sequence[int] = (32, 64)
+    width: int = 4096
+    activation: str = "leaky_relu"
+
+
+def with_options(cls: type, options: type[ModelOptions]) -> None:
+    """Give the constructor of ``cls`` the signature and the documentation that its options make up.
+
+    A constructor takes its options as ``**options``; ``help``, editors and the command line read them from here.
+    """
+    function: Callable[..., Any] = inspect.unwrap(cls.__init__)  # type: ignore[misc]
+    parameters = list(inspect.signature(function).parameters.values())
+    if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+        return  # a user's own constructor that takes no options
+
+    @functools.wraps(function)
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+        function(self, *args, **kwargs)
+
+    types = _hints(function)
+    own = [
+        each.replace(annotation=types.get(each.name, each.annotation))
+        for each in parameters
+        if each.kind is not each.VAR_KEYWORD
+    ]
+    hints = _hints(options)
+    fields = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints.get(field.name, field.type),
+        )
+        for field in dataclasses.fields(options)
+        if field.name not in {each.name for each in own}
+    ]
+    construct.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
+    construct.__doc__ = "Build the model.\n\nArgs:\n" + "\n".join(_described(options))
+    cls.__init__ = construct  # type: ignore[misc]
+
+
+def _hints(owner: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(owner)
+    except NameError:  # a subclass of the user's own whose annotations exist for type checkers only
+        return {}
+
+
+def _described(options: type[ModelOptions]) -> list[str]:
+    """Return the lines under ``Args`` of the options' docstrings, those of base classes first."""
+    lines: list[str] = []
+    for kind in reversed(options.__mro__):
+        if dataclasses.is_dataclass(kind):
+            lines += inspect.cleandoc(kind.__doc__ or "").partition("Args:\n")[2].splitlines()
+    return [line for line in lines if line.strip()]
+
+
+def build(options: type[ModelOptions], model: str, given: dict[str, Any]) -> Any:
+    """Return the options with those ``given``; TypeError for an unknown one, with the nearest name."""
+    known = [field.name for field in dataclasses.fields(options)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise TypeError(f"{model} has no option {name!r}; {hint}")
+    return options(**given)

@@ -1,0 +1,106 @@
+"""Saving and loading: weights in ``model.safetensors``; class, options and names of the classes in ``config.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
+
+from safetensors.torch import load_file, save
+from torch import nn
+
+from ..extras import require
+from ..files import write_atomically
+
+__all__ = ["Saved"]
+
+S = TypeVar("S", bound="Saved")
+
+
+class Saved:
+    """The part of a model that writes and reads files."""
+
+    Options: ClassVar[type[Any]]
+    options: Any
+    image_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
+        from .. import __version__
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        config = {
+            "model": type(self).__name__,
+            "version": __version__,
+            "class_names": list(self.class_names),
+            "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
+        }
+        weights = {
+            name: tensor.detach().contiguous().cpu() for name, tensor in cast(nn.Module, self).state_dict().items()
+        }
+        write_atomically(directory / "model.safetensors", save(weights, metadata={"format": "pt"}))
+        write_atomically(directory / "config.json", json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls: type[S], name: str | Path, **arguments: Any) -> S:
+        """Load what :meth:`save_pretrained` wrote, in eval mode, on the CPU.
+
+        Args:
+            name: a directory, or the name of a repository on the Hugging Face Hub (``owner/name``).
+            arguments: override what ``config.json`` says; a custom ``encoder`` module has to be given.
+
+        Raises:
+            FileNotFoundError: there is no such model.
+            ValueError: the files hold another model than the class asked for, or do not fit.
+        """
+        directory = Path(name)
+        if not directory.is_dir():
+            directory = _download(str(name))
+        for file in ("config.json", "model.safetensors"):
+            if not (directory / file).is_file():
+                raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
+        kind, saved, class_names = _read_config(directory / "config.json")
+        known = {model.__name__: model for model in _subclasses(cls)}
+        if kind not in known:
+            raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
+        constructor: Any = known[kind]
+        try:
+            model = constructor(**(saved | arguments))
+        except TypeError as error:
+            raise ValueError(f"{directory / 'config.json'}: not an option of this version: {error}") from None
+        try:
+            model.load_state_dict(load_file(directory / "model.safetensors"))
+        except Exception as error:
+            reason = str(error).replace("\n", " ")
+            raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
+        if len(class_names) == model.classes:
+            model.class_names = tuple(class_names)
+        return cast(S, model.eval())
+
+
+def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str]]:
+    """Return the name of the class, its arguments and the names of the classes of images."""
+    try:
+        config = json.loads(path.read_text())
+        return str(config["model"]), dict(config["arguments"]), [str(each) for each in config.get("class_names", ())]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: not the configuration of a model: {error}") from None
+
+
+def _subclasses(cls: type[Any]) -> list[type[Any]]:
+    found = [] if getattr(cls, "__abstractmethods__", None) else [cls]
+    return found + [each for child in cls.__subclasses__() for each in _subclasses(child)]
+
+
+def _download(name: str) -> Path:
+    hub = require("huggingface_hub", "hub", f"{name}: is no directory; models of the Hugging Face Hub")
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except (hub.errors.HFValidationError, hub.errors.HfHubHTTPError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FileNotFoundError(
+            f"{name}: neither a directory nor a model that can be fetched from the Hugging Face Hub ({reason})"
+        ) from None

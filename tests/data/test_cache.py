@@ -1,0 +1,141 @@
+"""The cache: sets larger than the memory or the disk, several processes, killed ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from image_files import write_image
+
+from feature_alignment.data import DataError, Images, cache, load
+
+
+def test_a_set_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path))
+    count = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 2 // (3 * 64 * 64)
+
+    def build(directory):
+        try:  # a file of holes, which takes no room on the disk
+            pixels = np.lib.format.open_memmap(directory / "images.npy", "w+", np.uint8, (count, 3, 64, 64))
+        except OSError as error:
+            pytest.skip(f"no such file here: {error}")
+        pixels[-1] = 7
+        return {"count": count, "classes": [], "skipped": 0}
+
+    found = cache.cached("huge", build)
+    images = Images("huge", "train", found.pixels, None, ())
+    pixels, labels = images.__getitems__([count - 1, 0])
+    assert pixels.flatten(1).float().mean(1).tolist() == [7.0, 0.0]
+    assert labels is None
+
+
+def test_a_set_that_does_not_fit_on_the_disk_is_refused_before_it_is_begun(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    for number in range(1000):
+        (tmp_path / f"{number}.png").touch()
+    with pytest.raises(
+        DataError, match=r"900 images of 3 x 64 x 64 need 0.011 GB, 0.010 GB are free; set FALIGN_CACHE"
+    ):
+        load(str(tmp_path), "train")
+
+
+#: Loads the folder argv[1] after changing the library by argv[2], to stop it where the test wants.
+LOADING = """
+import sys, time
+from pathlib import Path
+from feature_alignment import data
+from feature_alignment.data import decoding
+exec(sys.argv[2])
+print(data.load(sys.argv[1], "train").pixels.sum().item())
+"""
+
+
+SLOW_AFTER_THREE_IMAGES = """
+decode = decoding.decode_image
+def slowly(name, *rest):
+    if name.endswith("3.png"):
+        time.sleep(600)
+    return decode(name, *rest)
+decoding.decode_image = slowly
+"""
+
+
+SLOW_BEFORE_THE_MOVE = """
+Path.rename = lambda *_: time.sleep(600)
+"""
+
+
+BOTH_AT_ONCE = """
+move = Path.rename
+def together(self, place):
+    while not place.exists() and len(list(place.parent.glob(f".{place.name}-*/meta.json"))) < 2:
+        time.sleep(0.01)
+    return move(self, place)
+Path.rename = together
+"""
+
+
+def write_ten(folder):
+    for number in range(10):
+        write_image(folder / f"{number}.png", (10 + number, 0, 0))
+    return sum(10 + number for number in range(9)) * 64 * 64  # the tenth is held out
+
+
+@pytest.fixture
+def loading():
+    """Start a process that loads a folder; none outlives the test."""
+    workers = []
+
+    def start(folder, change):
+        command = [sys.executable, "-c", LOADING, str(folder), change]
+        workers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+@pytest.mark.parametrize(
+    ("change", "awaited"),
+    [(SLOW_AFTER_THREE_IMAGES, "images.npy"), (SLOW_BEFORE_THE_MOVE, "meta.json")],
+    ids=["decoding", "about to move it into place"],
+)
+def test_a_process_killed_while_it_builds_leaves_nothing_that_is_taken_for_a_set(
+    tmp_path, monkeypatch, loading, change, awaited
+):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FALIGN_CACHE", str(cache))
+    total = write_ten(tmp_path / "set")
+    worker = loading(tmp_path / "set", change)
+    until = time.monotonic() + 600
+    while not list(cache.glob(f".folder-set*/{awaited}")):
+        assert worker.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    worker.kill()
+    worker.communicate()
+    assert worker.returncode == -9
+    assert len(list(cache.glob(".folder-set*"))) == 1  # what it had begun, under a name that nothing looks for
+    assert not list(cache.glob("folder-set*"))
+    assert load(str(tmp_path / "set"), "train").pixels.sum().item() == total
+    assert len(list(cache.glob("folder-set*"))) == 1
+
+
+def test_two_processes_that_build_at_once_both_succeed(tmp_path, monkeypatch, loading):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FALIGN_CACHE", str(cache))
+    total = write_ten(tmp_path / "set")
+    workers = [loading(tmp_path / "set", BOTH_AT_ONCE) for _ in range(2)]
+    results = [worker.communicate(timeout=600)[0].strip() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert results == [str(total)] * 2
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
+    assert len(list(cache.iterdir())) == 1

@@ -1,0 +1,30 @@
+"""Single images: size, colours, depth, transparency, orientation."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from feature_alignment.data import read_image
+
+
+def test_reading_resizes_the_shorter_side_and_crops_the_centre(tmp_path):
+    picture = np.zeros((10, 30, 3), np.uint8)
+    picture[:, 10:20] = 200  # the centre square
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    assert read_image(tmp_path / "wide.png", 10, 3).unique().tolist() == [200]
+    assert read_image(tmp_path / "wide.png", 5, 1).shape == (1, 5, 5)
+
+
+def test_reading_transparency_sixteen_bits_palette_and_orientation(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert read_image(tmp_path / "clear.png", 4, 3).unique().tolist() == [255]
+    Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png", 4, 1).unique().tolist() == [128]
+    Image.new("P", (4, 4), 0).save(tmp_path / "palette.gif")
+    assert read_image(tmp_path / "palette.gif", 4, 3).shape == (3, 4, 4)
+    turned = Image.fromarray(np.repeat(np.uint8([[0, 255]]), 2, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert read_image(tmp_path / "turned.png", 2, 1)[0, 0].tolist() == [255, 0]

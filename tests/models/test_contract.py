@@ -1,0 +1,142 @@
+"""What every model has to do, whichever it is: one contract over all of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from feature_alignment.core import speed
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model, Updates
+
+SMALL = {"image_shape": (1, 8, 8), "latent": 5, "channels": (4,), "width": 12}
+ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
+ALIGNED = {"steps": 2, "squash": "every", "step_size": 4.0, "activation": "silu"}
+
+CASES = {
+    "ae": (AE, {}),
+    "vae": (VAE, {"beta": 0.5}),
+    "gan": (GAN, {"search_steps": 3}),
+    "gan wasserstein-gp": (GAN, {"search_steps": 3, "adversarial": "wasserstein-gp"}),
+    "local": (Local, {}),
+    "local two steps": (Local, {"steps": 2, "step_size": 0.5}),
+    "fa": (FA, {}),
+    "fa automatic": (FA, {"step_size": "auto", "activation": "tanh"}),
+    "fa noise": (FA, {"start": "normal"}),
+    "fa three steps recomputed": (FA, {**ALIGNED, "steps": 3, "recompute": True}),
+    "fa learned": (FA, {**ALIGNED, "start": "learned", "learn_step_size": True}),
+    "vfa": (VFA, {}),
+    "vfa classes": (VFA, {"classes": 3, "class_weight": 4.0, "cross_entropy_weight": 1.0}),
+    "vfa two steps": (VFA, {**ALIGNED, "classes": 3, "start_branch": "mean", "schedule": "cosine"}),
+    "vfa-gan": (VFAGAN, {**ADVERSARY, "classes": 3}),
+    "vfa-gan two steps": (VFAGAN, {**ADVERSARY, **ALIGNED, "fakes": "both", "clip_gradient": 1.0}),
+}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@pytest.fixture(params=CASES, name="model")
+def model_of(request):
+    torch.manual_seed(0)
+    kind, options = CASES[request.param]
+    return kind(**SMALL, **options)
+
+
+def batch(model, count=6, dtype=torch.float32):
+    labels = torch.arange(count) % model.classes if model.classes else None
+    return torch.rand(count, 1, 8, 8, dtype=dtype), labels
+
+
+def test_every_model_encodes_decodes_samples_and_interpolates(model):
+    images, labels = batch(model)
+    latent = model.encode(images)
+    assert latent.shape == (6, 5)
+    results = [model.decode(latent, labels), model.reconstruct(images, labels), model.reconstruct(images)]
+    results += [model.sample(6, generator=torch.Generator().manual_seed(1)), model.sample(6, labels)]
+    square = model.interpolate(latent[:4], None if labels is None else labels[:4], size=3)
+    results += [square.flatten(0, 1)[:6], *([] if model.refiner is None else [model.refine(images, labels)])]
+    for result in results:
+        assert result.shape == images.shape
+        assert not result.requires_grad
+        assert result.min() >= 0
+        assert result.max() <= 1
+    assert model.training
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_model_trains_and_every_term_is_a_finite_number(model, dtype):
+    if dtype == "bfloat16" and getattr(model.options, "adversarial", "") == "wasserstein-gp":
+        pytest.skip("a gradient penalty in bfloat16 is all rounding")
+    model.to(DTYPES[dtype])
+    images, labels = batch(model, dtype=DTYPES[dtype])
+    updates = Updates(model, total=3)
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    for _ in range(3):
+        terms = updates.step(images, labels)
+    assert terms
+    assert all(math.isfinite(value) and value.numel() == 1 for value in terms.values())
+    assert all(p.dtype == DTYPES[dtype] for p in model.parameters())
+    if dtype != "bfloat16":  # a bias cancels where two outputs are subtracted
+        still = [name for name, p in model.named_parameters() if p.requires_grad and torch.equal(before[name], p)]
+        assert all("bias" in name for name in still), still
+
+
+def test_every_model_is_the_same_after_saving_and_loading(model, tmp_path):
+    images, labels = batch(model)
+    Updates(model, total=1).step(images, labels)
+    model.class_names = tuple(f"kind {number}" for number in range(model.classes))
+    model.eval().save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert type(loaded) is type(model)
+    assert loaded.class_names == model.class_names
+    assert not loaded.training
+    latent = model.encode(images)
+    torch.testing.assert_close(loaded.encode(images), latent, rtol=0, atol=0)
+    if getattr(model.options, "start", "") != "normal":
+        torch.testing.assert_close(loaded.decode(latent, labels), model.decode(latent, labels), rtol=0, atol=0)
+    same = [torch.Generator().manual_seed(5) for _ in range(2)]
+    torch.testing.assert_close(loaded.prior(3, same[0]), model.prior(3, same[1]), rtol=0, atol=0)
+
+
+def test_with_the_speed_switch_off_every_result_is_the_same(model):
+    """Training, in float64, and decoding: to the rounding of another order of the same sums."""
+    found = []
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    for fast in (True, False):
+        model.load_state_dict(state)
+        model.double()
+        torch.manual_seed(1)
+        images, labels = batch(model, dtype=torch.float64)
+        with speed.switched(fast):
+            updates = Updates(model, total=2)
+            terms = [updates.step(images, labels) for _ in range(2)][-1]
+            latent = model.encode(images)
+            torch.manual_seed(2)
+            images = model.decode(latent, labels)
+        found.append((terms, latent, images, dict(model.state_dict())))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_every_model_trains_compiled_as_it_does_uncompiled(model):
+    from feature_alignment.training.compilation import compiled
+
+    if not model.compiled:
+        pytest.skip("has nothing to compile")
+    state, found = {name: value.clone() for name, value in model.state_dict().items()}, []
+    images, labels = batch(model)
+    for mode in (None, "default"):
+        model.load_state_dict(state)
+        with compiled(model, mode):
+            updates = Updates(model, total=1)
+            torch.manual_seed(1)
+            found.append(updates.step(images, labels))
+        torch._dynamo.reset()
+    assert found[0].keys() == found[1].keys()
+    if (
+        not hasattr(model.options, "beta")
+        and "generator" not in found[0]
+        and getattr(model.options, "start", "") != "normal"
+    ):
+        # Nothing is drawn: noise would be drawn elsewhere by compiled code.
+        torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)

@@ -1,0 +1,79 @@
+"""Updates: gradients reach what an optimiser trains and nothing else, whatever loop drives them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from feature_alignment.models import VFAGAN, Loss, Updates
+
+SMALL = {"image_shape": (1, 8, 8), "latent": 3, "channels": (4,), "width": 8, "refiner_filters": 4}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def test_a_loss_reaches_what_its_optimiser_trains_and_nothing_else():
+    model = VFAGAN(**SMALL, learning_rate=1e-2)
+    updates = Updates(model, 1)
+    images = torch.rand(4, 1, 8, 8)
+
+    def loss():
+        total = sum(p.square().sum() for p in model.parameters()) + model.discriminator(model.refiner(images)).sum()
+        return Loss(total, {"total": total.detach()}, "kept")
+
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    assert updates.take("refiner", loss) == "kept"
+    for name, p in model.named_parameters():
+        assert torch.equal(before[name], p) != name.startswith("refiner"), name
+        assert (p.grad is not None) == name.startswith("refiner"), name
+        assert p.requires_grad == (name not in ("log_step_sizes", "start")), name
+    assert updates.terms.keys() == {"total"}
+
+
+def test_the_gradient_is_clipped_before_the_step():
+    model = VFAGAN(**SMALL)
+    updates = Updates(model, 1)
+    updates.take("encoder", lambda: Loss(1e3 * model.mean.weight.sum(), {}), clip=0.5)
+    assert model.mean.weight.grad.norm() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_pixels_of_a_byte_are_images_in_the_unit_interval():
+    found = []
+    for pixels in (torch.tensor([0, 51, 255], dtype=torch.uint8), torch.tensor([0.0, 0.2, 1.0])):
+        model = VFAGAN(**SMALL)
+        # As a step has been taken, so that the schedule does not complain.
+        model.training_step = lambda images, labels, updates: (found.append(images), step_all(updates))
+        Updates(model, 1).step(pixels.view(3, 1, 1, 1))
+    torch.testing.assert_close(*found)
+
+
+def step_all(updates):
+    for optimizer in updates.optimizers.values():
+        optimizer.step()
+
+
+def test_a_continued_schedule_is_the_schedule():
+    def rates(parts):
+        model, done, found = VFAGAN(**SMALL, schedule="cosine", learning_rate=1e-2, refiner_rate=0.5), 0, []
+        for count in parts:
+            updates = Updates(model, total=6, done=done)
+            for _ in range(count):
+                updates.step(torch.rand(4, 1, 8, 8))
+                found.append([each.param_groups[0]["lr"] for each in updates.optimizers.values()])
+            done = updates.done
+        return found
+
+    assert rates([6]) == rates([2, 3, 1])
+    assert rates([1])[0][1] == pytest.approx(0.5 * rates([1])[0][0])
+
+
+def test_frozen_weights_stay_frozen():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8).requires_grad_(False), nn.Tanh())
+    model = VFAGAN(**SMALL, encoder=encoder)
+    Updates(model, 1).step(torch.rand(4, 1, 8, 8))
+    assert not encoder[1].weight.requires_grad
+    assert encoder[1].weight.grad is None

@@ -1,0 +1,50 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from feature_alignment.files import atomic_path, write_atomically
+
+
+@pytest.mark.parametrize(("content", "expected"), [("é\n", b"\xc3\xa9\n"), (b"\0\r\n", b"\0\r\n"), ("", b"")])
+def test_text_and_bytes_are_written_as_they_are(tmp_path, content, expected):
+    path = tmp_path / "new" / "file"
+    for _ in range(2):  # the second time over the first
+        write_atomically(path, content)
+        assert path.read_bytes() == expected
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail():
+        with atomic_path(path) as scratch:
+            scratch.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_has_the_permissions_of_any_other_new_file(tmp_path):
+    write_atomically(tmp_path / "ours", "x")
+    (tmp_path / "other").write_text("x")
+    ours, other = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "other"))
+    assert ours == other
+
+
+def test_two_writers_do_not_share_a_scratch_file(tmp_path):
+    with atomic_path(tmp_path / "file") as one, atomic_path(tmp_path / "file") as two:
+        assert one != two
+        assert os.path.dirname(one) == os.path.dirname(two) == str(tmp_path)  # noqa: PTH120
+        one.write_text("1")
+        two.write_text("2")
+    assert (tmp_path / "file").read_text() == "1"  # the last one to finish

@@ -1,0 +1,189 @@
+"""A training: what it writes, how it ends, and that a continued one is the one that was never interrupted."""
+
+from __future__ import annotations
+
+import csv
+import math
+import signal
+import time
+
+import pytest
+import torch
+
+from feature_alignment.data import DataOptions, TrainingData
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model
+from feature_alignment.training import Run, TrainingError, TrainingOptions, fit, loop
+from feature_alignment.training.stopping import Stopped
+
+SMALL = {"latent": 4, "channels": (4, 4), "width": 16}
+CASES = {
+    "fa": (FA, {"start": "normal"}),
+    "vfa": (VFA, {"kl_warmup": 5, "schedule": "cosine", "classes": 10}),
+    "vfa-gan": (VFAGAN, {"refiner_filters": 4, "discriminator_width": 8, "schedule": "cosine", "classes": 10}),
+    "local": (Local, {}),
+    "ae": (AE, {"clip_gradient": 1.0}),
+    "vae": (VAE, {}),
+    "gan": (GAN, {"search_steps": 2}),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return TrainingData(DataOptions(batch_size=16))
+
+
+@pytest.fixture(scope="module")
+def unlabelled():
+    return TrainingData(DataOptions(batch_size=16, labels=False))
+
+
+def model_of(name):
+    torch.manual_seed(0)
+    kind, options = CASES[name]
+    return kind((1, 28, 28), **SMALL, **options)
+
+
+def options(**changes):
+    return TrainingOptions(**({"steps": 12, "accelerator": "cpu", "devices": 1, "log_every": 2} | changes))
+
+
+def lines(run):
+    with run.log.open() as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_continued_training_is_the_one_that_was_never_interrupted(name, data, unlabelled, tmp_path, monkeypatch):
+    """Stopped by a signal after an odd update, between two lines of the log: bit for bit the same weights and log."""
+    chosen = data if CASES[name][1].get("classes") else unlabelled
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    for run in (whole, parts):
+        run.directory.mkdir()
+    fit(model_of(name), chosen, whole, options())
+
+    step = loop.FabricUpdates.step
+
+    def interrupted(updates, *batch):
+        losses = step(updates, *batch)
+        if updates.done == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.FabricUpdates, "step", interrupted)
+        with pytest.raises(Stopped, match="stopped at step 5, go on with --resume") as stopped:
+            fit(model_of(name), chosen, parts, options())
+    assert stopped.value.signal == signal.SIGTERM
+    torch.manual_seed(99)
+    done = fit(model_of(name), chosen, parts, options(), resume=True)
+
+    assert done["steps"] == 12
+    assert lines(parts) == lines(whole)
+    left, right = (Model.from_pretrained(run.directory).state_dict() for run in (whole, parts))
+    for key, value in left.items():
+        assert torch.equal(value, right[key]), key
+
+
+def test_killed_after_a_checkpoint_it_goes_on_from_there(data, tmp_path, monkeypatch):
+    """Updates after the checkpoint are lost and done again; the log has every line once."""
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    for run in (whole, parts):
+        run.directory.mkdir()
+    fit(model_of("vfa"), data, whole, options(checkpoint_every=4))
+
+    step = loop.FabricUpdates.step
+
+    def killed(updates, *batch):
+        if updates.done == 7:
+            raise RuntimeError("killed")
+        return step(updates, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.FabricUpdates, "step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(model_of("vfa"), data, parts, options(checkpoint_every=4))
+    assert [line[1] for line in lines(parts)[1:]] == ["1", "3", "5"]
+    fit(model_of("vfa"), data, parts, options(checkpoint_every=4), resume=True)
+    assert lines(parts) == lines(whole)
+    left, right = (Model.from_pretrained(run.directory).state_dict() for run in (whole, parts))
+    assert all(torch.equal(value, right[key]) for key, value in left.items())
+
+
+def test_a_rate_that_is_asked_for_on_resuming_is_the_one_used(data, tmp_path):
+    run = Run(tmp_path)
+    fit(model_of("vfa"), data, run, options(steps=4))
+    before = Model.from_pretrained(tmp_path).state_dict()
+    kind, given = CASES["vfa"]
+    slow = kind((1, 28, 28), **SMALL, **(given | {"schedule": "constant", "learning_rate": 1e-12}))
+    fit(slow, data, run, options(steps=8), resume=True)
+    after = Model.from_pretrained(tmp_path).state_dict()
+    assert all(torch.allclose(before[key], after[key], rtol=0, atol=1e-9) for key in before)
+
+
+def test_a_time_limit_stops_with_a_checkpoint(data, tmp_path):
+    run = Run(tmp_path)
+    done = fit(model_of("fa"), data, run, options(steps=100_000, max_seconds=0.3))
+    assert 0.3 <= done["seconds"] < 30
+    assert torch.load(run.checkpoint, weights_only=True)["updates"] == done["steps"]
+
+
+def test_a_loss_that_is_no_number_stops_the_training_by_name(data, tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss 'reconstruction' became nan at step .*smaller learning_rate"):
+        fit(FA((1, 28, 28), **SMALL, learning_rate=1e18, clamp_weights=None), data, Run(tmp_path), options(steps=50))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "16-mixed"])
+def test_every_precision_trains(precision, data, tmp_path):
+    done = fit(model_of("vfa-gan"), data, Run(tmp_path), options(steps=3, log_every=1, precision=precision))
+    assert done["steps"] == 3
+    assert all(math.isfinite(float(value)) for line in lines(Run(tmp_path))[1:] for value in line)
+    images = Model.from_pretrained(tmp_path).sample(2)
+    assert images.shape == (2, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable checkpoint"),
+        (b"PK\x03\x04 cut", "not a readable checkpoint"),
+        (None, "not a checkpoint of"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_in_one_line(content, message, data, tmp_path):
+    run = Run(tmp_path)
+    run.checkpoint.parent.mkdir()
+    if content is None:
+        torch.save({"something": 1}, run.checkpoint)
+    else:
+        run.checkpoint.write_bytes(content)
+    with pytest.raises(TrainingError, match=f"last.ckpt: {message}") as raised:
+        fit(model_of("fa"), data, run, options(), resume=True)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_of_another_model_is_named(data, tmp_path):
+    run = Run(tmp_path)
+    fit(model_of("fa"), data, run, options(steps=1))
+    with pytest.raises(TrainingError, match=r"last\.ckpt: a checkpoint of another model"):
+        fit(model_of("ae"), data, run, options(), resume=True)
+
+
+def test_the_names_of_the_classes_are_saved_with_the_model(data, tmp_path):
+    fit(model_of("vfa"), data, Run(tmp_path), options(steps=1))
+    assert Model.from_pretrained(tmp_path).class_names == tuple("0123456789")
+
+
+def test_the_log_is_written_as_it_comes(data, tmp_path, monkeypatch):
+    seen, write = [], loop.Log.write
+
+    def watched(log, row):
+        write(log, row)
+        seen.append(len(lines(Run(tmp_path))))
+
+    monkeypatch.setattr(loop.Log, "write", watched)
+    begun = time.time()
+    fit(model_of("fa"), data, Run(tmp_path), options(steps=6))
+    assert seen == [2, 3, 4]
+    events = [path for path in tmp_path.iterdir() if path.name.startswith("events.out.tfevents")]
+    assert events[0].stat().st_mtime >= begun - 1
