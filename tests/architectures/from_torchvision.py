@@ -94,7 +94,9 @@ def regnet() -> nn.Module:
 @architecture("torchvision", 3, 32, 32)
 def convnext() -> nn.Module:
     setting = vision("convnext").CNBlockConfig
-    return vision("ConvNeXt")([setting(8, 16, 1), setting(16, 24, 1), setting(24, None, 1)], layer_scale=0.1, num_classes=10)
+    return vision("ConvNeXt")(
+        [setting(8, 16, 1), setting(16, 24, 1), setting(24, None, 1)], layer_scale=0.1, num_classes=10
+    )
 
 
 @architecture("torchvision", 3, 32, 32, quick=True)

@@ -106,7 +106,14 @@ def wav2vec2() -> nn.Module:
 
 @architecture("transformers", 8, 20)
 def whisper_encoder() -> nn.Module:
-    sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "vocab_size": 50}
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "vocab_size": 50,
+    }
     options = {"num_mel_bins": 8, "max_source_positions": 10, "pad_token_id": 0, "decoder_start_token_id": 0}
     module = hugging("WhisperModel", "WhisperConfig", **sizes, **options).encoder
     return Applied(module, lambda m, x: m(x).last_hidden_state.mean(1))
