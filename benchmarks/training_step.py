@@ -1,8 +1,8 @@
 """One optimiser step of feature alignment, against plain Algorithm 1 and against an autoencoder.
 
-`ours` is the training step of the model `FA`; `plain` is Algorithm 1 as its text reads: one start per sample,
+`ours` is the update of the model `FA`; `plain` is Algorithm 1 as its text reads: one start per sample,
 `torch.autograd.grad(create_graph=True)`, layers of `torch.nn`, their default memory format, Adam's default loop;
-`autoencoder` is the training step of the model `AE`: the same encoder, a mirrored decoder, the memory format and
+`autoencoder` is the update of the model `AE`: the same encoder, a mirrored decoder, the memory format and
 the fused Adam of ours. With more than one step, every step is squashed, on both sides. Then the complete step of
 `VFAGAN` against a literal loop that encodes anew for every term and takes every gradient that `backward` takes.
 
@@ -21,7 +21,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -30,7 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from feature_alignment.core.speed.allocator import reuse_memory
-from feature_alignment.models import AE, FA, VFAGAN
+from feature_alignment.models import AE, FA, VFAGAN, Model, Updates
+from feature_alignment.training.compilation import compiled
 
 TABLES: dict[str, dict[str, Any]] = {
     "2": {"image_shape": (1, 28, 28), "channels": (32, 64), "width": 4096},
@@ -77,53 +77,17 @@ def under(name: str, step: Step) -> Step:
 # --- our side, and the autoencoder ----------------------------------------------------------------------
 
 
-class Driven:
-    """Drives a model's own `training_step` without the loop, the logging and the callbacks around it."""
+def update_of(model: Model, images: Tensor, labels: Tensor | None, compiles: bool = False) -> Step:
+    """Return a model's own update on a batch, past the checks of the first one; compiled as a training compiles it."""
+    if compiles:
+        compiled(model, "reduce-overhead" if DEVICE == "cuda" else "default").__enter__()  # until the process ends
+    updates = Updates(model, total=1_000_000, done=1)
 
-    global_step = 1  # past the checks of the first step
-
-    def begin(self, compiles: bool) -> None:
-        """Get ready for training, as `feature_alignment.training` does with and without its option `compile`."""
-        self.used = self.configure_optimizers()
-        self.train()
-        mode = "reduce-overhead" if DEVICE == "cuda" else "default"
-        for name in self.compiled if compiles else ():
-            part = getattr(self, name)
-            if isinstance(part, nn.Module):
-                part.compile(mode=mode)
-            else:
-                setattr(self, name, torch.compile(part, mode=mode))
-
-    def take_step(self, batch: tuple[Tensor, Tensor | None]) -> None:
+    def step() -> None:
         torch.compiler.cudagraph_mark_step_begin()
-        self.training_step(batch, 0)
+        updates.step(images, labels)
 
-    @property
-    def trainer(self) -> SimpleNamespace:
-        return SimpleNamespace(optimizers=self.used)
-
-    def optimizers(self) -> list[Any]:
-        return self.used
-
-    def manual_backward(self, loss: Tensor) -> None:
-        loss.backward()
-
-    def log(self, *_: Any, **__: Any) -> None:
-        pass
-
-    log_dict = log
-
-
-class DrivenFA(Driven, FA):
-    pass
-
-
-class DrivenAE(Driven, AE):
-    pass
-
-
-class DrivenVFAGAN(Driven, VFAGAN):
-    pass
+    return step
 
 
 # --- the textbook's side --------------------------------------------------------------------------------
@@ -169,9 +133,10 @@ class Literal:
 
     def __init__(self, model: Any) -> None:
         """Take the weights and the options of ``model``, a `VFAGAN`."""
-        table = {name: model.hparams[name] for name in ("image_shape", "channels", "width")}
-        size = table["image_shape"][1] * table["image_shape"][2]
-        filters, colours, self.side = model.hparams["refiner_filters"], table["image_shape"][0], table["image_shape"][1]
+        options = model.options
+        table = {"image_shape": model.image_shape, "channels": options.channels, "width": options.width}
+        colours, self.side, _ = model.image_shape
+        size, filters = self.side**2, options.refiner_filters
         self.trunk = nn.Sequential(*plain_layers(**table))
         self.heads = nn.ModuleList(nn.Linear(table["width"], size) for size in (model.latent, model.latent, CLASSES))
         self.label_channel = nn.Linear(CLASSES, size)
@@ -192,9 +157,9 @@ class Literal:
             parameters = [p for module in mine for p in module.to(DEVICE).parameters()]
             copy_weights(parameters, [p for module in theirs for p in module.parameters()])
             self.parameters.append(parameters)
-        self.rate, self.betas = model.hparams["learning_rate"], tuple(model.hparams["betas"])
-        self.perceptual_weight = model.hparams["perceptual_weight"]
-        self.optimizers = [torch.optim.Adam(group, lr=self.rate, betas=self.betas) for group in self.parameters]
+        self.perceptual_weight = options.perceptual_weight
+        rate, betas = options.learning_rate, options.betas
+        self.optimizers = [torch.optim.Adam(group, lr=rate, betas=betas) for group in self.parameters]
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Return mean, log-variance and class scores."""
@@ -402,11 +367,11 @@ def measure_table(
 ) -> dict[str, dict[str, Any]]:
     torch.manual_seed(SEED)
     images = 0.01 + 0.98 * torch.rand(batch, *table["image_shape"], device=DEVICE)
-    autoencoder = DrivenAE(latent=latent, **table).to(DEVICE)
+    autoencoder = AE(latent=latent, **table).to(DEVICE)
     cases = {}
     for count in steps:
         # With an encoder given, none is initialised anew, which takes seconds.
-        ours = DrivenFA(
+        ours = FA(
             encoder=copy.deepcopy(autoencoder.encoder),
             latent=latent,
             steps=count,
@@ -426,15 +391,14 @@ def measure(
     peak: dict[str, float],
     compiles: bool,
 ) -> dict[str, Any]:
-    steps, latent = ours.hparams["steps"], ours.latent
+    steps, latent = ours.options.steps, ours.latent
     weights = [p.detach().clone() for p in ours.aligned_parameters()]
     copies: dict[str, Any] = {}
     turns: dict[str, Step] = {}
 
     def add_model(name: str, model: Any, setting: str, compiles: bool = False) -> None:
         copies[name] = copy.deepcopy(model)
-        copies[name].begin(compiles)
-        turns[name] = under(setting, lambda: copies[name].take_step((images, None)))
+        turns[name] = under(setting, update_of(copies[name], images, None, compiles))
 
     def add_plain(name: str, setting: str, **options: Any) -> None:
         encoder = nn.Sequential(*plain_layers(**table), nn.Linear(table["width"], latent)).to(DEVICE)
@@ -500,14 +464,12 @@ def measure_vfa_gan(table: dict[str, Any], batch: int, latent: int, repeats: int
     torch.manual_seed(0)
     images = 0.01 + 0.98 * torch.rand(batch, *table["image_shape"], device=DEVICE)
     labels = torch.randint(CLASSES, (batch,), device=DEVICE)
-    initial = DrivenVFAGAN(latent=latent, classes=CLASSES, **table).to(DEVICE)
+    initial = VFAGAN(latent=latent, classes=CLASSES, **table).to(DEVICE)
     literal = Literal(initial)
     turns: dict[str, Step] = {"literal": under("float32", lambda: literal.step(images, labels))}
 
     def add_model(name: str, setting: str, compiles: bool = False) -> None:
-        model = copy.deepcopy(initial)
-        model.begin(compiles)
-        turns[name] = under(setting, lambda: model.take_step((images, labels)))
+        turns[name] = under(setting, update_of(copy.deepcopy(initial), images, labels, compiles))
 
     add_model("ours", "float32")
     for setting in SETTINGS:
@@ -544,14 +506,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--steps", nargs="*", type=int, default=[1, 2, 4])
     parser.add_argument("--compile", action="store_true", default=DEVICE == "cuda", help="also try torch.compile")
     parser.add_argument("--quick", action="store_true", help="Table 2 and one step only, one repeat, batch 8")
+    parser.add_argument("--peak-size", type=int, default=8192 if DEVICE == "cuda" else 3072, help="of its matrices")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args(arguments)
     if options.quick:
         options.tables, options.steps, options.repeats, options.batch = ["2"], [1], 1, min(options.batch, 8)
+        options.peak_size = 512
 
     reuse_memory()
     begun = time.perf_counter()
-    peak = peak_rates(8192 if DEVICE == "cuda" else 512 if options.quick else 3072, options.repeats)
+    peak = peak_rates(options.peak_size, options.repeats)
     tables = {
         table: measure_table(
             TABLES[table], options.steps, options.batch, options.latent, options.repeats, peak, options.compile

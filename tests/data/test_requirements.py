@@ -53,6 +53,6 @@ def test_the_hub_says_that_it_needs_datasets_and_a_named_set_says_so_too(tmp_pat
     needs = "data sets of the Hugging Face Hub: needs datasets: pip install 'feature-alignment[hub]'"
     assert printed(LOADING.format(calls), "datasets") == [
         f"MissingExtra {needs}",
-        f"DataError mnist: no train-images-idx3-ubyte and its three siblings (or .gz) in {tmp_path}/mnist, and {needs}; "
-        "put them there, from https://ossci-datasets.s3.amazonaws.com/mnist/",
+        f"DataError mnist: no train-images-idx3-ubyte and its three siblings (or .gz) in {tmp_path}/mnist, and {needs}"
+        "; put them there, from https://ossci-datasets.s3.amazonaws.com/mnist/",
     ]

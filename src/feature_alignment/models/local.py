@@ -80,7 +80,7 @@ class Local(Model):
         """Return the image of each latent by Algorithm 3, its pixels clamped to [0, 1]."""
         self.check_latent(latent)
         self.one_hot(labels, len(latent))
-        return self.network.invert(latent).clamp(0, 1)
+        return self.network.run_backwards(latent).clamp(0, 1)
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
         layers = self.network.learning_layers()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..data import Images
-from ..metrics.evaluation import MEASURES, Inception, evaluate, stages_of
+from ..metrics import MEASURES, Inception, evaluate, stages_of
 from ..models.model import Model, inference
 from ..training import Run
 from . import pictures as figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..metrics.evaluation import Inception
+from ..metrics import Inception
 from .page import Result, Table, write_pages, write_result
 from .settings import PAPER_SETS, SCALES, Scale
 from .study import Study

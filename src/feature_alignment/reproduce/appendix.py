@@ -348,7 +348,7 @@ def _batch(data: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def _error(network: LocalNetwork, data: Tensor) -> float:
     """Return the mean over the samples of the squared distance to the feature."""
-    return float((data - network.invert(network(data))).double().square().sum(1).mean())
+    return float((data - network.run_backwards(network(data))).double().square().sum(1).mean())
 
 
 def _verdict(name: str, layer: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data import DataError
-from ..metrics.evaluation import MEASURES
+from ..metrics import MEASURES
 from ..report import pictures as figures
 from ..report.run_report import interpolation_picture, one_of_each, sample_picture
 from .appendix import appendix_a

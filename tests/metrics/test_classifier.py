@@ -1,0 +1,50 @@
+"""The classifier on real digits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.ndimage
+import torch
+
+from feature_alignment.metrics import Classifier, class_agreement, classifier_fid, classifier_for
+
+
+def test_classifier_reads_held_out_digits_and_is_cached(splits, classifier):
+    train, test = splits
+    assert class_agreement(classifier, test.images(), test.labels) > 0.9
+    state = torch.get_rng_state()
+    again = classifier_for(train, steps=500)
+    assert torch.equal(state, torch.get_rng_state())
+    for one, two in zip(classifier.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_classifier_without_labels_learns_rotations(splits):
+    train, test = splits
+    classifier = classifier_for(replace(train, labels=None, classes=(), name="unlabelled"), steps=300)
+    turned = torch.cat([test.images().rot90(turns, (2, 3)) for turns in range(4)])
+    assert class_agreement(classifier, turned, torch.arange(4).repeat_interleave(500)) > 0.8
+
+
+def test_classifier_fid_is_equation_8(splits, classifier):
+    real, other = splits[1].images()[:300], splits[0].images()[:400] * 0.8
+    with torch.no_grad():
+        a, b = (classifier.features(images).double().numpy() for images in (real, other))
+    covariances = [np.cov(each, rowvar=False) for each in (a, b)]
+    # Features that are always zero make the product singular, which SciPy's root does not like.
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1] + 1e-10 * np.eye(64)).real
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert classifier_fid(classifier, real, other) == pytest.approx(expected, rel=1e-3)
+    assert classifier_fid(classifier, real, real) == pytest.approx(0, abs=1e-2)
+
+
+def test_class_agreement_by_hand():
+    classifier = Classifier(1, 8, 3).eval()
+    images = torch.rand(4, 1, 8, 8)
+    named = classifier.classify(images)
+    wrong = (named + torch.tensor([0, 1, 1, 0])) % 3
+    assert class_agreement(classifier, images, wrong) == 0.5
