@@ -1,12 +1,18 @@
 """Approximately reversible neural networks by feature alignment.
 
-Importing this package needs torch and nothing heavier; models, data and figures are imported by name
-(``feature_alignment.models``, ``feature_alignment.data``, ...).
+The names below are imported when they are first used, so that importing this package costs nothing; models, data and
+figures are imported by name (``feature_alignment.models``, ``feature_alignment.data``, ...).
 """
 
-from .core.alignment import DivergenceWarning, align, input_gradient
-from .core.inversion import Inversion, invert
-from .core.linearization import affine_map, largest_singular_value
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.alignment import DivergenceWarning, align, input_gradient
+    from .core.inversion import Inversion, invert
+    from .core.linearization import affine_map, largest_singular_value
 
 __version__ = "0.1.0"
 
@@ -20,3 +26,26 @@ __all__ = [
     "invert",
     "largest_singular_value",
 ]
+
+#: The module of each public name.
+_MODULES = {
+    "DivergenceWarning": "core.alignment",
+    "Inversion": "core.inversion",
+    "affine_map": "core.linearization",
+    "align": "core.alignment",
+    "input_gradient": "core.alignment",
+    "invert": "core.inversion",
+    "largest_singular_value": "core.linearization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,18 +17,13 @@ batch: the network is evaluated once, at a batch of one, and only the residuals 
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .checks import (
-    Network,
-    Structure,
     batch_size,
     check_finite,
     check_independence,
@@ -37,17 +32,16 @@ from .checks import (
     is_random,
     refuse_batch_statistics,
 )
-from .linearization import jacobian, rows, stable_step_size
-from .pullback.rules import Chain, vjp
-from .speed.recomputation import graph_leaves, recomputed
+from .divergence import DivergenceWarning, check_feature, check_step
+from .linearization import jacobian
+from .pullback import Chain, any_batch, vjp
+from .speed.products import units_are_fewer
+from .speed.recomputation import Gradient, recomputed
+from .starts import as_shared
+from .step_sizes import StepSize, step_rule
+from .structures import Network, Structure, rows, standard
 
 __all__ = ["DivergenceWarning", "align", "input_gradient"]
-
-StepSize: TypeAlias = float | Sequence[float] | Tensor | Literal["auto"]
-
-
-class DivergenceWarning(RuntimeWarning):
-    """The step size is too large: the gradient flow moves away from its target."""
 
 
 def align(
@@ -93,7 +87,7 @@ def align(
             ``network(squash(r))`` and squashing the end point. For a squashing after the last step
             only, apply it to the result instead.
         recompute: keep only the iterate of every step for the backward pass, which evaluates the network
-            again, instead of all that the network computed: memory then grows with ``steps`` by one batch of
+            again, instead of everything that the network computed: memory then grows with ``steps`` by one batch of
             inputs, not of activations. The result can be differentiated once only. No effect while
             ``torch.compile`` traces, which plans memory itself.
         check: look at values, not only at shapes: non-finite numbers, a step size that makes the flow
@@ -123,49 +117,27 @@ def align(
         >>> feature.shape
         torch.Size([8, 1, 28, 28])
     """
-    sizes = _step_sizes(step_size, steps)
-    batch = batch_size(target)
-    check_start(start, batch)
-    if start.shape[0] > 1 and start.stride(0) == 0:
-        start = start[:1]  # expanded: one start after all
+    rule, target, start = step_rule(step_size, steps), standard(target), as_shared(start)
     check = check and not torch.compiler.is_compiling()
-    if check:
-        check_finite("target", target)
-        check_finite("start", start)
-    random = False
-    if isinstance(network, nn.Module):
-        refuse_batch_statistics(network)
-        random = is_random(network)
-    if random:
-        start = start.expand(batch, *start.shape[1:])  # a noise of its own for every sample
-
-    inner = network if squash is None else Chain([squash, network])
-    if check and batch > 1 and not random:
+    _check_arguments(network, target, start, check)
+    inner = any_batch(network) if squash is None else Chain([squash, any_batch(network)])
+    if _draws_masks(network):
+        start = start.expand(batch_size(target), *start.shape[1:])  # each sample has random numbers of its own
+    elif check:
         check_independence(inner, start)
 
-    def advance(iterate: Tensor, size: float | Tensor, target: Structure, step: int = 0) -> Tensor:
-        gradient, residual = input_gradient(inner, target, iterate)
-        if check and step:
-            _check_step(step, size, gradient, residual)
-        return iterate - size * gradient
+    gradient_of = _keeping_inputs(network, inner, start) if recompute else input_gradient
+    iterate = start
+    for step in range(1, steps + 1):
+        size = rule.size(inner, iterate, step)
+        gradient, residual = gradient_of(inner, target, iterate)
+        if check:
+            check_step(step, size, gradient, residual)
+        iterate = iterate - size * gradient  # equation 2
 
-    leaves: list[Tensor] | None = None
-    if recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        if random:
-            raise ValueError("recompute: the network draws random numbers, which would be others the second time")
-        leaves = graph_leaves(inner(start[:1].clone()))
-
-    iterate, direction = start, None
-    for step, size in enumerate(sizes, start=1):
-        if isinstance(size, str):
-            size, direction = stable_step_size(inner, iterate, direction)
-        if leaves is None:
-            iterate = advance(iterate, size, target, step)
-        else:
-            iterate = recomputed(advance, iterate, size, target, leaves)
     feature = iterate if squash is None else squash(iterate)
-    if check and not bool(torch.isfinite(feature).all()):
-        raise FloatingPointError(f"the feature is not finite after step {len(sizes)}: {_smaller_step(size)}")
+    if check:
+        check_feature(feature, steps, size)
     return feature
 
 
@@ -188,71 +160,36 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
         TypeError, ValueError: structure, shapes or dtypes of ``target`` do not fit the output.
     """
     output, pull_back = vjp(network, point)
+    target = standard(target)
     check_output(output, target, len(point))
-    # Under autocast the output's dtype is the region's choice: the target follows it.
-    residual = pytree.tree_map(lambda got, wanted: got - wanted.to(got.dtype), output, target)
+    residual = pytree.tree_map(_difference, output, target)
     errors = rows(residual)
-    if len(point) == 1 and errors.shape[1] < len(errors):
-        # Fewer than the residuals are the units that residuals are made of.
+    if units_are_fewer(errors, len(point)):
         return (errors @ jacobian(output, pull_back).to(errors.dtype)).view(-1, *point.shape[1:]), residual
     return pull_back(residual), residual
 
 
-def _step_sizes(step_size: StepSize, steps: int) -> list[Any]:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
-    if isinstance(step_size, Tensor):
-        if step_size.ndim == 0:
-            return [step_size] * steps
-        if step_size.shape == (steps,):
-            return list(step_size.unbind())
-        raise ValueError(
-            f"step_size: expected a 0-dimensional tensor or one of shape ({steps},), one value per step, "
-            f"got shape {tuple(step_size.shape)}"
-        )
-    if isinstance(step_size, str):
-        if step_size != "auto":
-            raise ValueError(f"step_size: expected numbers greater than 0 or auto, got {step_size!r}")
-        return [step_size] * steps
-    sizes = [step_size] * steps if isinstance(step_size, int | float) else list(step_size)
-    if len(sizes) != steps:
-        raise ValueError(f"step_size: expected {steps} values, one per step, got {len(sizes)}")
-    for size in sizes:
-        if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"step_size: expected finite numbers greater than 0, got {size!r}")
-    return [float(size) for size in sizes]
+def _difference(got: Tensor | None, wanted: Tensor | None) -> Tensor | None:
+    # Under autocast the output's dtype is the region's choice: the target follows it.
+    return None if got is None or wanted is None else got - wanted.to(got.dtype)
 
 
-@torch.no_grad()
-def _check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Structure) -> None:
-    r"""Warn of a step that increases the residual.
-
-    With :math:`\rho = \lVert J^\top e \rVert^2 / \lVert e \rVert^2` the linearised residual after the step
-    is at least :math:`\lvert \tau \rho - 1 \rvert \, \lVert e \rVert` (Cauchy-Schwarz), so it grows if
-    :math:`\tau \rho > 2`. No evaluation beyond the step's own is needed.
-    """
-    distance = rows(residual).double().square().sum(1)
-    slope = gradient.double().flatten(1).square().sum(1)
-    if not bool(torch.isfinite(slope).all()):
-        first = int((~torch.isfinite(slope)).nonzero()[0])
-        raise FloatingPointError(
-            f"the gradient at step {step} is not finite, first in sample {first}: {_smaller_step(size)}"
-        )
-    sizes = torch.as_tensor(size, dtype=torch.double, device=slope.device).flatten()
-    factor = sizes * slope / distance.clamp_min(torch.finfo(torch.double).tiny)
-    grows = factor > 2.0 + 1e-6
-    if bool(grows.any()):
-        worst = int(factor.argmax())
-        taken = float(sizes[worst] if len(sizes) > 1 else sizes[0])
-        warnings.warn(
-            f"the flow diverges at step {step}: the residual of {int(grows.sum())} of {len(grows)} samples grows, "
-            f"most in sample {worst}, by a factor of at least {float(factor[worst]) - 1:.3g}; step_size is "
-            f"{taken:.3g}, below {2 * taken / float(factor[worst]):.3g} would be stable there",
-            DivergenceWarning,
-            stacklevel=3,
-        )
+def _check_arguments(network: Network, target: Structure, start: Tensor, values: bool) -> None:
+    check_start(start, batch_size(target))
+    if values:
+        check_finite("target", target)
+        check_finite("start", start)
+    if isinstance(network, nn.Module):
+        refuse_batch_statistics(network)
 
 
-def _smaller_step(size: float | Tensor) -> str:
-    largest = float(torch.as_tensor(size).max())
-    return f"the flow diverged or the network put out non-finite values; try a step_size below {largest:.3g}"
+def _draws_masks(network: Network) -> bool:
+    return isinstance(network, nn.Module) and is_random(network)
+
+
+def _keeping_inputs(network: Network, inner: Network, start: Tensor) -> Gradient:
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return input_gradient
+    if _draws_masks(network):
+        raise ValueError("recompute: the network draws random numbers, which would be others the second time")
+    return recomputed(input_gradient, inner, start)

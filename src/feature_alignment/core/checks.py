@@ -1,14 +1,15 @@
-"""What is refused before a network is aligned or inverted: inputs that do not fit, networks that mix their samples."""
+"""Arguments that are refused, by name, before a network is aligned or inverted; ``trials.py`` tries the network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from .structures import Network, Structure, describe, named_leaves, standard, tensors
+from .trials import check_independence
 
 __all__ = [
     "Network",
@@ -22,17 +23,9 @@ __all__ = [
     "is_random",
     "named_leaves",
     "refuse_batch_statistics",
+    "standard",
+    "tensors",
 ]
-
-#: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension.
-Structure: TypeAlias = Any
-Network: TypeAlias = Callable[[Tensor], Structure]
-
-
-def named_leaves(name: str, structure: Structure) -> Iterator[tuple[str, Any]]:
-    """Yield every leaf with its place, such as ``target['mean']``."""
-    for path, leaf in pytree.tree_leaves_with_path(structure):
-        yield name + pytree.keystr(path), leaf
 
 
 def batch_size(target: Structure) -> int:
@@ -65,42 +58,55 @@ def check_start(start: Tensor, batch: int) -> None:
 
 
 def check_floating(name: str, structure: Structure) -> None:
-    """Raise a TypeError that names the first leaf which is no floating-point tensor."""
-    for place, leaf in named_leaves(name, structure):
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+    """Raise a TypeError that names the first leaf which is no floating-point tensor, and those that are."""
+    leaves = list(named_leaves(name, structure))
+    for place, leaf in leaves:
+        if not _is_floating(leaf):
             kind = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
-            raise TypeError(f"{place}: expected a floating-point tensor, got {kind}")
+            raise TypeError(f"{place}: expected a floating-point tensor, got {kind}{_way_out(name, leaves, leaf)}")
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _way_out(name: str, leaves: list[tuple[str, Any]], refused: Any) -> str:
+    usable = [place.removeprefix(name) for place, leaf in leaves if _is_floating(leaf)]
+    if usable:
+        others = "" if len(usable) == 1 else f" (of {', '.join(usable)})"
+        return f"; choose what to align{others}, for instance lambda x: network(x){usable[0]}"
+    if isinstance(refused, Tensor) and refused.is_complex():
+        return "; split it, for instance lambda x: torch.view_as_real(network(x))"
+    return ""
 
 
 def check_output(output: Structure, target: Structure, batch: int) -> None:
     """Raise TypeError, ValueError that names the tensor in which target and the network's output differ."""
     if pytree.tree_structure(output) != pytree.tree_structure(target):
         raise ValueError(
-            f"target: expected the structure of the network's output, {_describe(output)}, got {_describe(target)}"
+            f"target: expected the structure of the network's output, {describe(output)}, got {describe(target)}"
         )
-    for (name, wanted), got in zip(named_leaves("target", target), pytree.tree_leaves(output), strict=True):
-        place = name.replace("target", "the network's output", 1)
-        if got.ndim == 0 or got.shape[0] != batch:
-            raise ValueError(
-                f"{place}: expected the batch of the input, {batch}, as its first dimension, "
-                f"got shape {tuple(got.shape)}"
-            )
-        if got.shape[1:] != wanted.shape[1:]:
-            raise ValueError(
-                f"{name}: expected shape {(wanted.shape[0], *got.shape[1:])} like the network's output, "
-                f"got {tuple(wanted.shape)}"
-            )
-        if got.dtype != wanted.dtype and not torch.is_autocast_enabled(got.device.type):
-            raise TypeError(f"{name}: expected dtype {got.dtype} like the network's output, got {wanted.dtype}")
+    places = pytree.tree_leaves_with_path(target)
+    for (path, wanted), got in zip(places, pytree.tree_leaves(output), strict=True):
+        if got is not None or wanted is not None:
+            _check_part(pytree.keystr(path), got, wanted, batch)
 
 
-def _describe(structure: Structure) -> str:
-    if isinstance(structure, dict):
-        return "{" + ", ".join(f"{key!r}: {_describe(value)}" for key, value in structure.items()) + "}"
-    if isinstance(structure, tuple | list):
-        left, right = "()" if isinstance(structure, tuple) else "[]"
-        return left + ", ".join(map(_describe, structure)) + right
-    return type(structure).__name__
+def _check_part(place: str, got: Tensor | None, wanted: Tensor | None, batch: int) -> None:
+    if got is None or wanted is None:
+        raise ValueError(f"target{place}: expected {describe(got)} like the network's output, got {describe(wanted)}")
+    if got.ndim == 0 or got.shape[0] != batch:
+        raise ValueError(
+            f"the network's output{place}: expected the batch of the input, {batch}, as its first dimension, "
+            f"got shape {tuple(got.shape)}"
+        )
+    if got.shape[1:] != wanted.shape[1:]:
+        raise ValueError(
+            f"target{place}: expected shape {(wanted.shape[0], *got.shape[1:])} like the network's output, "
+            f"got {tuple(wanted.shape)}"
+        )
+    if got.dtype != wanted.dtype and not torch.is_autocast_enabled(got.device.type):
+        raise TypeError(f"target{place}: expected dtype {got.dtype} like the network's output, got {wanted.dtype}")
 
 
 def refuse_batch_statistics(network: nn.Module) -> None:
@@ -117,24 +123,6 @@ def refuse_batch_statistics(network: nn.Module) -> None:
 def is_random(network: nn.Module) -> bool:
     """Say whether a dropout layer draws random numbers."""
     return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.training and m.p > 0 for m in network.modules())
-
-
-@torch.no_grad()
-def check_independence(network: Network, start: Tensor) -> None:
-    """Evaluate the first sample alone and beside another one: the outputs must agree."""
-    first = start[:1]
-    ramp = torch.linspace(-1.0, 1.0, first.numel(), dtype=start.dtype, device=start.device)
-    alone = pytree.tree_leaves(network(first.clone()))  # it may work in place
-    beside = pytree.tree_leaves(network(torch.cat([first, first + ramp.view_as(first)])))
-    for one, two in zip(alone, beside, strict=True):
-        if not isinstance(one, Tensor) or one.numel() == 0 or one.ndim == 0 or not one.is_floating_point():
-            continue  # empty, or refused by name at the first step
-        tolerance = math.sqrt(torch.finfo(one.dtype).eps) * float(two.abs().max() + 1)
-        if float((one[:1] - two[:1]).abs().max()) > tolerance:
-            raise ValueError(
-                "network: the output for a sample changes with its neighbours in the batch (or is random); "
-                "a feature needs a network that treats the samples of a batch independently"
-            )
 
 
 def check_finite(name: str, structure: Structure) -> None:

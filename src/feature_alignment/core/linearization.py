@@ -1,4 +1,4 @@
-r"""The network linearised at a start: the affine map of a feature's first step, and the step size it is stable for."""
+r"""A network linearised at a point: Jacobian, largest singular value, and a feature's first step as an affine map."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from .checks import Network, Structure
-from .pullback.rules import PullBack, differentiated, vjp
+from .pullback import PullBack, explained, transposed, vjp
+from .structures import Network, Structure, from_rows, rows, tensors
 
 __all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
 
@@ -17,7 +16,7 @@ __all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_s
 def affine_map(
     network: Network, start: Tensor, step_size: float | Tensor | Literal["auto"] = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""The feature after one step from a shared start, as what it is in the target: an affine map.
+    r"""The one-step feature from a shared start is affine in the target; return that map.
 
     .. math::
         \hat r = r^0 - \tau J(r^0)^\top \bigl(E(r^0) - z\bigr) = A z + b, \qquad
@@ -26,8 +25,8 @@ def affine_map(
     Once derived, it decodes a batch by a single matrix product, without evaluating the network.
 
     Args:
-        network: :math:`E`, as for :func:`align`; what it puts out for the start, flattened and put one after the
-            other, has ``K`` numbers.
+        network: :math:`E`, as for :func:`align`; what it puts out for the start, flattened and
+            concatenated, has ``K`` numbers.
         start: :math:`r^0`, shape ``(1, ...)``, of ``D`` numbers.
         step_size: :math:`\tau`, a number, a 0-dimensional tensor, or ``auto``, see :func:`align`.
 
@@ -57,19 +56,9 @@ def jacobian(output: Structure, pull_back: PullBack) -> Tensor:
     Returns:
         Shape ``(K, D)``.
     """
-    leaves, structure = pytree.tree_flatten(output)
-    widths = [leaf.numel() for leaf in leaves]
-    units = torch.eye(sum(widths), dtype=leaves[0].dtype, device=leaves[0].device).split(widths, 1)
-    cotangents = [
-        unit.reshape(len(unit), *leaf.shape[1:]).to(leaf.dtype) for unit, leaf in zip(units, leaves, strict=True)
-    ]
-    return pull_back(pytree.tree_unflatten(cotangents, structure)).flatten(1)
-
-
-def rows(outputs: Structure) -> Tensor:
-    """Put all that a network puts out for a sample into one row: shape ``(N, K)``."""
-    leaves = pytree.tree_leaves(outputs)
-    return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in leaves], 1)
+    first, *others = tensors(output)
+    units = torch.eye(first.numel() + sum(each.numel() for each in others), dtype=first.dtype, device=first.device)
+    return pull_back(from_rows(units, output)).flatten(1)
 
 
 def largest_singular_value(
@@ -102,17 +91,20 @@ def largest_singular_value(
     direction = direction.expand_as(point)
     with torch.no_grad():
         output, pull_back = vjp(network, point)
-        push = differentiated(pull_back, pytree.tree_map(torch.zeros_like, output))[1]
+        with explained(network, point):
+            push = transposed(pull_back, output)
         square = point.new_zeros(len(point))
         for _ in range(iterations):
             direction = direction / _norms(direction).clamp_min(torch.finfo(point.dtype).tiny)
-            direction = pull_back(push(direction)).detach()
+            with explained(network, point):
+                pushed = push(direction)
+            direction = pull_back(pushed).detach()
             square = _norms(direction).flatten()
     return square.sqrt(), direction
 
 
 def stable_step_size(network: Network, point: Tensor, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the reciprocal of the squared largest singular value, and the direction to look on from."""
+    """Return the reciprocal of the squared largest singular value, and the direction to continue from."""
     sigma, direction = largest_singular_value(network, point, 8 if direction is None else 2, direction)
     # Where nothing depends on the input, no step is too large.
     square = sigma.square().clamp_min(torch.finfo(sigma.dtype).eps)

@@ -15,7 +15,7 @@ from lightning_fabric import seed_everything
 
 from .. import models
 from ..data import DataOptions, TrainingData, load
-from ..metrics.evaluation import Inception
+from ..metrics import Inception
 from ..models.model import Model
 from ..report.run_report import write_report
 from ..training import Run, TrainingError, TrainingOptions, fit
@@ -60,19 +60,19 @@ class Study:
         self.runs = out / "runs" / self.name
         self.directory.mkdir(parents=True, exist_ok=True)
 
-    def setting(self, row: str) -> Setting:
-        """Return how the model of a row of Table 1 is trained."""
-        return setting(row, self.scale, self.name, self.train.shape, len(self.train))
+    def setting(self, model: str) -> Setting:
+        """Return how a model is trained."""
+        return setting(model, self.scale, self.name, self.train.shape, len(self.train))
 
     @functools.cache  # noqa: B019 (a study lives as long as the command)
-    def run(self, row: str, seed: int) -> Run:
-        """Return the finished run of a row and seed; train, or go on training, where there is none.
+    def run(self, name: str, seed: int) -> Run:
+        """Return the finished run of a model and seed; train, or go on training, where there is none.
 
         Raises:
             TrainingError: another setting was trained there before.
         """
-        chosen = self.setting(row)
-        run = Run(self.runs / f"{row}-seed{seed}")
+        chosen = self.setting(name)
+        run = Run(self.runs / f"{name}-seed{seed}")
         options = TrainingOptions(
             steps=chosen.steps, seed=seed, devices=1, log_every=min(10, chosen.steps), checkpoint_every=250
         )
@@ -83,11 +83,11 @@ class Study:
         }
         if run.exists() and run.settings() != asked:
             raise TrainingError(f"{run.directory}: was trained with other settings; remove it or choose another --out")
-        if (run.directory / "report.html").is_file():  # what a run writes last
-            print(f"{row}, seed {seed}: trained before, {run.directory}", flush=True)
+        if run.report.is_file():  # what a run writes last
+            print(f"{name}, seed {seed}: trained before, {run.directory}", flush=True)
             return run
 
-        print(f"{row}, seed {seed}: {chosen.steps:,} steps of {chosen.batch_size} images, {run.directory}", flush=True)
+        print(f"{name}, seed {seed}: {chosen.steps:,} steps of {chosen.batch_size} images, {run.directory}", flush=True)
         seed_everything(seed, verbose=False)
         data = TrainingData(DataOptions(**asked["data"]))
         classes = {"classes": data.classes} if data.classes else {}
@@ -100,15 +100,15 @@ class Study:
         return run
 
     @functools.cache  # noqa: B019
-    def model(self, row: str) -> Model:
-        """Return the trained model of a row, of the first seed."""
-        return self.run(row, self.seeds[0]).model()
+    def model(self, name: str) -> Model:
+        """Return the trained model of a name, of the first seed."""
+        return self.run(name, self.seeds[0]).model()
 
-    def metrics(self, row: str) -> list[dict[str, Any]]:
-        """Return what was measured of a row, one dictionary a seed."""
-        return [self.run(row, seed).results() for seed in self.seeds]
+    def metrics(self, model: str) -> list[dict[str, Any]]:
+        """Return what was measured of a model, one dictionary a seed."""
+        return [self.run(model, seed).results() for seed in self.seeds]
 
-    def measure(self, row: str, name: str, stage: str) -> Cell | None:
+    def measure(self, model: str, name: str, stage: str) -> Cell | None:
         """Return one measure over the seeds, or none where it was not taken."""
-        found = [metrics[name][stage] for metrics in self.metrics(row) if stage in metrics.get(name, {})]
+        found = [metrics[name][stage] for metrics in self.metrics(model) if stage in metrics.get(name, {})]
         return cell(found) if len(found) == len(self.seeds) else None

@@ -1,5 +1,22 @@
-"""Vector-Jacobian products of any network."""
+"""Vector-Jacobian products of any network: one rule a layer type, and automatic differentiation for the rest."""
 
-from .rules import Chain, PullBack, differentiated, leaving_its_input, register_pull_back, transposed_conv2d, vjp
+from .autodiff import differentiated, leaving_its_input, transposed
+from .explanations import NotDifferentiableError, explained
+from .exported import any_batch
+from .rules import transposed_conv2d
+from .vjp import Chain, PullBack, path_of, register_pull_back, vjp
 
-__all__ = ["Chain", "PullBack", "differentiated", "leaving_its_input", "register_pull_back", "transposed_conv2d", "vjp"]
+__all__ = [
+    "Chain",
+    "NotDifferentiableError",
+    "PullBack",
+    "any_batch",
+    "differentiated",
+    "explained",
+    "leaving_its_input",
+    "path_of",
+    "register_pull_back",
+    "transposed",
+    "transposed_conv2d",
+    "vjp",
+]

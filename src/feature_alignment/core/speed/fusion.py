@@ -25,22 +25,21 @@ class Affine:
 
 
 def composed(first: nn.Linear, heads: Sequence[nn.Linear]) -> Affine:
-    r"""Return the one affine map that a linear layer and the heads after it, side by side, make up: differentiable.
+    r"""Fuse a linear layer and the heads side by side after it into one affine map, differentiable.
 
     .. math::
         W_2 (W_1 x + b_1) + b_2 = (W_2 W_1) x + (W_2 b_1 + b_2)
 
-    What goes through it more than once, forwards or backwards, is spared the wide layer between, at the price of one
-    product of weights: the order in which three matrices are multiplied.
+    Forwards and backwards then bypass the wide layer between, at the price of one product of weights. Whoever calls
+    this asks :func:`feature_alignment.core.speed.enabled` first.
 
     Args:
         first: ``D`` numbers in; with a bias.
         heads: ``K`` numbers out, together; with biases.
     """
     weight = torch.cat([head.weight for head in heads])
-    return Affine(
-        weight @ first.weight, functional.linear(first.bias, weight, torch.cat([head.bias for head in heads]))
-    )
+    bias = torch.cat([head.bias for head in heads])
+    return Affine(weight @ first.weight, functional.linear(first.bias, weight, bias))
 
 
 def hooked(*modules: nn.Module) -> bool:

@@ -1,0 +1,71 @@
+"""The commands of ``falign``: a new one is a file beside this one, and an entry here."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any, NamedTuple
+
+__all__ = ["COMMANDS", "Command"]
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        about: what it does, in the imperative.
+        example: a command line.
+        module: its module in this package, with ``parse(arguments)`` and ``run(options)``.
+    """
+
+    about: str
+    example: str
+    module: str
+
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Return the options that the arguments stand for.
+
+        Raises:
+            UsageError: they are not understood.
+            SystemExit: help was asked for, and given.
+        """
+        options: argparse.Namespace = self._imported().parse(arguments)
+        return options
+
+    def run(self, options: argparse.Namespace) -> None:
+        """Do what the options ask for."""
+        self._imported().run(options)
+
+    def _imported(self) -> Any:
+        return importlib.import_module(f".{self.module}", __package__)
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "train on real digits for a few minutes and show everything", "falign quickstart", "quickstart"
+    ),
+    "train": Command(
+        "train a model from a YAML file; any value can be overridden",
+        "falign train --config quickstart --data.name my_images --model.latent 16 --out runs/mine",
+        "train",
+    ),
+    "evaluate": Command("measure a trained model on held-out images", "falign evaluate runs/quickstart", "evaluate"),
+    "reconstruct": Command(
+        "reconstruct image files, or held-out images",
+        "falign reconstruct runs/quickstart my_digit.png --out out.png",
+        "reconstruct",
+    ),
+    "sample": Command(
+        "draw new images, by class if the model has classes",
+        "falign sample runs/quickstart --classes 3 7 --out sample.png",
+        "sample",
+    ),
+    "interpolate": Command(
+        "interpolate between four images",
+        "falign interpolate runs/quickstart --random --out interpolation.png",
+        "interpolate",
+    ),
+    "reproduce": Command(
+        "make the paper's tables and figures anew", "falign reproduce table1 --data mnist --scale cpu", "reproduce"
+    ),
+}

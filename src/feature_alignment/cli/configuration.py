@@ -1,0 +1,116 @@
+"""Configurations of trainings: their sections ``data``, ``training`` and ``model``, from YAML files and to them."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import warnings
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
+
+from .. import models
+from .errors import UsageError, one_line
+
+__all__ = ["CONFIGS", "Configuration", "class_of", "combined", "read", "to_yaml"]
+
+#: Folder of the bundled configurations.
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+#: Sections with their values, and ``out``; the section ``model`` has ``class_path`` and ``init_args``.
+Configuration = dict[str, Any]
+
+
+def read(name: str) -> Configuration:
+    """Read a configuration: a YAML file, or a bundled one by its name.
+
+    Raises:
+        UsageError: there is none, or it is not made of the sections ``data``, ``training`` and ``model``.
+    """
+    path = Path(name) if Path(name).is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in CONFIGS.glob("*.yaml")))
+        raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}")
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {name}: not YAML: {one_line(error)}") from None
+    _check(name, found)
+    return dict(found)
+
+
+def _check(name: str, found: Any) -> None:
+    if not isinstance(found, dict):
+        raise UsageError(f"--config {name}: expected the sections data, training and model, got {one_line(found)}")
+    for section, values in found.items():
+        if section not in ("data", "training", "model", "out"):
+            raise UsageError(f"--config {name}: unknown section {section!r}; expected data, training or model")
+        if section != "out" and not isinstance(values, dict):
+            raise UsageError(f"--config {name}: {section}: expected options and their values, got {one_line(values)}")
+    if "class_path" not in found.get("model", {"class_path": ""}):
+        raise UsageError(f"--config {name}: model: expected class_path and init_args")
+
+
+def combined(first: Configuration, second: Configuration) -> Configuration:
+    """Return both; where both give a value, that of the ``second``."""
+    found = {**first, **second}
+    for section in ("data", "training"):
+        found[section] = {**first.get(section, {}), **second.get(section, {})}
+    if "model" in first and "model" in second:
+        arguments = {**first["model"].get("init_args", {}), **second["model"].get("init_args", {})}
+        found["model"] = {**second["model"], "init_args": arguments}
+    return found
+
+
+def class_of(name: str) -> type[models.Model]:
+    """Return a model's class by its name, in whatever case and with or without hyphens, or by its import path.
+
+    Raises:
+        UsageError: there is no such class, or it is not a model.
+    """
+    if "." in name:
+        return _imported(name)
+    known = {each.__name__: each for each in vars(models).values() if _is_model(each) and each is not models.Model}
+    for kind in known.values():
+        if kind.__name__.lower() == name.lower().replace("-", "").replace("_", ""):
+            return kind
+    raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(known)}")
+
+
+def _imported(path: str) -> type[models.Model]:
+    try:
+        found: object = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"--model {path}: cannot be imported: {error}") from None
+    if not _is_model(found):
+        raise UsageError(f"--model {path}: expected a subclass of feature_alignment.models.Model")
+    return found
+
+
+def _is_model(found: object) -> TypeGuard[type[models.Model]]:
+    return isinstance(found, type) and issubclass(found, models.Model)
+
+
+def for_class(model: dict[str, Any], kind: type[models.Model], options: list[str]) -> dict[str, Any]:
+    """Return the options of a configuration's ``model`` that another class, which was asked for instead, has too."""
+    given = model.get("init_args", {})
+    if class_of(model["class_path"]) is kind:
+        return dict(given)
+    lost = [option for option in given if option not in options]
+    if lost:
+        warnings.warn(f"{kind.__name__} has no {', '.join(lost)}: left out of the configuration", stacklevel=2)
+    return {option: value for option, value in given.items() if option in options}
+
+
+def to_yaml(kind: type[models.Model], options: Namespace) -> str:
+    """Return the YAML of a configuration that asks for these options, sections of a namespace."""
+    bundled = getattr(models, kind.__name__, None) is kind
+    path = f"{models.__name__}.{kind.__name__}" if bundled else f"{kind.__module__}.{kind.__qualname__}"
+    # By way of JSON, tuples become lists.
+    sections = json.loads(
+        json.dumps({name: getattr(options, name).as_dict() for name in ("data", "training", "model")})
+    )
+    sections["model"] = {"class_path": path, "init_args": sections["model"]}
+    return yaml.safe_dump(sections, sort_keys=False)

@@ -1,0 +1,59 @@
+"""What can go wrong for a user, in one line each."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..extras import MissingExtra
+
+__all__ = ["EXTRAS", "UsageError", "explain", "one_line", "show_warning"]
+
+#: The extra that installs each optional module, by the module's import name.
+EXTRAS = {
+    "PIL": "train",
+    "datasets": "hub",
+    "docstring_parser": "train",
+    "huggingface_hub": "hub",
+    "jinja2": "train",
+    "jsonargparse": "train",
+    "lightning_fabric": "train",
+    "matplotlib": "train",
+    "mlxtend": "train",
+    "pytorch_lightning": "train",
+    "tensorboard": "train",
+    "torch_fidelity": "fid",
+    "torchmetrics": "train",
+    "tqdm": "train",
+    "yaml": "train",
+}
+
+
+class UsageError(Exception):
+    """Something the user asked for that cannot be; the message is one line."""
+
+
+def explain(error: Exception) -> str | None:
+    """Return the line that tells the user what went wrong; none for what is a fault of this package."""
+    if isinstance(error, (UsageError, MissingExtra, OSError, *_of_other_rooms())):
+        return one_line(error)
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing in EXTRAS:
+        return f"this needs {missing}: pip install 'feature-alignment[{EXTRAS[missing]}]'"
+    return None
+
+
+def _of_other_rooms() -> list[type[Exception]]:
+    # Looked up and not imported: a module that was never imported raised nothing.
+    named = {"feature_alignment.data": "DataError", "feature_alignment.training": "TrainingError"}
+    return [getattr(sys.modules[module], name) for module, name in named.items() if module in sys.modules]
+
+
+def one_line(message: object) -> str:
+    """Return the text of a message with every run of white space as one space."""
+    return " ".join(str(message).split())
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning in one line; takes the place of :func:`warnings.showwarning`."""
+    print(f"falign: warning: {one_line(message)}", file=sys.stderr)

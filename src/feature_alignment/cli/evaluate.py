@@ -1,0 +1,53 @@
+"""``falign evaluate``: measure a trained model on held-out images."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+from .inception import add_inception, inception
+from .runs import data_of, existing_run, run_parser, writable
+from .table import print_metrics
+
+if TYPE_CHECKING:
+    from ..data import Images
+    from ..models import Model
+
+__all__ = ["parse", "run"]
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Return the options that the arguments stand for."""
+    parser = run_parser("evaluate")
+    parser.add_argument("--data", default="", help="another data set or folder than the run's own")
+    parser.add_argument("--limit", type=int, help="measure on only so many held-out images, evenly spread")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
+    add_inception(parser)
+    parser.add_argument("--out", default="", help="JSON file to write (default: RUN/evaluation.json)")
+    return parser.parse(arguments)
+
+
+def run(options: Namespace) -> None:
+    """Measure, print and write."""
+    from ..metrics import evaluate
+
+    found = existing_run(options.run)
+    model = found.model()
+    if options.limit is not None and options.limit < 2:
+        raise UsageError(f"--limit: expected at least 2, got {options.limit}")
+    out = writable(options.out or found.directory / "evaluation.json")
+    train, test = (data_of(found, split, options.data) for split in ("train", "test"))
+    _check_suits(model, train, test)
+    metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception(options))
+    print_metrics(metrics)
+    out.write_text(json.dumps(metrics, indent=2) + "\n")
+    print(f"Wrote {out}")
+
+
+def _check_suits(model: Model, train: Images, test: Images) -> None:
+    if train.shape != model.image_shape:
+        raise UsageError(f"--data {train.name}: images of shape {train.shape}, the model has {model.image_shape}")
+    if model.classes and (test.labels is None or len(test.classes) != model.classes):
+        raise UsageError(f"--data {train.name}: {len(test.classes)} classes, the model was built for {model.classes}")

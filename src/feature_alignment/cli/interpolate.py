@@ -1,0 +1,63 @@
+"""``falign interpolate``: interpolate between four images."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, Namespace
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+from .parser import Renamed
+from .runs import existing_run, read_images, run_parser, writable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import Model
+    from ..training import Run
+
+__all__ = ["parse", "run"]
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Return the options that the arguments stand for."""
+    parser = run_parser("interpolate")
+    parser.add_argument("images", nargs="*", help="four image files (default: four held-out images)")
+    parser.add_argument("--out", default="", help="picture to write (default: RUN/interpolate.png)")
+    parser.add_argument("--random", action="store_true", help="corners from the prior instead of images")
+    parser.add_argument("--negative", action="store_true", help="swap dark and light of the files first")
+    parser.add_argument("--invert", action=Renamed, nargs=0, const="--negative", help=SUPPRESS)
+    parser.add_argument("--size", type=int, default=11, help="images along each side (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random corners (default: %(default)s)")
+    return parser.parse(arguments)
+
+
+def run(options: Namespace) -> None:
+    """Interpolate, and write a picture."""
+    from ..report.run_report import interpolation_picture
+
+    found = existing_run(options.run)
+    model = found.model()
+    if options.images and (len(options.images) != 4 or options.random):
+        raise UsageError(f"images: expected four files, or none with --random, got {len(options.images)}")
+    if options.size < 2:
+        raise UsageError(f"--size: expected at least 2, got {options.size}")
+    out = writable(options.out or found.directory / "interpolate.png")
+    latent, labels = _from_prior(model, options.seed) if options.random else _from_images(found, model, options)
+    title = "between four draws from the prior" if options.random else "between four images"
+    interpolation_picture(model, latent, labels, out, title=title, size=options.size)
+    print(f"Wrote {out}")
+
+
+def _from_prior(model: Model, seed: int) -> tuple[Tensor, Tensor | None]:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    latent = model.prior(4, generator)
+    return latent, torch.randint(model.classes, (4,), generator=generator) if model.classes else None
+
+
+def _from_images(found: Run, model: Model, options: Namespace) -> tuple[Tensor, Tensor | None]:
+    images, labels, _ = read_images(found, model, options.images, 4, options.negative)
+    if not model.classes:
+        return model.encode(images), None
+    return model.encode(images), model.infer_labels(images) if labels is None else labels

@@ -1,0 +1,45 @@
+"""The parser that the commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from .commands import COMMANDS
+from .errors import UsageError
+
+__all__ = ["Parser", "Renamed", "description"]
+
+
+def description(command: str) -> str:
+    """Return what the help of a command begins with."""
+    about, example, _ = COMMANDS[command]
+    return f"{about[0].upper()}{about[1:]}. Example: {example}"
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command: files and options in any order, a mistake raised as UsageError.
+
+    Args:
+        command: its name.
+        options: as for :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, command: str, **options: Any) -> None:
+        super().__init__(prog=f"falign {command}", description=description(command), allow_abbrev=False, **options)
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Return the options that the arguments stand for."""
+        return self.parse_intermixed_args(arguments)
+
+    def error(self, message: str) -> NoReturn:  # noqa: D102
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+class Renamed(argparse.Action):
+    """An option's old name, answered with its new one, which is the ``const``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
+        """Refuse the old name."""
+        raise UsageError(f"{option_string} is now {self.const}")

@@ -1,0 +1,65 @@
+"""``falign reconstruct``: reconstruct image files, or held-out images."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .parser import Renamed
+from .runs import existing_run, labels_of, read_images, run_parser, writable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import Model
+
+__all__ = ["parse", "run"]
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Return the options that the arguments stand for."""
+    parser = run_parser("reconstruct")
+    parser.add_argument("images", nargs="*", help="image files (default: held-out images of the data set)")
+    parser.add_argument(
+        "--out", default="", help="picture to write, or a folder for one file an image (default: RUN/reconstruct.png)"
+    )
+    parser.add_argument("--class", dest="label", default="", help="class of the images (default: inferred)")
+    parser.add_argument("--negative", action="store_true", help="swap dark and light first, for ink on paper")
+    parser.add_argument("--invert", action=Renamed, nargs=0, const="--negative", help=SUPPRESS)
+    parser.add_argument(
+        "--count", type=int, default=20, help="held-out images, where no files are given (default: %(default)s)"
+    )
+    return parser.parse(arguments)
+
+
+def run(options: Namespace) -> None:
+    """Reconstruct into one picture, or into a folder."""
+    from ..report.run_report import reconstruction_picture
+
+    found = existing_run(options.run)
+    model = found.model()
+    out = writable(options.out or found.directory / "reconstruct.png")
+    images, labels, names = read_images(found, model, options.images, options.count, options.negative)
+    if options.label:
+        labels = labels_of(found, model, [options.label]).expand(len(images))
+    if out.is_dir():
+        _write_each(model, images, labels, names, out)
+    else:
+        reconstruction_picture(model, images, labels, out)
+    print(f"Wrote {out}")
+
+
+def _write_each(model: Model, images: Tensor, labels: Tensor | None, names: list[str], out: Path) -> None:
+    from ..report.pictures import save_image
+
+    given = None
+    if model.classes:
+        given = model.infer_labels(images) if labels is None else labels
+    decoded = model.reconstruct(images, given)
+    stages = {model.stage: decoded}
+    if model.refiner is not None:
+        stages["refined"] = model.refine(decoded, given)
+    for stage, results in stages.items():
+        for name, result in zip(names, results, strict=True):
+            save_image(result, out / f"{name}-{stage}.png")

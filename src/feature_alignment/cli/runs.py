@@ -1,0 +1,138 @@
+"""What the commands that use a trained model share: the run, its data, its classes, and images to work on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import UsageError
+from .parser import Parser
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data import Images
+    from ..models import Model
+    from ..training import Run
+
+__all__ = ["class_names", "data_of", "existing_run", "labels_of", "read_images", "run_parser", "writable"]
+
+
+def run_parser(command: str) -> Parser:
+    """Return a parser whose first argument is the directory of a run."""
+    parser = Parser(command)
+    parser.add_argument("run", help="run directory of a finished training")
+    return parser
+
+
+def existing_run(name: str) -> Run:
+    """Return the run of this directory.
+
+    Raises:
+        UsageError: there is no such directory; the message names those that there are.
+    """
+    from ..training import Run
+
+    directory = Path(name)
+    if not directory.is_dir():
+        others = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
+        hint = f"; the runs here are {', '.join(others)}" if others else "; `falign quickstart` makes one"
+        raise UsageError(f"{name}: no such run directory{hint}")
+    return Run(directory)
+
+
+def writable(name: str | Path) -> Path:
+    """Check, before the work, that its result has a place to go; a name that ends in ``/`` becomes a folder."""
+    path = Path(name)
+    if str(name).endswith("/"):
+        path.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no directory {path.parent}")
+    if not path.is_dir() and path.suffix.lower() not in (".png", ".json"):
+        raise UsageError(f"--out {path}: expected a name ending in .png")
+    return path
+
+
+def data_of(run: Run, split: Literal["train", "test"], name: str = "") -> Images:
+    """Load a split of the data set that the run was trained on, or of another one brought to the same shape."""
+    from ..data import load
+
+    settings = dict(run.settings()["data"])
+    columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label")}
+    return load(
+        name or settings["name"],
+        split,
+        image_size=settings.get("image_size"),
+        channels=settings.get("channels"),
+        **columns,
+    )
+
+
+def class_names(run: Run, model: Model) -> tuple[str, ...]:
+    """Return the names of the classes, or their numbers where the data set is no longer there."""
+    from ..data import DataError
+
+    if not model.classes:
+        return ()
+    try:
+        return data_of(run, "test").classes
+    except DataError:
+        return tuple(str(number) for number in range(model.classes))
+
+
+def labels_of(run: Run, model: Model, wanted: list[str]) -> Tensor:
+    """Return the labels of classes given by name or number, int64 of shape ``(len(wanted),)``.
+
+    Raises:
+        UsageError: one of them is not a class of the model.
+    """
+    import torch
+
+    names = class_names(run, model)
+    if not names:
+        raise UsageError(f"class {wanted[0]!r}: this {type(model).__name__} was trained without classes")
+    return torch.tensor([_label(name, names) for name in wanted])
+
+
+def _label(wanted: str, names: tuple[str, ...]) -> int:
+    for label, name in enumerate(names):
+        if name.lower() == wanted.lower():
+            return label
+    if wanted.isdigit() and int(wanted) < len(names):
+        return int(wanted)
+    raise UsageError(f"class {wanted!r}: expected one of {', '.join(names)}")
+
+
+def read_images(
+    run: Run, model: Model, files: list[str], count: int, negative: bool
+) -> tuple[Tensor, Tensor | None, list[str]]:
+    """Return images, their labels where they are known, and their names.
+
+    Args:
+        run: whose held-out images are taken where there are no ``files``.
+        model: whose shape the images are brought to.
+        files: of images.
+        count: of held-out images.
+        negative: swap dark and light.
+    """
+    images, labels, names = _from_files(model, files) if files else _held_out(run, count)
+    return 1 - images if negative else images, labels, names
+
+
+def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]]:
+    import torch
+
+    from ..data import read_image
+
+    channels, side, _ = model.image_shape
+    pixels = torch.stack([read_image(file, side, channels) for file in files])
+    return pixels.float() / 255, None, [Path(file).stem for file in files]
+
+
+def _held_out(run: Run, count: int) -> tuple[Tensor, Tensor | None, list[str]]:
+    from ..report.run_report import one_of_each
+
+    if count < 1:
+        raise UsageError(f"--count: expected at least 1, got {count}")
+    images, labels = one_of_each(data_of(run, "test"), count)
+    return images, labels, [f"held-out-{number:03}" for number in range(len(images))]

@@ -1,0 +1,43 @@
+"""``falign sample``: draw new images, by class if the model has classes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from .errors import UsageError
+from .runs import class_names, existing_run, labels_of, run_parser, writable
+
+__all__ = ["parse", "run"]
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Return the options that the arguments stand for."""
+    parser = run_parser("sample")
+    parser.add_argument("--out", default="", help="picture to write (default: RUN/sample.png)")
+    parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")
+    parser.add_argument("--rows", type=int, default=10, help="samples of each class (default: %(default)s)")
+    parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the latents (default: %(default)s)")
+    return parser.parse(arguments)
+
+
+def run(options: Namespace) -> None:
+    """Draw, and write a picture."""
+    from ..report.run_report import sample_picture
+
+    found = existing_run(options.run)
+    model = found.model()
+    if options.rows < 1:
+        raise UsageError(f"--rows: expected at least 1, got {options.rows}")
+    out = writable(options.out or found.directory / "sample.png")
+    columns = labels_of(found, model, options.classes).tolist() if options.classes else None
+    sample_picture(
+        model,
+        class_names(found, model),
+        out,
+        rows=options.rows,
+        columns=columns,
+        stress=options.stress,
+        seed=options.seed,
+    )
+    print(f"Wrote {out}")

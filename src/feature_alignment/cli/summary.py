@@ -1,0 +1,55 @@
+"""What is said at the end of a training: the numbers, the files, and what to try next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .table import print_metrics
+
+if TYPE_CHECKING:
+    from ..training import Run
+
+__all__ = ["print_summary"]
+
+#: The files of a run directory that are for the user, and what they are.
+FILES = {
+    "report.html": "everything below on one page: open it in a browser",
+    "reconstructions.png": "held-out images and what the model makes of them",
+    "samples.png": "samples from the prior, a column for each class asked for",
+    "interpolation.png": "between four held-out images",
+    "metrics.json": "the numbers above and what they were measured on",
+    "log.csv": "the losses; also as curves with: tensorboard --logdir {directory}",
+    "config.yaml": "what was asked for",
+    "model.safetensors": "the weights, with config.json; checkpoints/last.ckpt has the optimisers too",
+}
+
+
+def print_summary(run: Run) -> None:
+    """Print the summary of a finished run."""
+    metrics, directory = run.results(), run.directory
+    minutes, seconds = divmod(round(metrics["seconds"]), 60)
+    print(f"\nTrained {metrics['steps']:,} updates in {minutes} min {seconds} s.\n")
+    print_metrics(metrics)
+    print(f"\nIn {directory}:")
+    for name, words in FILES.items():
+        print(f"  {name:20} {words.format(directory=directory)}")
+    _print_examples(directory, classes="class_agreement" in metrics)
+
+
+def _print_examples(directory: Path, *, classes: bool) -> None:
+    falign = _command()
+    print("\nTry next:")
+    if classes:
+        print(f"  {falign} sample {directory} --classes 3 7 --stress 2 --out sample.png")
+    print(f"  {falign} interpolate {directory} --random --out interpolation.png")
+    print(f"  {falign} reconstruct {directory} my_image.png --out out.png    (--negative for ink on white paper)")
+    print(f"  {falign} train --config quickstart --model.latent 16 --out runs/latent-16")
+
+
+def _command() -> str:
+    """Return the command as it can be typed here: `make quickstart` leaves it in .venv/bin, not on the path."""
+    here = Path(sys.argv[0]).name == "falign" and not shutil.which("falign")
+    return sys.argv[0] if here else "falign"

@@ -1,0 +1,107 @@
+"""The options of a training, from the types and the documentation of what takes them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+from ..data import DataOptions
+from ..models import Model
+from ..training import TrainingOptions
+from .configuration import Configuration, for_class
+from .errors import UsageError, one_line
+
+__all__ = ["TypedOptions"]
+
+#: How jsonargparse speaks of options and types, and how the user does.
+WORDS = {
+    r'Parser key "([\w.]+)":': r"--\1:",
+    r"<class '(?:\w+\.)*(\w+)'>": r"\1",
+    r"(?:typing\.)?Literal\[([^]]*)\]": r"one of \1",
+    r"Does not validate against .* Subtypes: \[(.*)\] Errors: .* Given value: ": r"expected \1. Got value: ",
+    r"Expected a ": "expected ",
+}
+
+
+class TypedOptions:
+    """The options ``--data.NAME``, ``--training.NAME`` and, for the class of a model, ``--model.NAME``.
+
+    Args:
+        kind: the model's class, if it is known.
+    """
+
+    def __init__(self, kind: type[Model] | None) -> None:
+        self.kind = kind
+        self.parser = ArgumentParser(
+            usage=argparse.SUPPRESS, formatter_class=_Help, add_help=False, exit_on_error=False
+        )
+        self.names = {"training": self._add(TrainingOptions, "training"), "data": self._add(DataOptions, "data")}
+        if kind:
+            self.names["model"] = self._add(kind, "model")
+
+    def _add(self, whose: type, section: str) -> list[str]:
+        group = self.parser.add_argument_group(f"--{section}.NAME")
+        skip = {"image_shape", "classes"}  # the data's
+        added = group.add_class_arguments(whose, section, as_group=False, skip=skip, instantiate=False)
+        return [name.removeprefix(f"{section}.") for name in added]
+
+    def format_help(self) -> str:
+        """Return the help of all options."""
+        return self.parser.format_help()
+
+    def parse(self, arguments: list[str], configuration: Configuration) -> Namespace:
+        """Return a namespace with the sections ``training``, ``data`` and ``model``.
+
+        Args:
+            arguments: options that override the configuration's.
+            configuration: values of options.
+
+        Raises:
+            UsageError: an option that there is not, or a value that is none for it.
+        """
+        sections = {name: values for name, values in configuration.items() if name in ("data", "training")}
+        if "model" in configuration and self.kind:
+            sections["model"] = for_class(configuration["model"], self.kind, self.names["model"])
+        for section, values in sections.items():
+            for option in values:
+                self._refuse_unknown(section, option)
+        try:
+            found: Namespace = self.parser.parse_args(arguments, self.parser.parse_object(sections))
+        except argparse.ArgumentError as error:
+            raise UsageError(f"{self._plain(str(error))} (see falign train --help)") from error
+        return found
+
+    def instantiate(self, options: Namespace) -> Namespace:
+        """Return the options with modules that are given by class path, such as an encoder, built."""
+        built: Namespace = self.parser.instantiate(options)
+        return built
+
+    def _refuse_unknown(self, section: str, name: str) -> None:
+        known = self.names[section]
+        if name.partition(".")[0] in known:
+            return
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        whose = self.kind.__name__ if section == "model" and self.kind else section
+        raise UsageError(f"--{section}.{name}: {whose} has no such option; {hint}")
+
+    def _plain(self, message: str) -> str:
+        """Return what jsonargparse says of a bad argument in one line, without its inner types."""
+        unknown = re.match(r"unrecognized arguments: --(\w+)\.([\w.]+)", message)
+        if unknown and unknown[1] in self.names:
+            self._refuse_unknown(unknown[1], unknown[2])
+        text = one_line(message)
+        for pattern, words in WORDS.items():
+            text = re.sub(pattern, words, text)
+        return text.replace("NoneType", "null")
+
+
+class _Help(DefaultHelpFormatter):
+    """Help from docstrings, without their markup."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = super()._expand_help(action).replace("``", "")
+        return re.sub(r":\w+:`[\w.]*?(\w+)`|:math:`([^`]*)`", lambda found: found[1] or found[2], text)

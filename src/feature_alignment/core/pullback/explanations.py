@@ -1,0 +1,140 @@
+"""What PyTorch cannot differentiate twice, by the name of the module and of the operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..graphs import nodes
+from ..structures import Network, standard
+from .workarounds import twice_differentiable
+
+__all__ = ["NotDifferentiableError", "explained", "explaining"]
+
+_MISSING = re.compile(r"derivative for (\S+) is not implemented")
+
+# Networks whose graphs were searched already, without a find.
+_differentiable_twice: WeakSet[Any] = WeakSet()
+
+
+class NotDifferentiableError(RuntimeError):
+    """PyTorch cannot differentiate the network, or not twice; the message names the module and the operation."""
+
+
+class _Explained(torch.autograd.Function):
+    """The identity, whose derivative is an error that says why there is none."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, network: Network, point: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.network, ctx.point = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        raise NotDifferentiableError(_why(ctx.network, ctx.point))
+
+
+def explaining(gradient: Tensor, network: Network, point: Tensor) -> Tensor:
+    """Have the derivative of ``gradient`` raise an error by name, if PyTorch has none."""
+    known = isinstance(network, nn.Module) and network in _differentiable_twice
+    if known or not gradient.requires_grad:
+        return gradient
+    if any("NotImplemented" in node.name() for node in nodes(gradient)):
+        return cast(Tensor, _Explained.apply(gradient, network, point.detach()))
+    if isinstance(network, nn.Module):
+        _differentiable_twice.add(network)
+    return gradient
+
+
+@contextmanager
+def explained(network: Network, point: Tensor) -> Iterator[None]:
+    """Raise NotDifferentiableError, by name, instead of PyTorch's error for a missing derivative."""
+    try:
+        yield
+    except NotDifferentiableError:
+        raise
+    except RuntimeError as error:
+        if _MISSING.search(str(error)):
+            raise NotDifferentiableError(_why(network, point)) from None
+        raise
+
+
+def _why(network: Network, point: Tensor) -> str:
+    where, operation = "network", "an operation in it"
+    for name, module, arguments in _calls(network, point):
+        missing = _missing_operation(module, arguments)
+        if missing is not None:
+            where, operation = f"{type(module).__name__} at '{name}'" if name else type(module).__name__, missing
+            break
+    else:
+        operation = _missing_operation(network, ((point,), {})) or operation
+    return (
+        f"{where}: PyTorch has no second derivative of {operation}, which training through a feature and Gauss-Newton "
+        "need; replace it by operations that can be differentiated twice, or stay with first derivatives "
+        "(torch.no_grad() around align; invert with method='lbfgs')"
+    )
+
+
+def _calls(network: Network, point: Tensor) -> list[tuple[str, nn.Module, Any]]:
+    """Return the modules that run in an evaluation, the innermost first, with their arguments."""
+    calls: list[tuple[str, nn.Module, Any]] = []
+    if not isinstance(network, nn.Module):
+        return calls
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda module, args, kwargs, output: calls.append((name, module, (args, kwargs)))
+
+    handles = [
+        module.register_forward_hook(hook(name), with_kwargs=True)
+        for name, module in network.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        with twice_differentiable(), torch.no_grad():
+            network(point.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _missing_operation(network: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> str | None:
+    """Return the operation without a second derivative in a call, if there is one."""
+
+    def fresh(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            return leaf.detach().clone().requires_grad_()
+        return leaf
+
+    given = pytree.tree_map(fresh, arguments)
+    inputs = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    with torch.enable_grad(), twice_differentiable():
+        args, kwargs = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, given)
+        outputs = [part for part in pytree.tree_leaves(standard(network(*args, **kwargs))) if _differentiable(part)]
+        if not inputs or not outputs:
+            return None
+        cotangents = [torch.ones_like(part).requires_grad_() for part in outputs]
+        gradients = torch.autograd.grad(outputs, inputs, cotangents, create_graph=True, allow_unused=True)
+        total = sum(gradient.sum() for gradient in gradients if gradient is not None and gradient.requires_grad)
+        try:
+            torch.autograd.grad(cast(Tensor, total), cotangents, allow_unused=True)
+        except RuntimeError as error:
+            found = _MISSING.search(str(error))
+            return found.group(1) if found else None
+    return None
+
+
+def _differentiable(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()

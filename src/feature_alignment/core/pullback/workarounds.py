@@ -1,0 +1,143 @@
+"""Every work-around for PyTorch, each with the versions it is for (seen: it was needed there; none needs another)."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.utils.checkpoint as checkpointing
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["let_checkpoints_repeat_it", "outside_inference_mode", "twice_differentiable"]
+
+_inside = threading.local()
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Evaluate networks such that their derivatives can be differentiated again, where PyTorch has a way to.
+
+    - Attention runs on the math backend: the fused ones have no second derivative, and neither has the fast path of
+      ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` a first. Seen in 2.9 to 2.14.
+    - Compiled functions run as they were written: AOTAutograd has no double backward. Seen in 2.9 to 2.14.
+    - TorchScript runs without its optimiser, which loses the parameters' derivatives under :mod:`torch.func` after an
+      evaluation under ``no_grad``. Seen in 2.14.
+    - Operations in :data:`REPLACEMENTS` are replaced.
+    """
+    if getattr(_inside, "depth", 0) or torch.compiler.is_compiling():
+        yield
+        return
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    _inside.depth = 1
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
+            if "torch._dynamo" in sys.modules:  # nothing is compiled otherwise
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_Replacing())
+            yield
+    finally:
+        _inside.depth = 0
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+class _Replacing(TorchFunctionMode):
+    """Call the replacement of a function instead, wherever it is called from."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return REPLACEMENTS.get(function, function)(*args, **(kwargs or {}))
+
+
+def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
+    """``aten::hardsigmoid_backward`` has no derivative. Seen in 2.9 to 2.14."""
+    slopes = ((x > -3) & (x < 3)).to(x.dtype) / 6
+    inside = slopes * x + 0.5  # where the slope is 0 and x infinite, not a number, and not taken
+    return torch.where(x >= 3, torch.ones_like(x), torch.where(x <= -3, torch.zeros_like(x), inside))
+
+
+def _hardsigmoid_(x: Tensor) -> Tensor:
+    return x.copy_(_hardsigmoid(x))
+
+
+def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``aten::mkldnn_rnn_layer_backward`` and ``aten::_cudnn_rnn_backward`` have no derivative. Seen in 2.9 to 2.14."""
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+            return function(*args, **kwargs)
+
+    return plain
+
+
+#: What computes the same and can be differentiated twice, by the function that cannot.
+REPLACEMENTS: dict[Any, Callable[..., Any]] = {
+    functional.hardsigmoid: _hardsigmoid,
+    torch._C._nn.hardsigmoid: _hardsigmoid,
+    torch._C._nn.hardsigmoid_: _hardsigmoid_,
+    torch.ops.aten.hardsigmoid: _hardsigmoid,
+    torch.ops.aten.hardsigmoid.default: _hardsigmoid,
+    torch.ops.aten.hardsigmoid_.default: _hardsigmoid_,
+}
+for _name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+    _function = getattr(torch._VF, _name)
+    REPLACEMENTS[_function] = _recurrent(_function)
+
+
+def outside_inference_mode(function: Callable[[], Any]) -> Any:
+    """Call ``function`` under ``no_grad`` instead of inference mode, where PyTorch 2.11 pulls back zeros silently."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return function()
+    with torch.inference_mode(False), torch.no_grad():
+        return function()
+
+
+@functools.cache
+def let_checkpoints_repeat_it() -> None:
+    """Have ``torch.utils.checkpoint`` repeat an evaluation under :func:`twice_differentiable` under it again.
+
+    It does so in the backward pass, when that context is left. The reentrant kind cannot be used with
+    ``torch.autograd.grad`` and is evaluated without checkpoints. Both only change what happens inside the context.
+    For 2.9 to 2.14, whose names they patch; where a later version has others, PyTorch's own error answers
+    networks with attention inside a checkpoint.
+    """
+    for name in ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator"):
+        if hasattr(checkpointing, name):
+            setattr(checkpointing, name, _repeating(getattr(checkpointing, name)))
+            break
+    checkpointing.CheckpointFunction = _Reentrant  # type: ignore[misc]
+
+
+def _repeating(generator: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(generator)
+    def wrapped(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not getattr(_inside, "depth", 0):
+            return generator(function, *args, **kwargs)
+
+        def again(*inputs: Any, **options: Any) -> Any:
+            with twice_differentiable():
+                return function(*inputs, **options)
+
+        return generator(again, *args, **kwargs)
+
+    return wrapped
+
+
+class _Reentrant(checkpointing.CheckpointFunction):  # type: ignore[no-untyped-call, unused-ignore]
+    @classmethod
+    def apply(cls, function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        if getattr(_inside, "depth", 0):
+            return function(*args)
+        return super().apply(function, preserve, *args)

@@ -1,0 +1,94 @@
+r"""The step size :math:`\tau_t` of every step of equation 2: a rule that is asked before each.
+
+A new rule is a class with a ``size`` and, to be had by name, an entry in :data:`STEP_RULES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from torch import Tensor
+
+from .linearization import stable_step_size
+from .structures import Network
+
+__all__ = ["STEP_RULES", "PerStep", "Stable", "StepRule", "StepSize", "step_rule"]
+
+StepSize: TypeAlias = float | Sequence[float] | Tensor | Literal["auto"]
+
+
+class StepRule(Protocol):
+    """What chooses the step sizes of one run of :func:`~feature_alignment.align`."""
+
+    def size(self, network: Network, iterate: Tensor, step: int) -> float | Tensor:
+        """Return the size of a step, from 1 on, that starts at ``iterate``: a number, or a tensor to multiply by."""
+        ...
+
+
+class PerStep:
+    """Sizes given in advance, one per step: numbers, or 0-dimensional tensors that may be learned."""
+
+    def __init__(self, sizes: Sequence[float | Tensor]) -> None:
+        self.sizes = sizes
+
+    def size(self, network: Network, iterate: Tensor, step: int) -> float | Tensor:
+        """Return the size given for ``step``."""
+        return self.sizes[step - 1]
+
+
+class Stable:
+    r"""Sizes for which the linearised flow cannot diverge: :math:`1 / \sigma^2`, anew at every step and sample.
+
+    Every power iteration for :math:`\sigma`, the largest singular value, continues from the direction of the last.
+    """
+
+    def __init__(self) -> None:
+        self.direction: Tensor | None = None
+
+    def size(self, network: Network, iterate: Tensor, step: int) -> Tensor:
+        r"""Return :math:`1 / \sigma^2` at ``iterate``, shape ``(N, 1, ...)``, without a graph."""
+        size, self.direction = stable_step_size(network, iterate, self.direction)
+        return size
+
+
+#: Rules that are asked for by name.
+STEP_RULES: dict[str, Callable[[], StepRule]] = {"auto": Stable}
+
+
+def step_rule(step_size: StepSize, steps: int) -> StepRule:
+    """Return the rule that ``step_size`` stands for, as :func:`~feature_alignment.align` takes it.
+
+    Raises:
+        ValueError: ``steps`` below 1, a ``step_size`` of an unknown name, not positive, or not one per step.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
+    if isinstance(step_size, str):
+        if step_size not in STEP_RULES:
+            names = " or ".join(STEP_RULES)
+            raise ValueError(f"step_size: expected numbers greater than 0 or {names}, got {step_size!r}")
+        return STEP_RULES[step_size]()
+    return PerStep(_of_tensor(step_size, steps) if isinstance(step_size, Tensor) else _of_numbers(step_size, steps))
+
+
+def _of_tensor(step_size: Tensor, steps: int) -> Sequence[Tensor]:
+    if step_size.ndim == 0:
+        return [step_size] * steps
+    if step_size.shape == (steps,):
+        return step_size.unbind()
+    raise ValueError(
+        f"step_size: expected a 0-dimensional tensor or one of shape ({steps},), one value per step, "
+        f"got shape {tuple(step_size.shape)}"
+    )
+
+
+def _of_numbers(step_size: float | Sequence[float], steps: int) -> list[float]:
+    sizes = [step_size] * steps if isinstance(step_size, int | float) else list(step_size)
+    if len(sizes) != steps:
+        raise ValueError(f"step_size: expected {steps} values, one per step, got {len(sizes)}")
+    for size in sizes:
+        if not (math.isfinite(size) and size > 0):
+            raise ValueError(f"step_size: expected finite numbers greater than 0, got {size!r}")
+    return [float(size) for size in sizes]

@@ -1,0 +1,70 @@
+"""What a network puts out: a tensor, or a nested tuple, list or dict of tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+__all__ = ["Network", "Structure", "describe", "from_rows", "named_leaves", "rows", "standard", "tensors"]
+
+#: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension, or ``None``.
+Structure: TypeAlias = Any
+Network: TypeAlias = Callable[[Tensor], Structure]
+
+
+def named_leaves(name: str, structure: Structure) -> Iterator[tuple[str, Any]]:
+    """Yield every leaf but ``None`` with its place, such as ``target['mean']``."""
+    for path, leaf in pytree.tree_leaves_with_path(structure):
+        if leaf is not None:
+            yield name + pytree.keystr(path), leaf
+
+
+def tensors(structure: Structure) -> list[Tensor]:
+    """Return every leaf but ``None``."""
+    return [leaf for leaf in pytree.tree_leaves(structure) if leaf is not None]
+
+
+def standard(structure: Structure) -> Structure:
+    """Turn mappings and dataclasses that PyTorch does not take apart into dicts of their parts."""
+    if all(leaf is None or isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(structure)):
+        return structure
+    return pytree.tree_map(_as_dict, structure)
+
+
+def _as_dict(leaf: Any) -> Any:
+    if isinstance(leaf, Mapping):
+        return standard(dict(leaf))
+    if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+        return standard({field.name: getattr(leaf, field.name) for field in dataclasses.fields(leaf)})
+    return leaf
+
+
+def rows(outputs: Structure) -> Tensor:
+    """Put all numbers that a network puts out for a sample into one row: shape ``(N, K)``."""
+    return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in tensors(outputs)], 1)
+
+
+def from_rows(numbers: Tensor, like: Structure) -> Structure:
+    """Undo :func:`rows`: from shape ``(N, K)`` to the structure, dtypes and shapes of samples of ``like``."""
+    parts = tensors(like)
+    widths = [leaf[:1].numel() for leaf in parts]
+    found = iter(
+        columns.reshape(len(numbers), *leaf.shape[1:]).to(leaf.dtype)
+        for columns, leaf in zip(numbers.split(widths, 1), parts, strict=True)
+    )
+    return pytree.tree_map(lambda leaf: None if leaf is None else next(found), like)
+
+
+def describe(structure: Structure) -> str:
+    """Write a structure with the types of its leaves, such as ``{'z': Tensor}``."""
+    if isinstance(structure, dict):
+        return "{" + ", ".join(f"{key!r}: {describe(value)}" for key, value in structure.items()) + "}"
+    if isinstance(structure, tuple | list):
+        left, right = "()" if isinstance(structure, tuple) else "[]"
+        return left + ", ".join(map(describe, structure)) + right
+    return "None" if structure is None else type(structure).__name__

@@ -1,0 +1,127 @@
+"""Trials of a network: does it draw random numbers, does it mix the samples of a batch?"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .structures import Network, Structure, standard, tensors
+
+__all__ = ["check_independence"]
+
+
+#: Evaluations of one sample where the network drew random numbers without a difference yet, and copies in each.
+REPEATS, COPIES = 4, 8
+
+
+@torch.no_grad()
+def check_independence(network: Network, start: Tensor) -> None:
+    """Refuse a network whose output for a sample is not always the same, whatever its neighbours in the batch.
+
+    Evaluates the first sample alone, beside a much larger neighbour, and beside a much smaller and a near one: three
+    evaluations, six samples; a few more only if the network draws random numbers, which may be without effect.
+
+    Raises:
+        ValueError: the outputs differ; the message says whether by chance or by neighbours, and in which module.
+    """
+    first = start[:1].detach()
+    before = _random_state(first)
+    alone = _evaluate(network, first)
+    if _random_state(first) != before and _is_random(network, first, alone):
+        raise ValueError(_random_message(network, first))
+    ramp = torch.linspace(0.5, 1.0, first.numel(), dtype=first.dtype, device=first.device).view_as(first)
+    far = 10 * (1 + first.abs().max()) * ramp
+    found = [_beside(network, torch.cat([first, *more])) for more in ([first + far], [first + ramp, first - far])]
+    if None in found:
+        found.append(_beside(network, torch.cat([first, first + ramp])))
+    if any(beside is not None and _differ(alone, beside) for beside in found):
+        if _differ(alone, _evaluate(network, first)):
+            raise ValueError(_random_message(network, first))
+        raise ValueError(
+            "network: the output for a sample changes with its neighbours in the batch; "
+            "a feature needs a network that treats the samples of a batch independently"
+        )
+    torch.clear_autocast_cache()  # of weights cast without a graph
+
+
+def _random_state(like: Tensor) -> tuple[Any, ...]:
+    device = torch.cuda.get_rng_state(like.device) if like.is_cuda else torch.empty(0)
+    return torch.get_rng_state().numpy().tobytes(), device.numpy().tobytes(), random.getstate()
+
+
+def _is_random(network: Network, first: Tensor, alone: list[Any]) -> bool:
+    """Say whether copies of a sample are treated differently, in a few evaluations."""
+    copies = first.expand(COPIES, *first.shape[1:])
+    for _ in range(REPEATS):
+        outputs = _evaluate(network, copies)
+        if any(_differ(alone, [part[k : k + 1] for part in outputs]) for k in range(COPIES)):
+            return True
+    return False
+
+
+def _random_message(network: Network, first: Tensor) -> str:
+    return (
+        f"network: two evaluations of the same input differ{_where(network, first)}: it draws random numbers or keeps "
+        "a state, and a feature needs the same network at every step; call network.eval(), and where that is not "
+        "enough, turn it off in its code (functional.dropout(x, training=self.training))"
+    )
+
+
+def _evaluate(network: Network, batch: Tensor) -> list[Any]:
+    return tensors(standard(network(batch.clone())))  # it may work in place
+
+
+def _beside(network: Network, batch: Tensor) -> list[Any] | None:
+    try:
+        return _evaluate(network, batch)
+    except (ValueError, IndexError, AssertionError, RuntimeError):
+        return None  # the neighbour is out of the network's range, not the sample
+
+
+def _differ(one: list[Any], other: list[Any]) -> bool:
+    if len(one) != len(other):
+        return True
+    return any(_parts_differ(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _parts_differ(one: Any, other: Any) -> bool:
+    if not isinstance(one, Tensor) or one.numel() == 0 or one.ndim == 0 or not one.is_floating_point():
+        return False  # empty, or refused by name at the first step
+    sample = other[:1]
+    if sample.shape != one.shape:
+        return True
+    largest = float(torch.nan_to_num(one, posinf=0.0, neginf=0.0).abs().max())
+    tolerance = math.sqrt(torch.finfo(one.dtype).eps) * (largest + 1)
+    return not bool(torch.isclose(one, sample, rtol=0, atol=tolerance, equal_nan=True).all())
+
+
+def _where(network: Network, batch: Tensor) -> str:
+    """Name the innermost module that puts out something else in two evaluations."""
+    if not isinstance(network, nn.Module):
+        return ""
+    runs: list[list[tuple[str, nn.Module, list[Any]]]] = []
+    for _ in range(2):
+        outputs: list[tuple[str, nn.Module, list[Any]]] = []
+        handles = [module.register_forward_hook(_recorder(name, outputs)) for name, module in network.named_modules()]
+        try:
+            network(batch.clone())
+        finally:
+            for handle in handles:
+                handle.remove()
+        runs.append(outputs)
+    for (name, module, one), (_, _, other) in zip(*runs, strict=False):
+        if _differ(one, other):
+            return f" in {type(module).__name__}" + (f" at '{name}'" if name else "")
+    return ""
+
+
+def _recorder(name: str, outputs: list[tuple[str, nn.Module, list[Any]]]) -> Callable[..., None]:
+    def record(module: nn.Module, inputs: Any, output: Structure) -> None:
+        outputs.append((name, module, [leaf.clone() for leaf in tensors(standard(output)) if isinstance(leaf, Tensor)]))
+
+    return record

@@ -1,0 +1,92 @@
+"""Every way to get a command wrong: one line, that says what and where and what would be right."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from feature_alignment.cli.main import main
+
+FILES = {
+    "text.png": "hello",
+    "bad.yaml": "data: [1",
+    "typo.yaml": "model: {class_path: VFA, init_args: {latnt: 3}}",
+    "value.yaml": "model: {class_path: VFA}\ntraining: {steps: many}",
+    "section.yaml": "modle: {class_path: VFA}",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
+        (["train"], "required: model"),
+        (["train", "--model", "nope"], "--model nope: unknown model; expected one of AE, FA, GAN, Local, VAE, VFA, VFAGAN"),
+        (["train", "--model", "vfa-gan", "--model.latnt", "3"], "--model.latnt: VFAGAN has no such option; did you mean latent?"),
+        (["train", "--model", "VFA", "--model.latent", "abc"], "latent: expected int. Got value: abc"),
+        (["train", "--model", "VFA", "--model.steps", "0"], "steps: expected at least 1, got 0"),
+        (["train", "--model", "VFA", "--model.squash", "x"], "squash: expected one of 'last', 'every', 'none'"),
+        (["train", "--model", "VFA", "--model.channels", "[8,8,8]"], "divisible by 8"),
+        (["train", "--config", "nope"], "--config nope: no such file, nor one of the bundled configurations: ae, celeba, cifar10"),
+        (["train", "--model", "VFA", "--data.name", "nowhere"], "data set 'nowhere': neither a known name (mnist-mini, mnist, fash"),
+        (["train", "--model", "AE", "--model.class_weight", "3"], "--model.class_weight: AE has no such option"),
+        (["train", "--model", "Local", "--model.channels", "[8,8,8]"], "divisible by 8"),
+        (["train", "--model", "VFA", "--data.batch_size", "9999"], "batch_size: expected 1 to 4500"),
+        (["train", "--model", "VFA", "--training.steps", "0"], "steps: expected at least 1, got 0"),
+        (["train", "--model", "VFA", "--training.precision", "12"], "precision=12: Precision '12' is invalid"),
+        (["train", "--model", "VFA", "--model.clip_gradient", "x"], "--model.clip_gradient: expected float, null. Got value: x"),
+        (["train", "--model", "VFA", "--training.stps", "1"], "--training.stps: training has no such option; did you mean steps?"),
+        (["train", "--model", "nowhere.Model"], "--model nowhere.Model: cannot be imported: No module named 'nowhere'"),
+        (["train", "--model", "torch.nn.Flatten"], "--model torch.nn.Flatten: expected a subclass of"),
+        (["train", "--config", "text.png"], "--config text.png: expected the sections data, training and model, got hello"),
+        (["train", "--config", "bad.yaml"], "--config bad.yaml: not YAML"),
+        (["train", "--config", "typo.yaml"], "--model.latnt: VFA has no such option; did you mean latent?"),
+        (["train", "--config", "value.yaml"], "--training.steps: expected int. Got value: many"),
+        (["train", "--config", "section.yaml"], "--config section.yaml: unknown section 'modle'; expected data, training or model"),
+        (["train", "--model", "VFA", "--bogus", "1"], "unrecognized arguments: --bogus 1"),
+        (["train", "--resume", "--out", "nowhere"], "nowhere: no such run directory"),
+        (["train", "--model", "VFA", "--out", "text.png"], "--out text.png: is a file, expected a directory"),
+        (["train", "--model", "VFA", "--out", "RUN"], "is not empty; continue that run with --resume, or choose another directory"),
+        (["quickstart", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["evaluate", "nowhere"], "nowhere: no such run directory; `falign quickstart` makes one"),
+        (["evaluate", "."], "not a saved model, there is no config.json"),
+        (["evaluate", "RUN", "--data", "nowhere"], "data set 'nowhere'"),
+        (["evaluate", "RUN", "--limit", "1"], "--limit: expected at least 2, got 1"),
+        (["evaluate", "RUN", "--out", "no/where.json"], "there is no directory no"),
+        (["reconstruct", "RUN", "missing.png"], "missing.png: no such file"),
+        (["reconstruct", "RUN", "text.png"], "text.png: not a readable image (format not recognised)"),
+        (["reconstruct", "RUN", "--class", "eleven"], "class 'eleven': expected one of 0, 1, 2"),
+        (["reconstruct", "RUN", "--out", "out.gif"], "--out out.gif: expected a name ending in .png"),
+        (["sample", "RUN", "--rows", "0"], "--rows: expected at least 1, got 0"),
+        (["interpolate", "RUN", "text.png"], "images: expected four files"),
+        (["interpolate", "RUN", "--size", "1"], "--size: expected at least 2"),
+        (["sample"], "the following arguments are required: run"),
+        (["sample", "RUN", "--row", "3"], "unrecognized arguments: --row"),
+        (["reproduce", "fig99"], "target 'fig99': expected one of"),
+        (["reproduce", "table1", "--scale", "huge"], "argument --scale: invalid choice: 'huge'"),
+        (["reproduce", "table1", "--seeds", "1", "1"], "--seeds: expected different numbers of at least 0, got 1 1"),
+        (["evaluate", "RUN", "--fid", "yes", "--inception-weights", "nowhere.pth"], "--inception-weights nowhere.pth"),
+    ],
+)  # fmt: skip
+def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    assert main([str(run) if each == "RUN" else each for each in arguments]) == 2
+    said = capsys.readouterr()
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("falign: error: ")
+    assert message in lines[0]
+    assert not list(tmp_path.glob("runs/*/*.ckpt"))
+
+
+def test_a_checkpoint_of_another_model_is_named(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    options = ["--resume", "--model.latent=5", "--training.steps=40"]
+    assert main(["train", f"--out={tmp_path / 'copy'}", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "last.ckpt: a checkpoint of another model" in line
+    assert (tmp_path / "copy" / "config.yaml").read_text() == (run / "config.yaml").read_text()

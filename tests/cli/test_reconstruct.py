@@ -1,0 +1,61 @@
+"""``falign reconstruct``: images in, images out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from feature_alignment.cli.main import main
+from feature_alignment.data import load
+from feature_alignment.models import Model
+
+
+@pytest.fixture
+def pixels():
+    """A held-out digit, light on dark."""
+    return load("mnist-mini", "test").pixels[4, 0].numpy()
+
+
+def reconstructed(run, digit, folder, *options):
+    """Return the feature that the command writes for an image file, as an array."""
+    assert main(["reconstruct", str(run), str(digit), "--class", "2", "--out", f"{folder}/", *options]) == 0
+    return np.asarray(Image.open(folder / f"{digit.stem}-feature.png"))
+
+
+def test_written_images_are_the_models(run, tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "four.png")
+    model = Model.from_pretrained(run)
+    feature = model.reconstruct(torch.from_numpy(pixels)[None, None].float() / 255, torch.tensor([2]))
+    expected = (feature[0, 0] * 255).round().byte().numpy()
+    assert np.array_equal(reconstructed(run, tmp_path / "four.png", tmp_path / "all"), expected)
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"four-feature.png", "four-refined.png"}
+    with Image.open(tmp_path / "all" / "four-refined.png") as refined:
+        assert refined.size == (28, 28)
+
+
+def test_a_negative_is_read_as_what_it_is_of(run, tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "light.png")
+    Image.fromarray(255 - pixels).save(tmp_path / "dark.png")
+    light = reconstructed(run, tmp_path / "light.png", tmp_path / "a")
+    dark = reconstructed(run, tmp_path / "dark.png", tmp_path / "b", "--negative")
+    assert np.abs(light.astype(int) - dark).max() <= 1
+
+
+def test_files_of_any_size_and_format_and_held_out_images_make_a_picture(run, tmp_path, pixels):
+    Image.fromarray(255 - pixels).resize((90, 70)).convert("RGB").save(tmp_path / "my_digit.jpg")
+    # Options may stand before, between and after the files.
+    assert (
+        main(["reconstruct", "--negative", str(run), "--out", f"{tmp_path}/out.png", f"{tmp_path}/my_digit.jpg"]) == 0
+    )
+    with Image.open(tmp_path / "out.png") as picture:
+        assert min(picture.size) > 80
+    assert main(["reconstruct", str(run), "--count", "3"]) == 0
+    assert (run / "reconstruct.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate"])
+def test_the_old_name_of_negative_is_answered(command, capsys):
+    assert main([command, "anywhere", "--invert"]) == 2
+    assert capsys.readouterr().err == "falign: error: --invert is now --negative\n"

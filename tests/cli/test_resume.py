@@ -1,0 +1,62 @@
+"""Trainings that are killed or interrupted, and go on."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import torch
+from command import SMALL, falign
+
+
+def test_killed_training_resumes_from_its_last_checkpoint(tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "feature_alignment", "train", "--config", "quickstart", *SMALL,
+               "--training.steps=400", f"--out={out}"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint, deadline = out / "checkpoints" / "last.ckpt", time.time() + 120
+    while not checkpoint.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.is_file()
+    reached = torch.load(checkpoint, weights_only=True)["updates"]
+    assert 10 <= reached < 400
+
+    refused = falign("train", "--config", "quickstart", f"--out={out}")
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    unfinished = falign("sample", out)
+    assert unfinished.returncode == 2
+    assert "continue with --resume" in unfinished.stderr
+
+    done = falign("train", "--out", out, "--resume", f"--training.steps={reached + 15}")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["steps"] == reached + 15
+    steps = [int(float(row["step"])) for row in csv.DictReader((out / "log.csv").open())]
+    assert steps == sorted(set(steps))
+    assert steps[-1] >= reached
+
+
+def test_interrupted_training_keeps_what_it_has(tmp_path):
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "feature_alignment", "train", "--config", "quickstart", *SMALL,
+               "--training.checkpoint_every=100000", f"--out={out}"]  # fmt: skip
+    # A shell's background jobs inherit an ignored Ctrl-C; the command is to be tested as a terminal starts it.
+    obey = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=obey)
+    log, deadline = out / "log.csv", time.time() + 120
+    while not (log.is_file() and log.stat().st_size) and process.poll() is None and time.time() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert f"{out}: stopped at step" in said
+    assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["updates"] >= 10
