@@ -1,4 +1,4 @@
-"""What a model makes, as pictures: reconstructions, samples, interpolations."""
+"""What a model makes, as pictures: one image, reconstructions, samples, interpolations."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import Images
+from ..data import Images, to_pixels
+from ..extras import require
 from ..models.model import Model, inference
 from . import sheets
 
-__all__ = ["interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture"]
+__all__ = ["interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "save_image"]
 
 #: Most classes that get a column of samples each.
 MAX_COLUMNS = 20
+
+
+def save_image(image: Tensor, path: str | Path) -> None:
+    """Write one image in [0, 1], shape ``(C, H, W)``, pixel for pixel."""
+    pixels = to_pixels(image)
+    picture = require("PIL.Image", "train", "pictures").fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    picture.save(path)
 
 
 def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:

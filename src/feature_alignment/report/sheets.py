@@ -1,4 +1,4 @@
-"""Pictures made of images: one, a grid, versions of the same ones under each other."""
+"""Pictures made of images: a grid, versions of the same ones under each other."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ import torch
 from torch import Tensor
 
 from ..data import to_pixels
-from ..extras import require
 from .figure import DPI, finish, new_figure
 
-__all__ = ["grid", "pairs", "save_image"]
-
-
-def save_image(image: Tensor, path: str | Path) -> None:
-    """Write one image in [0, 1], shape ``(C, H, W)``, pixel for pixel."""
-    pixels = to_pixels(image)
-    picture = require("PIL.Image", "train", "pictures").fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    picture.save(path)
+__all__ = ["grid", "pairs"]
 
 
 def grid(
