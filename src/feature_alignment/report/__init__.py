@@ -1,1 +1,15 @@
-"""Pictures, tables and pages."""
+"""Pictures and pages of what a model does."""
+
+from .pictures import interpolation_picture, one_of_each, reconstruction_picture, sample_picture, save_image
+from .provenance import commit
+from .run_report import write_report
+
+__all__ = [
+    "commit",
+    "interpolation_picture",
+    "one_of_each",
+    "reconstruction_picture",
+    "sample_picture",
+    "save_image",
+    "write_report",
+]

@@ -1,203 +1,124 @@
-"""Every picture: grids of images with labels, and curves of the losses."""
+"""What a model makes, as pictures: one image, reconstructions, samples, interpolations."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-import numpy as np
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
-from ..data import to_pixels
+from ..data import Images, to_pixels
+from ..extras import require
+from ..models.model import Model, inference
+from . import sheets
 
-__all__ = ["bars", "curves", "grid", "pairs", "plots", "save_image", "scatter"]
+__all__ = ["interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "save_image"]
+
+#: Most classes that get a column of samples each.
+MAX_COLUMNS = 20
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
     """Write one image in [0, 1], shape ``(C, H, W)``, pixel for pixel."""
     pixels = to_pixels(image)
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+    picture = require("PIL.Image", "train", "pictures").fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    picture.save(path)
 
 
-def grid(
-    images: Tensor,
-    path: str | Path,
-    *,
-    title: str = "",
-    rows: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    gap: int = 2,
-) -> None:
-    """Write a labelled grid of images.
+def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:
+    """Return ``count`` images evenly spaced over the split, whether it is ordered by class or mixed.
+
+    Returns:
+        Images in [0, 1], float32, shape ``(count, C, H, W)``, and their labels, if any.
+    """
+    order = torch.arange(len(images)) if images.labels is None else images.labels.argsort(stable=True)
+    chosen = order[torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()]
+    pixels, labels = images.__getitems__(chosen.tolist())
+    return pixels.float() / 255, labels
+
+
+def reconstruction_picture(
+    model: Model, images: Tensor, labels: Tensor | None, path: Path | None = None, *, title: str = "reconstructions"
+) -> bytes:
+    """Draw originals, what the model decodes and, where it can, refined images under each other.
 
     Args:
-        images: in [0, 1], shape ``(rows, columns, C, H, W)``.
-        path: of the PNG.
+        model: any model.
+        images: shape ``(N, C, H, W)``.
+        labels: their classes, or none; a conditional model infers them where there are none.
+        path: of the picture; none to have it in memory only.
         title: above it.
-        rows: a label a row, left of it.
-        columns: a label a column, above it.
-        gap: white pixels between images.
+
+    Returns:
+        The content of the file.
     """
-    images = images.cpu()
-    count_down, count_across, channels, height, width = images.shape
-    tall, wide = height + gap, width + gap
-    sheet = torch.ones(count_down * tall - gap, count_across * wide - gap, channels)
-    for row in range(count_down):
-        for column in range(count_across):
-            sheet[row * tall : row * tall + height, column * wide : column * wide + width] = images[
-                row, column
-            ].movedim(0, -1)
-    zoom = max(1, round(72 / height))  # about 72 screen pixels an image
-    inch = 100
-    figure = Figure(
-        figsize=((sheet.shape[1] * zoom + (130 if rows else 40)) / inch, (sheet.shape[0] * zoom + 80) / inch),
-        dpi=inch,
-        layout="constrained",
-    )
-    axes = figure.subplots()
-    # Enlarged by whole pixels here, so that no resampling blurs what is compared.
-    pixels = np.kron(to_pixels(sheet.movedim(-1, 0)), np.ones((zoom, zoom, 1), np.uint8))
-    axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(textwrap.fill(title, max(12, sheet.shape[1] * zoom // 8), break_long_words=False), fontsize=11)
-    axes.set_yticks([(row * tall + height / 2) * zoom for row in range(count_down)] if rows else [], rows)
-    axes.set_xticks([(column * wide + width / 2) * zoom for column in range(count_across)] if columns else [], columns)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=9)
-    axes.spines[:].set_visible(False)
-    figure.savefig(path)
+    if not model.classes:
+        labels = None
+    elif labels is None:
+        labels = model.infer_labels(images)
+    decoded = model.reconstruct(images, labels)
+    versions = {"original": images, model.stage: decoded}
+    if model.refiner is not None:
+        versions["refined"] = model.refine(decoded, labels)
+    return sheets.pairs(versions, path, title=title)
 
 
-def pairs(rows: Mapping[str, Tensor], path: str | Path, *, title: str = "", columns: int = 10) -> None:
-    """Write versions of the same images under each other, in blocks of ``columns`` images.
-
-    Args:
-        rows: label of a version to its images, shape ``(N, C, H, W)``, the same ``N`` for all.
-        path, title: as for :func:`grid`.
-        columns: images beside each other.
-    """
-    versions = torch.stack([each.cpu() for each in rows.values()])  # (versions, N, C, H, W)
-    count = versions.shape[1]
-    columns = min(columns, count)
-    missing = -count % columns
-    versions = torch.cat([versions, torch.ones(len(versions), missing, *versions.shape[2:])], 1)
-    blocks = versions.unflatten(1, (-1, columns)).transpose(0, 1).flatten(0, 1)
-    grid(blocks, path, title=title, rows=list(rows) * (len(blocks) // len(rows)))
+@inference
+def _samples(model: Model, count: int, labels: Tensor | None, stress: float, seed: int) -> Tensor:
+    images = model.sample(count, labels, stress, torch.Generator().manual_seed(seed))
+    return images if model.refiner is None else model.refine(images, labels)
 
 
-def curves(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path, *, title: str = "") -> None:
-    """Write one small plot a quantity against the training step.
-
-    Args:
-        lines: name to steps and values.
-        path, title: as for :func:`grid`.
-    """
-    across = min(3, max(1, len(lines)))
-    down = -(-len(lines) // across)
-    figure = Figure(figsize=(3.6 * across, 2.4 * down + 0.3), dpi=100, layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    for axes, (name, (steps, values)) in zip(
-        figure.subplots(down, across, squeeze=False).flat, lines.items(), strict=False
-    ):
-        axes.plot(steps, values, linewidth=1)
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
-    for axes in figure.axes[len(lines) :]:
-        axes.remove()
-    figure.savefig(path)
-
-
-def bars(
-    groups: Mapping[str, tuple[float, float | None]], path: str | Path, *, title: str = "", unit: str = ""
-) -> None:
-    """Write one bar a group, with its value above and a whisker of one standard deviation.
-
-    Args:
-        groups: label to mean and standard deviation, which may be none.
-        path, title: as for :func:`grid`.
-        unit: what the bars measure.
-    """
-    figure = Figure(figsize=(max(4.0, 1.1 * len(groups) + 1), 3.2), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    means = [mean for mean, _ in groups.values()]
-    drawn = axes.bar(list(groups), means, yerr=[deviation or 0 for _, deviation in groups.values()], capsize=4)
-    axes.bar_label(drawn, [f"{mean:.3g}" for mean in means], padding=2, fontsize=9)
-    axes.margins(y=0.15)
-    axes.set_ylabel(unit, fontsize=9)
-    axes.set_title(textwrap.fill(title, 60), fontsize=11)
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
-
-
-def scatter(
-    points: Tensor, labels: Tensor | None, classes: Sequence[str], path: str | Path, *, title: str = ""
-) -> None:
-    """Write points in the plane, coloured by class.
-
-    Args:
-        points: shape ``(N, 2)``.
-        labels: class of each, shape ``(N,)``, or none.
-        classes: their names.
-        path, title: as for :func:`grid`.
-    """
-    figure = Figure(figsize=(6.4, 5), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    colours = matplotlib.colormaps["tab10" if len(classes) <= 10 else "tab20"]
-    groups = [(index, name, labels == index) for index, name in enumerate(classes)] if labels is not None else []
-    for index, name, chosen in groups or [(0, "", torch.ones(len(points), dtype=torch.bool))]:
-        across, up = points[chosen].T.tolist()
-        axes.scatter(across, up, s=8, color=colours(index % colours.N), label=name)
-    if groups:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, markerscale=2, frameon=False)
-    axes.set_xlabel("first neuron", fontsize=9)
-    axes.set_ylabel("second neuron", fontsize=9)
-    axes.set_title(textwrap.fill(title, 60), fontsize=11)
-    axes.tick_params(labelsize=8)
-    figure.savefig(path)
-
-
-def plots(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]],
-    path: str | Path,
+def sample_picture(
+    model: Model,
+    classes: Sequence[str],
+    path: Path | None = None,
     *,
-    title: str = "",
-    x_label: str = "step",
-    x_scale: str = "linear",
-    marker: str = "",
-) -> None:
-    """Write panels of lines beside each other, their values on a logarithmic scale.
+    rows: int = 10,
+    columns: list[int] | None = None,
+    stress: float = 1.0,
+    seed: int = 0,
+) -> bytes:
+    """Draw samples from the prior, refined if the model can; a column a class if it is conditional.
 
     Args:
-        panels: title of a panel to its quantities: label to lines of the same colour, each of abscissae and values.
-        path, title: as for :func:`grid`.
-        x_label, x_scale: of the abscissae; scales as matplotlib names them.
-        marker: of the points, as matplotlib names it.
+        model: any model.
+        classes: names of its classes.
+        path: of the picture; none to have it in memory only.
+        rows: samples of each class.
+        columns: the classes to show; by default all, at most 20.
+        stress: value of the one-hot vector's one.
+        seed: of the latents.
+
+    Returns:
+        The content of the file.
     """
-    across = min(2, max(1, len(panels)))
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(6 * across, 3.6 * down + 0.4), dpi=100, layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    for axes, (name, quantities) in zip(
-        figure.subplots(down, across, squeeze=False).flat, panels.items(), strict=False
-    ):
-        for number, (label, lines) in enumerate(quantities.items()):
-            for place, (at, values) in enumerate(lines):
-                name_once = label if place == 0 else None
-                axes.plot(at, values, color=f"C{number}", marker=marker, markersize=4, linewidth=1, label=name_once)
-        axes.set_xscale(x_scale)
-        axes.set_yscale("log")
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel(x_label, fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7)
-        axes.grid(alpha=0.3)
-    for axes in figure.axes[len(panels) :]:
-        axes.remove()
-    figure.savefig(path)
+    if model.classes:
+        columns = columns or list(range(min(model.classes, MAX_COLUMNS)))
+        labels: Tensor | None = torch.tensor(columns).repeat(rows)
+        names = [classes[each] if each < len(classes) else str(each) for each in columns]
+    else:
+        columns, labels, names = list(range(10)), None, []
+    images = _samples(model, rows * len(columns), labels, stress, seed)
+    title = "samples, by the class asked for" if names else "samples"
+    return sheets.grid(images.unflatten(0, (rows, len(columns))), path, title=title, columns=names)
+
+
+def interpolation_picture(
+    model: Model, latent: Tensor, labels: Tensor | None, path: Path | None = None, *, title: str, size: int = 11
+) -> bytes:
+    """Draw a square of images between four corners.
+
+    Args:
+        model: any model.
+        latent: of the corners, shape ``(4, latent)``: top left, top right, bottom left, bottom right.
+        labels: their classes, shape ``(4,)``; needed exactly by a conditional model.
+        path: of the picture; none to have it in memory only.
+        title: above it.
+        size: images along each side.
+
+    Returns:
+        The content of the file.
+    """
+    return sheets.grid(model.interpolate(latent, labels, size), path, title=title, gap=0)

@@ -1,4 +1,4 @@
-"""The paper's tables and figures, made anew: ``falign reproduce TARGET``."""
+"""The paper's tables and figures, reproduced: ``falign reproduce TARGET``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..metrics import Inception
-from .page import Result, Table, write_pages, write_result
+from .page import write_pages, write_result
+from .result import Result, Table
 from .settings import PAPER_SETS, SCALES, Scale
 from .study import Study
 from .targets import TARGETS, Target, targets_of
@@ -42,6 +43,6 @@ def reproduce(
     for name in default if data is None else [data]:
         study = Study(name, scale, seeds, out, inception)
         for each in targets_of(study) if target == "all" else [target]:
-            written.append(write_result(study, TARGETS[each].make(study), TARGETS[each].rows))
+            written.append(write_result(study, TARGETS[each].make(study), TARGETS[each].models))
             print(f"{each}: {written[-1]}", flush=True)
     return written + write_pages(out)

@@ -2,67 +2,35 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..report.run_report import STYLE, commit
+from ..files import write_atomically
+from ..report import commit
+from ..report.pages import data_uri, render
+from .result import Result
 from .study import Study
 
-__all__ = ["Result", "Table", "write_pages", "write_result"]
+__all__ = ["write_pages", "write_result"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+TITLE = "Feature alignment as a generative process, reproduced"
 
 
-@dataclass
-class Table:
-    """Numbers beside each other.
-
-    Attributes:
-        columns: heads of all columns but the first.
-        rows: label to cells: text, a number, a :data:`feature_alignment.reproduce.study.Cell`, or none.
-    """
-
-    columns: list[str]
-    rows: dict[str, list[Any]]
-
-
-@dataclass
-class Result:
-    """One table or figure of the paper, made anew.
-
-    Attributes:
-        target: its name on the command line.
-        title: what it shows.
-        claim: what the paper says of it.
-        table: its numbers.
-        pictures: file name, beside the JSON, to caption.
-        notes: what to know when reading it.
-        numbers: whatever else was measured.
-    """
-
-    target: str
-    title: str
-    claim: str
-    table: Table
-    pictures: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-
-def write_result(study: Study, result: Result, rows: Sequence[str]) -> Path:
+def write_result(study: Study, result: Result, models: Sequence[str]) -> Path:
     """Write ``TARGET.json`` (with how it was made) and ``TARGET.md``; return the former's path.
 
     Args:
         study: that it was measured in.
         result: what was measured.
-        rows: the models that were trained for it.
+        models: those that were trained for it.
     """
-    trained = [study.run(row, seed).results() for row in rows for seed in study.seeds]
+    trained = [study.run(model, seed).results() for model in models for seed in study.seeds]
     found = asdict(result) | {
         "numbers": _rounded(result.numbers),
         "data": study.name,
@@ -71,15 +39,15 @@ def write_result(study: Study, result: Result, rows: Sequence[str]) -> Path:
         "seeds": study.seeds,
         "train_images": len(study.train),
         "image_shape": list(study.train.shape),
-        "settings": {row: asdict(study.setting(row)) for row in rows},
+        "settings": {model: asdict(study.setting(model)) for model in models},
         "training_seconds": round(sum(each["seconds"] for each in trained), 1),
         "devices": sorted({each["device"] for each in trained}),
         "version": __version__,
         "commit": commit(),
     }
     path = study.directory / f"{result.target}.json"
-    _write(path, _json(found) + "\n")
-    _write(path.with_suffix(".md"), "\n".join(_markdown(found, "")) + "\n")
+    write_atomically(path, _json(found) + "\n")
+    write_atomically(path.with_suffix(".md"), "\n".join(_markdown(found, "")) + "\n")
     return path
 
 
@@ -87,27 +55,18 @@ def write_pages(out: Path) -> list[Path]:
     """Write ``report.md`` and ``report.html`` of every result under ``out``; return their paths."""
     found = [(path, json.loads(path.read_text())) for path in sorted(out.glob("*/*.json"))]
     results = sorted(((path, each) for path, each in found if "target" in each), key=lambda pair: _order(pair[1]))
-    lines = ["# Feature alignment as a generative process, reproduced", ""]
-    body = []
+    lines = [f"# {TITLE}", ""]
     for path, each in results:
         lines += _markdown(each, f"{path.parent.name}/")
-        body.append(_html(each, path.parent))
-    title = "Feature alignment as a generative process, reproduced"
-    page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>\n'
-    _write(out / "report.md", "\n".join(lines) + "\n")
-    _write(out / "report.html", page + f"<h1>{title}</h1>\n" + "\n".join(body) + "\n</html>\n")
+    sections = [_section(each, path.parent) for path, each in results]
+    write_atomically(out / "report.md", "\n".join(lines) + "\n")
+    write_atomically(out / "report.html", render("results.html.j2", TEMPLATES, title=TITLE, sections=sections))
     return [out / "report.html", out / "report.md"]
 
 
 def _order(result: dict[str, Any]) -> tuple[str, int, str]:
     digits = "".join(each for each in result["target"] if each.isdigit())
     return result["data"], int(digits or 99), result["target"]  # Table 1, figures, appendix
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(path.name + ".part")
-    scratch.write_text(text)
-    scratch.replace(path)  # whole or not at all
 
 
 def _json(found: dict[str, Any]) -> str:
@@ -135,7 +94,7 @@ def _text(value: Any) -> str:
 
 def _facts(result: dict[str, Any]) -> str:
     trained = "; ".join(
-        f"{row}: {each['steps']:,} steps of {each['batch_size']} images" for row, each in result["settings"].items()
+        f"{model}: {each['steps']:,} steps of {each['batch_size']} images" for model, each in result["settings"].items()
     )
     images = {each["images"] for each in result["settings"].values()}
     return (
@@ -155,10 +114,14 @@ def _table(result: dict[str, Any]) -> Iterator[list[str]]:
         yield [label, *map(_text, cells)]
 
 
+def _title(result: dict[str, Any]) -> str:
+    return f"{result['target']}, {result['data']}: {result['title']}"
+
+
 def _markdown(result: dict[str, Any], folder: str) -> list[str]:
     heads, *rows = _table(result)
     return [
-        f"## {result['target']}, {result['data']}: {result['title']}",
+        f"## {_title(result)}",
         "",
         f"The paper: {result['claim']}",
         "",
@@ -174,19 +137,16 @@ def _markdown(result: dict[str, Any], folder: str) -> list[str]:
     ]
 
 
-def _html(result: dict[str, Any], directory: Path) -> str:
-    heads, *rows = ([html.escape(each) for each in row] for row in _table(result))
-    pictures = "".join(
-        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
-        f'{base64.b64encode((directory / name).read_bytes()).decode()}"><figcaption>{html.escape(caption)}'
-        "</figcaption></figure>\n"
-        for name, caption in result["pictures"].items()
-    )
-    return (
-        f"<h2>{html.escape(result['target'])}, {html.escape(result['data'])}: {html.escape(result['title'])}</h2>\n"
-        f"<p>The paper: {html.escape(result['claim'])}</p>\n"
-        f"<table><tr>{''.join(f'<th>{each}</th>' for each in heads)}</tr>"
-        + "".join(f"<tr>{''.join(f'<td>{each}</td>' for each in row)}</tr>" for row in rows)
-        + f"</table>\n{pictures}<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in result['notes'])}</ul>\n"
-        f"<p><em>{html.escape(_facts(result))}</em></p>"
-    )
+def _section(result: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return what the template shows of one result."""
+    heads, *rows = _table(result)
+    pictures = [(caption, data_uri((directory / name).read_bytes())) for name, caption in result["pictures"].items()]
+    return {
+        "title": _title(result),
+        "claim": result["claim"],
+        "heads": heads,
+        "rows": rows,
+        "pictures": pictures,
+        "notes": result["notes"],
+        "facts": _facts(result),
+    }

@@ -1,0 +1,135 @@
+"""Pictures made of numbers: curves, bars, points, panels of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..extras import require
+from .figure import finish, new_axes, new_panels
+
+__all__ = ["Line", "bars", "curves", "plots", "scatter"]
+
+#: Abscissae and values.
+Line = tuple[Sequence[float], Sequence[float]]
+
+
+def curves(lines: Mapping[str, Line], path: str | Path | None = None, *, title: str = "") -> bytes:
+    """Draw one small plot a quantity against the number of updates.
+
+    Args:
+        lines: name to update numbers and values.
+        path: of the picture, whose extension says the format; none to have it in memory only.
+        title: above it.
+
+    Returns:
+        The content of the file, PNG where there is no path.
+    """
+    figure, panels = new_panels(len(lines), 3, (3.6, 2.4, 0.3), title)
+    for axes, (name, (steps, values)) in zip(panels, lines.items(), strict=True):
+        axes.plot(steps, values, linewidth=1)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+    return finish(figure, path)
+
+
+def bars(
+    groups: Mapping[str, tuple[float, float | None]],
+    path: str | Path | None = None,
+    *,
+    title: str = "",
+    unit: str = "",
+) -> bytes:
+    """Draw one bar a group, with its value above and a whisker of one standard deviation.
+
+    Args:
+        groups: label to mean and standard deviation, which may be none.
+        path, title: as for :func:`curves`.
+        unit: what the bars measure.
+
+    Returns:
+        As :func:`curves`.
+    """
+    figure, axes = new_axes(max(4.0, 1.1 * len(groups) + 1), 3.2, title)
+    means = [mean for mean, _ in groups.values()]
+    drawn = axes.bar(list(groups), means, yerr=[deviation or 0 for _, deviation in groups.values()], capsize=4)
+    axes.bar_label(drawn, [f"{mean:.3g}" for mean in means], padding=2, fontsize=9)
+    axes.margins(y=0.15)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return finish(figure, path)
+
+
+def scatter(
+    points: Tensor,
+    labels: Tensor | None,
+    classes: Sequence[str],
+    path: str | Path | None = None,
+    *,
+    title: str = "",
+) -> bytes:
+    """Draw points in the plane, coloured by class.
+
+    Args:
+        points: shape ``(N, 2)``.
+        labels: class of each, shape ``(N,)``, or none.
+        classes: their names.
+        path, title: as for :func:`curves`.
+
+    Returns:
+        As :func:`curves`.
+    """
+    figure, axes = new_axes(6.4, 5, title)
+    colours = require("matplotlib", "train", "pictures").colormaps["tab10" if len(classes) <= 10 else "tab20"]
+    groups = [(index, name, labels == index) for index, name in enumerate(classes)] if labels is not None else []
+    for index, name, chosen in groups or [(0, "", torch.ones(len(points), dtype=torch.bool))]:
+        across, up = points[chosen].T.tolist()
+        axes.scatter(across, up, s=8, color=colours(index % colours.N), label=name)
+    if groups:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, markerscale=2, frameon=False)
+    axes.set_xlabel("first neuron", fontsize=9)
+    axes.set_ylabel("second neuron", fontsize=9)
+    axes.tick_params(labelsize=8)
+    return finish(figure, path)
+
+
+def plots(
+    panels: Mapping[str, Mapping[str, Sequence[Line]]],
+    path: str | Path | None = None,
+    *,
+    title: str = "",
+    x_label: str = "step",
+    x_scale: str = "linear",
+    marker: str = "",
+) -> bytes:
+    """Draw panels of lines beside each other, their values on a logarithmic scale.
+
+    Args:
+        panels: title of a panel to its quantities: label to lines of the same colour, each of abscissae and values.
+        path, title: as for :func:`curves`.
+        x_label, x_scale: of the abscissae; scales as matplotlib names them.
+        marker: of the points, as matplotlib names it.
+
+    Returns:
+        As :func:`curves`.
+    """
+    figure, drawn = new_panels(len(panels), 2, (6, 3.6, 0.4), title)
+    for axes, (name, quantities) in zip(drawn, panels.items(), strict=True):
+        for number, (label, lines) in enumerate(quantities.items()):
+            for place, (at, values) in enumerate(lines):
+                name_once = label if place == 0 else None
+                axes.plot(at, values, color=f"C{number}", marker=marker, markersize=4, linewidth=1, label=name_once)
+        axes.set_xscale(x_scale)
+        axes.set_yscale("log")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel(x_label, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3)
+    return finish(figure, path)

@@ -1,0 +1,70 @@
+"""Figures of matplotlib, in memory or in a file. Needs the extra ``[train]``."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..extras import require
+from ..files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["DPI", "finish", "new_axes", "new_figure", "new_panels"]
+
+DPI = 100
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this many inches."""
+    figure: Figure = require("matplotlib.figure", "train", "pictures").Figure(
+        figsize=(width, height), dpi=DPI, layout="constrained"
+    )
+    return figure
+
+
+def new_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Return a figure with one plot under a title, which is wrapped."""
+    figure = new_figure(width, height)
+    axes = figure.subplots()
+    axes.set_title(textwrap.fill(title, 60), fontsize=11)
+    return figure, axes
+
+
+def new_panels(count: int, most_across: int, size: tuple[float, float, float], title: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with ``count`` plots beside and under each other.
+
+    Args:
+        count: of the plots.
+        most_across: of them beside each other.
+        size: width and height of one, and height of the title, in inches.
+        title: above all.
+    """
+    width, height, head = size
+    across = min(most_across, max(1, count))
+    down = -(-count // across)
+    figure = new_figure(width * across, height * down + head)
+    figure.suptitle(title, fontsize=11)
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
+
+
+def finish(figure: Figure, path: str | Path | None) -> bytes:
+    """Return the figure as a picture, and write it to ``path`` if there is one.
+
+    The format is that of the path's extension; PNG by default.
+    """
+    place = None if path is None else Path(path)
+    if place is not None and not place.suffix:
+        place = place.with_name(f"{place.name}.png")
+    content = io.BytesIO()
+    figure.savefig(content, format=place.suffix[1:] if place is not None else "png")
+    if place is not None:
+        write_atomically(place, content.getvalue())
+    return content.getvalue()

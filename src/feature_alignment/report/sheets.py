@@ -1,0 +1,89 @@
+"""Pictures made of images: a grid, versions of the same ones under each other."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import to_pixels
+from .figure import DPI, finish, new_figure
+
+__all__ = ["grid", "pairs"]
+
+
+def grid(
+    images: Tensor,
+    path: str | Path | None = None,
+    *,
+    title: str = "",
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    gap: int = 2,
+) -> bytes:
+    """Draw a labelled grid of images.
+
+    Args:
+        images: in [0, 1], shape ``(rows, columns, C, H, W)``.
+        path: of the picture, whose extension says the format; none to have it in memory only.
+        title: above it.
+        rows: a label a row, left of it.
+        columns: a label a column, above it.
+        gap: white pixels between images.
+
+    Returns:
+        The content of the file, PNG where there is no path.
+    """
+    count_down, count_across, channels, height, width = images.shape
+    sheet = _sheet(images.cpu(), gap)
+    zoom = max(1, round(72 / height))  # about 72 screen pixels an image
+    tall, wide = sheet.shape[0] * zoom, sheet.shape[1] * zoom
+    figure = new_figure((wide + (130 if rows else 40)) / DPI, (tall + 80) / DPI)
+    axes = figure.subplots()
+    # Enlarged by whole pixels here, so that no resampling blurs what is compared.
+    pixels = np.kron(to_pixels(sheet.movedim(-1, 0)), np.ones((zoom, zoom, 1), np.uint8))
+    axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(textwrap.fill(title, max(12, wide // 8), break_long_words=False), fontsize=11)
+    axes.set_yticks(_middles(count_down, height, gap, zoom) if rows else [], rows)
+    axes.set_xticks(_middles(count_across, width, gap, zoom) if columns else [], columns)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=9)
+    axes.spines[:].set_visible(False)
+    return finish(figure, path)
+
+
+def _sheet(images: Tensor, gap: int) -> Tensor:
+    """Return the images beside and under each other on white, shape ``(height, width, C)``."""
+    down, across, channels, height, width = images.shape
+    padded = torch.ones(down, across, channels, height + gap, width + gap)
+    padded[..., :height, :width] = images
+    sheet = padded.permute(0, 3, 1, 4, 2).reshape(down * (height + gap), across * (width + gap), channels)
+    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+def _middles(count: int, size: int, gap: int, zoom: int) -> list[float]:
+    return [(place * (size + gap) + size / 2) * zoom for place in range(count)]
+
+
+def pairs(rows: Mapping[str, Tensor], path: str | Path | None = None, *, title: str = "", columns: int = 10) -> bytes:
+    """Draw versions of the same images under each other, in blocks of ``columns`` images.
+
+    Args:
+        rows: label of a version to its images, shape ``(N, C, H, W)``, the same ``N`` for all.
+        path, title: as for :func:`grid`.
+        columns: images beside each other.
+
+    Returns:
+        As :func:`grid`.
+    """
+    versions = torch.stack([each.cpu() for each in rows.values()])  # (versions, N, C, H, W)
+    count = versions.shape[1]
+    columns = min(columns, count)
+    missing = -count % columns
+    versions = torch.cat([versions, torch.ones(len(versions), missing, *versions.shape[2:])], 1)
+    blocks = versions.unflatten(1, (-1, columns)).transpose(0, 1).flatten(0, 1)
+    return grid(blocks, path, title=title, rows=list(rows) * (len(blocks) // len(rows)))

@@ -1,0 +1,35 @@
+"""The methods that the paper compares, and what the tables and figures of several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..study import Cell, Study
+
+__all__ = ["ALL", "GIVEN_LABEL", "METHODS", "bar", "measures_of"]
+
+#: The methods: name to model and stage of its images.
+METHODS = {
+    "AE": ("ae", "decoded"),
+    "VAE": ("vae", "decoded"),
+    "GAN": ("gan", "decoded"),
+    "feature": ("vfa-gan", "feature"),
+    "refined": ("vfa-gan", "refined"),
+}
+
+#: The models behind them.
+ALL = tuple(dict.fromkeys(model for model, _ in METHODS.values()))
+
+GIVEN_LABEL = "The feature and the refined image are given the class of the image; AE, VAE and GAN are not."
+
+
+def measures_of(study: Study, method: str, names: Sequence[str]) -> list[Any]:
+    """Return these measures of a method, over the seeds; none where one was not taken."""
+    model, stage = METHODS[method]
+    return [study.measure(model, name, stage) for name in names]
+
+
+def bar(found: Cell) -> tuple[float, float | None]:
+    """Return mean and standard deviation."""
+    return found["mean"], found["std"]
