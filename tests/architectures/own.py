@@ -1,4 +1,4 @@
-"""What people write themselves: recurrent, 1-d, 3-d and tabular networks, and what is special in how it is evaluated."""
+"""What people write themselves: recurrent, 1-d, 3-d and tabular networks, and unusual ways to evaluate one."""
 
 from __future__ import annotations
 
