@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint bench clean
+.PHONY: setup quickstart test test-slow lint bench networks clean
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/all.py
+
+networks: setup
+	$(BIN)/python benchmarks/networks.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info src/*.egg-info

@@ -409,7 +409,7 @@ def test_images_of_another_shape_are_named(kind):
 
 @pytest.mark.parametrize("kind", [FA, AE, VAE, GAN, Local])
 def test_sizes_that_do_not_fit_are_named(kind):
-    with pytest.raises(ValueError, match="side divisible by 8 for 3 stages of channels, got 28 x 28"):
+    with pytest.raises(ValueError, match="side divisible by 8 for 3 entries of channels, got 28 x 28"):
         kind((1, 28, 28), 6, channels=(4, 4, 4), width=8)
 
 
@@ -589,7 +589,7 @@ def test_loading_refuses_by_name(tmp_path):
         ({"steps": 0}, "steps: expected at least 1, got 0"),
         ({"steps": 2, "step_size": [1.0]}, "one for each of 2 steps"),
         ({"step_size": -1.0}, "step_size: expected a positive number"),
-        ({"start": "ones"}, "start: expected one of zeros, uniform, normal, learned, got 'ones'"),
+        ({"start": "ones"}, "start: expected one of zeros, .*learned.* got 'ones'"),
         ({"squash": "x"}, "squash: expected one of last, every, none, got 'x'"),
         ({"start_branch": "x"}, "start_branch: expected one of"),
         ({"schedule": "x"}, "schedule: expected one of"),

@@ -38,7 +38,7 @@ def test_encoders_of_the_tables(shape, channels, width, flattened):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image_shape": (1, 28, 28), "channels": (8, 8, 8)}, "divisible by 8 for 3 stages.*got 28 x 28"),
+        ({"image_shape": (1, 28, 28), "channels": (8, 8, 8)}, "divisible by 8 for 3 entries.*got 28 x 28"),
         ({"image_shape": (1, 28, 32)}, "square images.*got 28 x 32"),
         ({"image_shape": (1, 28, 28), "activation": "swish"}, "activation: expected one of leaky_relu.*'swish'"),
     ],

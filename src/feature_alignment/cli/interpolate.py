@@ -33,7 +33,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Interpolate, and write a picture."""
-    from ..report.run_report import interpolation_picture
+    from ..report import interpolation_picture
 
     found = existing_run(options.run)
     model = found.model()

@@ -35,7 +35,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Reconstruct into one picture, or into a folder."""
-    from ..report.run_report import reconstruction_picture
+    from ..report import reconstruction_picture
 
     found = existing_run(options.run)
     model = found.model()

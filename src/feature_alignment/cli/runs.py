@@ -130,7 +130,7 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
 
 
 def _held_out(run: Run, count: int) -> tuple[Tensor, Tensor | None, list[str]]:
-    from ..report.run_report import one_of_each
+    from ..report import one_of_each
 
     if count < 1:
         raise UsageError(f"--count: expected at least 1, got {count}")

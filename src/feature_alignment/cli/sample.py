@@ -23,7 +23,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Draw, and write a picture."""
-    from ..report.run_report import sample_picture
+    from ..report import sample_picture
 
     found = existing_run(options.run)
     model = found.model()

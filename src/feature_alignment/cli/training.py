@@ -10,7 +10,7 @@ from lightning_fabric import seed_everything
 
 from ..data import DataOptions, TrainingData
 from ..models import Model
-from ..report.run_report import write_report
+from ..report import write_report
 from ..training import Run, TrainingOptions, fit
 from .configuration import to_yaml
 from .errors import UsageError

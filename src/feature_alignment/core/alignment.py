@@ -33,6 +33,7 @@ from .checks import (
     refuse_batch_statistics,
 )
 from .divergence import DivergenceWarning, check_feature, check_step
+from .graphs import graph_leaves
 from .linearization import jacobian
 from .pullback import Chain, any_batch, vjp
 from .speed.products import units_are_fewer
@@ -192,4 +193,4 @@ def _keeping_inputs(network: Network, inner: Network, start: Tensor) -> Gradient
         return input_gradient
     if _draws_masks(network):
         raise ValueError("recompute: the network draws random numbers, which would be others the second time")
-    return recomputed(input_gradient, inner, start)
+    return recomputed(input_gradient, graph_leaves(vjp(inner, start[:1])[0]))

@@ -17,6 +17,8 @@ from ..core.alignment import align
 from ..core.checks import Network, Structure, refuse_batch_statistics
 from ..core.linearization import rows
 from ..core.pullback import Chain
+from ..core.starts import STARTS, draw_start
+from ..core.step_sizes import STEP_RULES
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
@@ -26,7 +28,6 @@ from .updates import Loss, Updates
 
 __all__ = ["FA", "FAOptions"]
 
-Start = Literal["zeros", "uniform", "normal", "learned", "given"]
 Squash = Literal["last", "every", "none"]
 
 
@@ -36,8 +37,8 @@ class FAOptions(EncoderOptions):
 
     Args:
         steps: :math:`T`.
-        step_size: :math:`\tau`, a number or one per step, or ``auto``: chosen at every step so that the flow
-            cannot diverge, see :func:`feature_alignment.align`.
+        step_size: :math:`\tau`, a number or one per step, or the name of a rule, ``auto``: chosen at every step so
+            that the flow cannot diverge, see :func:`feature_alignment.align`.
         learn_step_size: train the step sizes, one per step, kept positive.
         start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
             ``learned``, a parameter; in Python also a tensor of the image's shape, saved as ``given``.
@@ -52,9 +53,9 @@ class FAOptions(EncoderOptions):
     """
 
     steps: int = 1
-    step_size: float | Sequence[float] | Literal["auto"] = 1.0
+    step_size: float | Sequence[float] | str = 1.0
     learn_step_size: bool = False
-    start: Start = "zeros"
+    start: str = "zeros"
     squash: Squash = "last"
     recompute: bool = False
     clamp_inputs: float = 0.01
@@ -63,8 +64,11 @@ class FAOptions(EncoderOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("squash", self.squash, Squash)
-        if self.start not in ("zeros", "uniform", "normal", "learned", "given"):
-            raise ValueError(f"start: expected one of zeros, uniform, normal, learned, got {self.start!r}")
+        if self.start not in STARTS:
+            known = ", ".join(name for name in STARTS if name != "given")
+            raise ValueError(f"start: expected one of {known}, or in Python a tensor, got {self.start!r}")
+        if isinstance(self.step_size, str) and self.step_size not in STEP_RULES:
+            raise ValueError(f"step_size: expected numbers or one of {', '.join(STEP_RULES)}, got {self.step_size!r}")
         if not 0 <= self.clamp_inputs < 0.5:
             raise ValueError(f"clamp_inputs: expected at least 0 and below 0.5, got {self.clamp_inputs}")
         if self.steps < 1:
@@ -78,7 +82,7 @@ class FAOptions(EncoderOptions):
             )
 
     def step_sizes(self) -> list[float]:
-        """Return the step size of each step; 1 where it is chosen automatically."""
+        """Return the step size of each step; 1 where a rule chooses it."""
         if isinstance(self.step_size, str):
             return [1.0] * self.steps
         return [self.step_size] * self.steps if isinstance(self.step_size, int | float) else list(self.step_size)
@@ -149,11 +153,18 @@ class FA(Model):
         self.check_latent(latent)
         one_hot = self.one_hot(labels, len(latent))
         one_hot = None if one_hot is None else stress * one_hot
-        if self.options.steps > 1 or self.options.start in ("uniform", "normal") or not speed.enabled():
+        if not self._is_affine():
             return self.feature(latent, one_hot)
         matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), self._step_size(1))
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return feature if self.options.squash == "none" else feature.sigmoid()
+
+    def _is_affine(self) -> bool:
+        """Whether decoding is one cached affine map: one step from a start that all images share."""
+        options = self.options
+        known = not isinstance(options.step_size, str) or options.step_size == "auto"
+        shared = len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # draws no random number
+        return speed.enabled() and known and options.steps == 1 and shared
 
     def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
         """Return the feature of ``latent`` (and class), differentiable, see :meth:`Snapshot.feature`."""
@@ -179,8 +190,7 @@ class FA(Model):
 
     def starts(self, count: int) -> Tensor:
         """Return :math:`r^0`, shape ``(1, C, H, W)``, or ``(count, C, H, W)`` of noise."""
-        noise = {"uniform": torch.rand_like, "normal": torch.randn_like}.get(self.options.start)
-        return self.start.unsqueeze(0) if noise is None else noise(self.start.expand(count, -1, -1, -1))
+        return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
         """Return what ``layers`` make of images; by itself, for ``torch.compile``."""
@@ -206,10 +216,10 @@ class FA(Model):
         network = self.snapshot().network
         return Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
 
-    def _step_size(self, step: int | None = None) -> Tensor | Literal["auto"]:
-        """Return the step sizes, or that of one step, counted from 1."""
-        if self.options.step_size == "auto":
-            return "auto"
+    def _step_size(self, step: int | None = None) -> Any:
+        """Return the step sizes, or that of one step, counted from 1; or the name of the rule that chooses them."""
+        if isinstance(self.options.step_size, str):
+            return self.options.step_size
         sizes = self.log_step_sizes.exp()
         return sizes if step is None else sizes[step - 1]
 

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..core import speed
 from ..core.layers import Arcsinh
 from ..core.pullback.rules import Chain, register_pull_back, vjp
 from ..core.speed.convolution import NarrowConv2d
@@ -19,7 +20,7 @@ from ..core.speed.fusion import composed, hooked
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
 
-#: What follows a linear layer, whose output only these need: those whose output tells their slope work in place.
+#: Activations by name. Those whose derivative follows from their output run in place.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": partial(nn.LeakyReLU, inplace=True),
     "relu": partial(nn.ReLU, inplace=True),
@@ -76,7 +77,7 @@ class Encoder(nn.Sequential):
         if height != side or side % halvings:
             raise ValueError(
                 f"image_shape: expected square images with a side divisible by {halvings} for {len(channels)} "
-                f"stages of channels, got {height} x {side}"
+                f"entries of channels, got {height} x {side}"
             )
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
@@ -140,10 +141,10 @@ class Decoder(nn.Sequential):
 
 
 class Refiner(nn.Module):
-    """The paper's generator G (§3.3): an image in, a sharper image out.
+    """The paper's generator G (§3.3): from an image to a sharper image.
 
     Three convolutions of ``filters`` filters, batch normalisation after the two hidden ones, a sigmoid at
-    the end. A label enters as one more image channel, a linear function of its one-hot vector.
+    the end. A label enters as an extra image channel, a linear function of its one-hot vector.
 
     Args:
         image_shape: ``(C, H, W)``.
@@ -165,7 +166,7 @@ class Refiner(nn.Module):
         inputs = colours + bool(classes)
         for _ in range(2):
             layers += [nn.Conv2d(inputs, filters, kernel_size, padding=kernel_size // 2)]
-            layers += [nn.BatchNorm2d(filters), nn.LeakyReLU(inplace=True)]  # batch norm does not need its output
+            layers += [nn.BatchNorm2d(filters), nn.LeakyReLU(inplace=True)]
             inputs = filters
         self.layers = nn.Sequential(
             *layers, NarrowConv2d(filters, colours, kernel_size, padding=kernel_size // 2), nn.Sigmoid()
@@ -208,9 +209,9 @@ class Discriminator(nn.Sequential):
         return cast(Tensor, self.chain()(images))
 
     def chain(self) -> Chain:
-        """Return the layers with the last two as one, for the weights as they are."""
+        """Return the layers with the last two fused, at the weights they have now."""
         encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
-        if hooked(encoder, encoder.last, head):
+        if not speed.enabled() or hooked(encoder, encoder.last, head):
             return Chain([encoder, head, flatten])
         return Chain([*encoder.trunk, composed(encoder.last, [head]), flatten])
 
@@ -221,9 +222,8 @@ register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminato
 def orthogonal_(module: nn.Module) -> None:
     """Initialise the weights of every linear and convolutional layer orthogonally, in place (§4).
 
-    For use with :meth:`torch.nn.Module.apply`. Biases keep PyTorch's random ones: with zeros, every unit of an
-    encoder would stand at its kink where the flow starts from zeros, and LeakyReLU's slope there (0.01 a layer)
-    would all but switch the Jacobian off.
+    For use with :meth:`torch.nn.Module.apply`. Biases keep PyTorch's random values: with zero biases and a zero
+    start every LeakyReLU would sit at its kink, and its slope of 0.01 a layer would make the Jacobian vanish.
     """
     if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.orthogonal_(module.weight)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..pullback import differentiated
+from ..pullback import transposed
 from .backtracking import Backtracking
 from .search import Pull, Search, restricted
 
@@ -55,7 +55,7 @@ def _direction(
     mask = mask & search.active(index, cost=3)
     if not bool(mask.any()):
         return x
-    s, push = differentiated(pull, r)  # the pull-back is linear, and its own pull-back multiplies by J
+    s, push = _gradient_and_push(pull, r)
     p, gamma = s, s.square().sum(1)
     search.spend(index[mask])
     for _ in range(most):
@@ -72,3 +72,15 @@ def _direction(
         before, gamma = gamma, s.square().sum(1)
         p = torch.where(mask.unsqueeze(1), s + (gamma / before).unsqueeze(1) * p, p)
     return x
+
+
+def _gradient_and_push(pull: Pull, r: Tensor) -> tuple[Tensor, Pull]:
+    r"""Return :math:`J^\top r` and :math:`v \mapsto J v`, for a single evaluation of the pull-back."""
+    pulled = []
+
+    def shifted(zeros: Tensor) -> Tensor:  # the pull-back is linear: the shift does not change its transpose
+        pulled.append(pull(zeros + r))
+        return pulled[0]
+
+    push = transposed(shifted, r)
+    return pulled[0].detach(), push

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import (
-    Network,
-    Structure,
     batch_size,
     check_finite,
     check_floating,
@@ -29,8 +27,8 @@ from ..checks import (
     is_random,
     refuse_batch_statistics,
 )
-from ..linearization import rows
-from ..pullback import leaving_its_input
+from ..pullback import any_batch, explained
+from ..structures import Network, Structure, rows, standard
 from .anderson import anderson
 from .gauss_newton import gauss_newton
 from .gradient import gradient
@@ -116,8 +114,8 @@ def invert(
         tensor([True, True, True])
     """
     _check_options(tol, max_evaluations, method)
-    network = _checked(network, target, start)
-    batch = batch_size(target)
+    target, batch = standard(target), batch_size(standard(target))
+    evaluate = _checked(network, target, start)
     search = Search(network, target, start.expand(batch, *start.shape[1:]), tol, max_evaluations)
     everything = torch.arange(batch, device=start.device)
     for name in AUTO if method == "auto" else (method,):
@@ -125,7 +123,7 @@ def invert(
         _solve(SOLVERS[name], search, everything[search.active(everything)], failures)
         _report(name, search, failures)
     points = search.input.view(batch, *start.shape[1:])
-    residual = _verified(search, network(points.clone()))
+    residual = _verified(search, evaluate(points))
     return Inversion(points, residual, search.evaluations, residual <= tol)
 
 
@@ -139,22 +137,24 @@ def _check_options(tol: float, max_evaluations: int, method: str) -> None:
 
 
 def _checked(network: Network, target: Structure, start: Tensor) -> Network:
-    """Return the network, protected from work in place, if it can be inverted; TypeError, ValueError if not."""
-    batch = batch_size(target)
-    check_start(start, batch)
+    """Return how to evaluate the network if it can be inverted; TypeError, ValueError if not."""
+    check_start(start, batch_size(target))
     check_finite("target", target)
     check_finite("start", start)
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
-    network = leaving_its_input(network)
-    output = network(start[:1])
-    check_output(output, target, 1)
+    whole = any_batch(network)
+
+    def evaluate(points: Tensor) -> Structure:
+        return standard(whole(points.clone()))  # it may work in place
+
+    output = evaluate(start[:1])
     check_floating("the network's output", output)
-    if batch > 1:
-        check_independence(network, start)
-    return network
+    check_output(output, target, 1)
+    check_independence(evaluate if whole is not network else network, start)
+    return evaluate
 
 
 def _solve(solver: Solver, search: Search, index: Tensor, failures: dict[int, Exception]) -> None:
@@ -162,7 +162,8 @@ def _solve(solver: Solver, search: Search, index: Tensor, failures: dict[int, Ex
     index = index[search.active(index)]
     try:
         if len(index):
-            solver(search, index)
+            with explained(search.network, search.start[:1]):
+                solver(search, index)
     except Exception as error:
         if _is_out_of_memory(error):
             raise

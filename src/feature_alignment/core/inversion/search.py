@@ -8,11 +8,9 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from ..checks import Network, Structure
-from ..linearization import rows
-from ..pullback import PullBack, vjp
+from ..pullback import vjp
+from ..structures import Network, Structure, from_rows, rows
 
 __all__ = ["Pull", "Search", "half_square", "minimising_step", "restricted"]
 
@@ -55,27 +53,11 @@ class Search:
         residual = errors.norm(dim=1) / self.scale[index]
         better = residual < self.residual[index]  # False where the residual is not a number
         self.residual[index[better]], self.input[index[better]] = residual[better], points[better]
-        return errors, _flattened(pull_back, output)
+        return errors, lambda cotangents: pull_back(from_rows(cotangents, output)).flatten(1)
 
     def spend(self, index: Tensor, cost: int = 1) -> None:
         """Count products with the Jacobian or its transpose for these samples."""
         self.evaluations[index] += cost
-
-
-def _flattened(pull_back: PullBack, output: Structure) -> Pull:
-    """Give a pull-back flat cotangents and let it return flat gradients."""
-    leaves, structure = pytree.tree_flatten(output)
-    kinds = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]  # no leaf is kept alive
-    widths = [math.prod(shape) for shape, _ in kinds]
-
-    def pull(cotangents: Tensor) -> Tensor:
-        parts = [
-            part.reshape(len(cotangents), *shape).to(dtype)
-            for part, (shape, dtype) in zip(cotangents.split(widths, 1), kinds, strict=True)
-        ]
-        return pull_back(pytree.tree_unflatten(parts, structure)).flatten(1)
-
-    return pull
 
 
 def restricted(pull: Pull, kept: Tensor) -> Pull:

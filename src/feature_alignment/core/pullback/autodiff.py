@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, func, nn
@@ -19,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ..checks import check_floating
 from ..graphs import graph_leaves
 from ..structures import Network, Structure, standard, tensors
-from .explanations import NotDifferentiableError, explaining
+from .explanations import NotDifferentiableError, Remembered, explaining
 from .exported import any_batch
 from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twice_differentiable
 
@@ -37,7 +36,7 @@ __all__ = [
 PullBack: TypeAlias = Callable[[Structure], Tensor]
 
 # Networks that torch.func has refused: not tried again.
-_refused: WeakSet[Any] = WeakSet()
+_refused = Remembered()
 
 
 def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
@@ -46,7 +45,7 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
         return _by_func(network, point)
     if point.is_inference():
         point = outside_inference_mode(point.clone)  # what is kept for a derivative must be an ordinary tensor
-    if _is_refused(network):
+    if network in _refused:
         return _by_autograd(network, point)
     try:
         return _by_func(network, point)
@@ -55,7 +54,7 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
     except Exception:
         # Whatever it was: if it is the network's own, it comes again.
         result = _by_autograd(network, point)
-        _refuse(network)
+        _refused.add(network)
         return result
 
 
@@ -63,21 +62,7 @@ def path_taken(network: Network, point: Tensor) -> str:
     """Say by which path :func:`by_differentiation` goes: ``torch.func`` or ``autograd``."""
     output, pull_back = by_differentiation(network, point)
     pull_back(pytree.tree_map(lambda leaf: None if leaf is None else torch.zeros_like(leaf), output))
-    return "autograd" if _is_refused(network) else "torch.func"
-
-
-def _is_refused(network: Network) -> bool:
-    try:
-        return network in _refused
-    except TypeError:  # not hashable
-        return False
-
-
-def _refuse(network: Network) -> None:
-    try:
-        _refused.add(network)
-    except TypeError:  # neither hashable nor weakly referenced: tried again every time
-        return
+    return "autograd" if network in _refused else "torch.func"
 
 
 # --- torch.func ---------------------------------------------------------------------------------------
@@ -112,7 +97,7 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
             raise
         except Exception:  # such as an operation that vmap has no rule for
             pulled = _by_autograd(network, point)[1](cotangent)
-            _refuse(network)
+            _refused.add(network)
             return pulled
 
     return _show_none(output), pull_or_fall_back

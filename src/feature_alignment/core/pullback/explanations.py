@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -16,12 +16,30 @@ from ..graphs import nodes
 from ..structures import Network, standard
 from .workarounds import twice_differentiable
 
-__all__ = ["NotDifferentiableError", "explained", "explaining"]
+__all__ = ["NotDifferentiableError", "Remembered", "explained", "explaining"]
 
 _MISSING = re.compile(r"derivative for (\S+) is not implemented")
 
+
+class Remembered:
+    """Networks, as long as they live; those that cannot be remembered are always new."""
+
+    def __init__(self) -> None:
+        self.networks: WeakSet[Any] = WeakSet()
+
+    def __contains__(self, network: Network) -> bool:
+        with suppress(TypeError):  # not hashable
+            return network in self.networks
+        return False
+
+    def add(self, network: Network) -> None:
+        """Remember a network, if it can be."""
+        with suppress(TypeError):
+            self.networks.add(network)
+
+
 # Networks whose graphs were searched already, without a find.
-_differentiable_twice: WeakSet[Any] = WeakSet()
+_differentiable_twice = Remembered()
 
 
 class NotDifferentiableError(RuntimeError):
@@ -48,13 +66,11 @@ class _Explained(torch.autograd.Function):
 
 def explaining(gradient: Tensor, network: Network, point: Tensor) -> Tensor:
     """Have the derivative of ``gradient`` raise an error by name, if PyTorch has none."""
-    known = isinstance(network, nn.Module) and network in _differentiable_twice
-    if known or not gradient.requires_grad:
+    if not gradient.requires_grad or network in _differentiable_twice:
         return gradient
     if any("NotImplemented" in node.name() for node in nodes(gradient)):
         return cast(Tensor, _Explained.apply(gradient, network, point.detach()))
-    if isinstance(network, nn.Module):
-        _differentiable_twice.add(network)
+    _differentiable_twice.add(network)
     return gradient
 
 
