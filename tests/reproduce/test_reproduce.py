@@ -21,9 +21,6 @@ from feature_alignment.cli.main import main
 from feature_alignment.data import load
 from feature_alignment.models import Model
 from feature_alignment.reproduce import TARGETS
-from feature_alignment.reproduce.settings import setting
-from feature_alignment.reproduce.study import cell
-from feature_alignment.reproduce.targets import _neighbours_agree
 
 MODELS = ("ae", "vae", "gan", "vfa-gan", "vfa-2d", "local")
 
@@ -191,33 +188,3 @@ def test_mistakes_are_one_line(arguments, message, tmp_path, monkeypatch, capsys
 def test_every_table_and_figure_has_a_target():
     numbered = {"fig5a", "fig5b", *(f"fig{number}" for number in range(6, 16))}
     assert set(TARGETS) == numbered | {"table1", "appendix-a"}
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "channels", "width", "weight"),
-    [
-        ("mnist", (1, 28, 28), [32, 64], 4096, 0.01),  # Table 2
-        ("cifar10", (3, 32, 32), [32, 64, 128], 2048, 0.0),  # Table 3
-        ("celeba", (3, 64, 64), [32, 64, 128, 256], 4096, 1.0),  # Table 4
-    ],
-)
-def test_the_papers_scale_is_the_papers_setting(name, shape, channels, width, weight):
-    for row in MODELS:
-        chosen = setting(row, "paper", name, shape, 60_000)
-        assert chosen.batch_size == 128
-        assert chosen.images == 10_000
-        assert chosen.options["learning_rate"] == 1e-5
-        assert (chosen.options["channels"], chosen.options["width"]) == (channels, width)
-    assert setting("vfa-gan", "paper", name, shape, 60_000).options["perceptual_weight"] == weight
-
-
-def test_mean_and_sample_standard_deviation():
-    assert cell([1.0, 2.0, 4.0]) == {"values": [1, 2, 4], "mean": pytest.approx(7 / 3), "std": pytest.approx(1.527525)}
-    assert cell([5.0])["std"] is None
-
-
-def test_neighbours_agree_by_hand():
-    points = torch.tensor([[0.0, 0], [0, 1], [0, 2.5], [9, 9], [9, 8]])
-    labels = torch.tensor([0, 0, 1, 1, 1])
-    # Of the two nearest: 1 and 2 for 0, 0 and 2 for 1, 1 and 0 for 2, 4 and 2 for 3, 3 and 2 for 4.
-    assert _neighbours_agree(points, labels, 2) == pytest.approx((0.5 + 0.5 + 0 + 1 + 1) / 5)

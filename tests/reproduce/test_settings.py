@@ -1,0 +1,27 @@
+"""What is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from feature_alignment.reproduce.settings import setting
+
+MODELS = ("ae", "vae", "gan", "vfa-gan", "vfa-2d", "local")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "channels", "width", "weight"),
+    [
+        ("mnist", (1, 28, 28), [32, 64], 4096, 0.01),  # Table 2
+        ("cifar10", (3, 32, 32), [32, 64, 128], 2048, 0.0),  # Table 3
+        ("celeba", (3, 64, 64), [32, 64, 128, 256], 4096, 1.0),  # Table 4
+    ],
+)
+def test_the_papers_scale_is_the_papers_setting(name, shape, channels, width, weight):
+    for row in MODELS:
+        chosen = setting(row, "paper", name, shape, 60_000)
+        assert chosen.batch_size == 128
+        assert chosen.images == 10_000
+        assert chosen.options["learning_rate"] == 1e-5
+        assert (chosen.options["channels"], chosen.options["width"]) == (channels, width)
+    assert setting("vfa-gan", "paper", name, shape, 60_000).options["perceptual_weight"] == weight
