@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.alignment import DivergenceWarning, align, input_gradient
     from .core.inversion import Inversion, invert
+    from .core.layered_start import LayeredStart
     from .core.linearization import affine_map, largest_singular_value
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DivergenceWarning",
     "Inversion",
+    "LayeredStart",
     "__version__",
     "affine_map",
     "align",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULES = {
     "DivergenceWarning": "core.alignment",
     "Inversion": "core.inversion",
+    "LayeredStart": "core.layered_start",
     "affine_map": "core.linearization",
     "align": "core.alignment",
     "input_gradient": "core.alignment",

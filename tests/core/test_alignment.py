@@ -284,7 +284,7 @@ ZEROS = torch.zeros(1, 4)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"steps": 0}, ValueError, "steps: .* at least 1, got 0"),
+        ({"steps": -1}, ValueError, "steps: .* at least 0, got -1"),
         ({"steps": 2.0}, ValueError, "steps: .*got 2.0"),
         ({"step_size": -1.0}, ValueError, "step_size: .*greater than 0, got -1.0"),
         ({"step_size": float("nan")}, ValueError, "step_size: .*got nan"),

@@ -132,7 +132,11 @@ def test_it_compiles():
         ([nn.Linear(4, 2)], torch.zeros(2, 4), r"sample: expected one input, shape \(1, ...\), got \(2, 4\)"),
         ([nn.Linear(4, 4), nn.BatchNorm1d(4)], torch.zeros(1, 4), "statistics of the batch"),
         ([nn.Linear(4, 4), nn.Dropout()], torch.zeros(1, 4), "stage 2: network: .*random"),
-        ([nn.Linear(4, 4), lambda x: x - x.mean(0)], torch.zeros(1, 4), "stage 2: network: .*neighbours"),
+        (
+            [nn.Linear(4, 4), lambda x: x - x.mean(0), nn.Linear(4, 2)],
+            torch.zeros(1, 4),
+            "stage 2: network: .*neighbours",
+        ),
     ],
 )
 def test_stages_that_cannot_be_run_backwards_are_named(stages, sample, message):

@@ -17,7 +17,7 @@ batch: the network is evaluated once, at a batch of one, and only the residuals 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ from .pullback import Chain, any_batch, vjp
 from .speed.products import units_are_fewer
 from .speed.recomputation import Gradient, recomputed
 from .starts import as_shared
-from .step_sizes import StepSize, step_rule
+from .step_sizes import StepSize, limited, per_step, step_rule
 from .structures import Network, Structure, rows, standard
 
 __all__ = ["DivergenceWarning", "align", "input_gradient"]
@@ -49,10 +49,11 @@ __all__ = ["DivergenceWarning", "align", "input_gradient"]
 def align(
     network: Network,
     target: Structure,
-    start: Tensor,
+    start: Tensor | Callable[[Structure], Tensor],
     *,
     steps: int = 1,
     step_size: StepSize = 1.0,
+    max_step: float | Sequence[float] | Tensor | None = None,
     squash: Callable[[Tensor], Tensor] | None = None,
     recompute: bool = False,
     check: bool = True,
@@ -76,14 +77,18 @@ def align(
             mode). :func:`~feature_alignment.select` gives the outputs of layers inside it.
         target: :math:`z`, of the same structure, shapes and dtype as the network's output.
         start: :math:`r^0`, floating point: one start per sample, shape ``(N, ...)``, or one shared by
-            the whole batch, shape ``(1, ...)`` (or expanded from that), which is the faster of the two.
-        steps: :math:`T`, at least 1.
+            the whole batch, shape ``(1, ...)`` (or expanded from that), which is the faster of the two. Or a
+            callable from the target to starts, such as :class:`~feature_alignment.LayeredStart`.
+        steps: :math:`T`; with 0 the feature is the start, squashed.
         step_size: :math:`\tau`: a number, a 0-dimensional tensor, or one value per step (a sequence or
             a tensor of shape ``(steps,)``). A tensor may require a gradient. ``auto`` takes
             :math:`1 / \sigma^2` for every sample and step, :math:`\sigma` being the largest singular value of
             the Jacobian there: half of what the linearised flow is stable below, so it cannot diverge. That
             costs 16 vector-Jacobian and Jacobian-vector products before the first step and 4 before each
             other; no gradient goes through it.
+        max_step: :math:`\rho_t`, the longest step of a sample, in the norm of the iterate: a longer one is shortened
+            to it, which keeps targets far from those trained on from leading astray. A number or tensor, once for
+            all or one per step; none for no bound.
         squash: a function applied to the iterate wherever it meets the network, and to the result, so
             that the network only ever sees values in its range: with ``torch.sigmoid`` the iterate
             lives in logit space and the feature in (0, 1). Same as aligning the composition
@@ -104,7 +109,7 @@ def align(
     Raises:
         TypeError: ``start`` or the network's output is not a floating-point tensor, or the dtype of
             ``target`` is not that of the network's output.
-        ValueError: ``steps`` or ``step_size`` out of range; structure or shapes of ``target`` do not
+        ValueError: ``steps``, ``step_size`` or ``max_step`` out of range; structure or shapes of ``target`` do not
             fit the network's output; ``start`` fits neither one sample nor the batch; non-finite
             values in ``target`` or ``start``; a network that mixes the samples of a batch, is quantised, or
             random but for dropout layers in training mode; ``recompute`` with the latter.
@@ -122,7 +127,9 @@ def align(
         >>> feature.shape
         torch.Size([8, 1, 28, 28])
     """
-    rule, target, start = step_rule(step_size, steps), standard(target), as_shared(start)
+    rule, bounds = step_rule(step_size, steps), None if max_step is None else per_step("max_step", max_step, steps)
+    target = standard(target)
+    start = as_shared(start if isinstance(start, Tensor) or not callable(start) else start(target))
     check = check and not torch.compiler.is_compiling()
     _check_arguments(network, target, start, check)
     inner = any_batch(network) if squash is None else Chain([squash, any_batch(network)])
@@ -136,11 +143,15 @@ def align(
     for step in range(1, steps + 1):
         size = rule.size(inner, iterate, step)
         gradient, residual = gradient_of(inner, target, iterate)
+        if bounds is not None:
+            size = limited(size, gradient, bounds[step - 1])
         if check:
             check_step(step, size, gradient, residual)
         iterate = iterate - size * gradient  # equation 2
 
     feature = iterate if squash is None else squash(iterate)
+    if steps == 0:
+        return feature.expand(batch_size(target), *feature.shape[1:])
     if check:
         check_feature(feature, steps, size)
     return feature

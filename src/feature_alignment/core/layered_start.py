@@ -50,7 +50,8 @@ class LayeredStart(nn.Module):
 
     Args:
         stages: :math:`E_1, \dots, E_L`, first to last, from one tensor to one tensor each (the last one to the
-            structure of the target): modules such as a residual block, or any callables. See :func:`cut`.
+            structure of the target): modules such as a residual block, or any callables. See :func:`cut`. A last
+            one that is no module is not evaluated here.
         sample: one input, shape ``(1, ...)``, for the shapes between the stages.
         squash: :math:`\phi_0`; the identity for inputs without a range.
 
@@ -79,15 +80,12 @@ class LayeredStart(nn.Module):
         self.shapes: list[torch.Size] = []
         starts, log_sizes = [], []
         for number, (stage, activation) in enumerate(zip(self._stages, self._activations, strict=True), 1):
-            if isinstance(stage, nn.Module):
-                refuse_batch_statistics(stage)
-            _check_stage(number, stage, sample)
             start, slope = _begin(activation, sample)
             self.shapes.append(sample.shape)
             starts.append(nn.Parameter(torch.full_like(_by_channel(sample), start)))
             log_sizes.append(nn.Parameter(torch.tensor(1 / slope).log().to(sample)))
-            with torch.no_grad():
-                sample = stage(sample)
+            if number < len(self._stages) or isinstance(stage, nn.Module):
+                sample = _through(number, stage, sample)
         self.starts, self.log_step_sizes = nn.ParameterList(starts), nn.ParameterList(log_sizes)
 
     def forward(self, target: Structure) -> Tensor:
@@ -166,8 +164,14 @@ def _by_channel(sample: Tensor) -> Tensor:
     return sample if sample.ndim == 2 else sample[(slice(None), slice(None), *[slice(0, 1)] * (sample.ndim - 2))]
 
 
-def _check_stage(number: int, stage: Network, sample: Tensor) -> None:
+@torch.no_grad()
+def _through(number: int, stage: Network, sample: Tensor) -> Tensor:
+    """Return what a stage puts out, once it is known that it can be run backwards."""
     try:
+        if isinstance(stage, nn.Module):
+            refuse_batch_statistics(stage)
         check_independence(stage, sample)
     except ValueError as error:
         raise ValueError(f"stages: stage {number}: {error}") from None
+    output: Tensor = stage(sample)
+    return output

@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
 from .linearization import stable_step_size
 from .structures import Network
 
-__all__ = ["STEP_RULES", "PerStep", "Stable", "StepRule", "StepSize", "step_rule"]
+__all__ = ["STEP_RULES", "PerStep", "Stable", "StepRule", "StepSize", "limited", "per_step", "step_rule"]
 
 StepSize: TypeAlias = float | Sequence[float] | Tensor | Literal["auto"]
 
@@ -61,34 +62,55 @@ def step_rule(step_size: StepSize, steps: int) -> StepRule:
     """Return the rule that ``step_size`` stands for, as :func:`~feature_alignment.align` takes it.
 
     Raises:
-        ValueError: ``steps`` below 1, a ``step_size`` of an unknown name, not positive, or not one per step.
+        ValueError: ``steps`` below 0, a ``step_size`` of an unknown name, not positive, or not one per step.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"steps: expected a whole number of at least 0, got {steps!r}")
     if isinstance(step_size, str):
         if step_size not in STEP_RULES:
             names = " or ".join(STEP_RULES)
             raise ValueError(f"step_size: expected numbers greater than 0 or {names}, got {step_size!r}")
         return STEP_RULES[step_size]()
-    return PerStep(_of_tensor(step_size, steps) if isinstance(step_size, Tensor) else _of_numbers(step_size, steps))
+    return PerStep(per_step("step_size", step_size, steps))
 
 
-def _of_tensor(step_size: Tensor, steps: int) -> Sequence[Tensor]:
-    if step_size.ndim == 0:
-        return [step_size] * steps
-    if step_size.shape == (steps,):
-        return step_size.unbind()
+def per_step(name: str, given: float | Sequence[float] | Tensor, steps: int) -> Sequence[float | Tensor]:
+    """Return one value per step of what is given once for all or one per step; ValueError, by ``name``."""
+    return _of_tensor(name, given, steps) if isinstance(given, Tensor) else _of_numbers(name, given, steps)
+
+
+def limited(size: float | Tensor, gradient: Tensor, max_step: float | Tensor) -> Tensor:
+    r"""Return the size for which no sample's step is longer: :math:`\tau \min(1, \rho / \lVert \tau g \rVert)`.
+
+    Args:
+        size: :math:`\tau`.
+        gradient: :math:`g`, shape ``(N, ...)``.
+        max_step: :math:`\rho`, a number or a 0-dimensional tensor.
+
+    Returns:
+        Shape ``(N, 1, ...)``.
+    """
+    # Not the norm itself, whose derivative at 0 is not a number.
+    square = (size * gradient).flatten(1).square().sum(1).view(-1, *[1] * (gradient.ndim - 1))
+    return size * (max_step / (square + torch.finfo(square.dtype).tiny).sqrt()).clamp(max=1)
+
+
+def _of_tensor(name: str, given: Tensor, steps: int) -> Sequence[Tensor]:
+    if given.ndim == 0:
+        return [given] * steps
+    if given.shape == (steps,):
+        return given.unbind()
     raise ValueError(
-        f"step_size: expected a 0-dimensional tensor or one of shape ({steps},), one value per step, "
-        f"got shape {tuple(step_size.shape)}"
+        f"{name}: expected a 0-dimensional tensor or one of shape ({steps},), one value per step, "
+        f"got shape {tuple(given.shape)}"
     )
 
 
-def _of_numbers(step_size: float | Sequence[float], steps: int) -> list[float]:
-    sizes = [step_size] * steps if isinstance(step_size, int | float) else list(step_size)
-    if len(sizes) != steps:
-        raise ValueError(f"step_size: expected {steps} values, one per step, got {len(sizes)}")
-    for size in sizes:
-        if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"step_size: expected finite numbers greater than 0, got {size!r}")
-    return [float(size) for size in sizes]
+def _of_numbers(name: str, given: float | Sequence[float], steps: int) -> list[float]:
+    values = [given] * steps if isinstance(given, int | float) else list(given)
+    if len(values) != steps:
+        raise ValueError(f"{name}: expected {steps} values, one per step, got {len(values)}")
+    for value in values:
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: expected finite numbers greater than 0, got {value!r}")
+    return [float(value) for value in values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ class AE(Model):
     ) -> None:
         super().__init__(image_shape, latent=latent, **options)
         channels, width, activation = self.options.channels, self.options.width, self.options.activation
-        self.encoder: nn.Module = encoder or Encoder(image_shape, channels, width, activation).apply(orthogonal_)
+        own = None if encoder else Encoder(image_shape, channels, width, activation, self.options.activate_width)
+        self.encoder: nn.Module = encoder or cast(nn.Module, own).apply(orthogonal_)
         self.mean = nn.Linear(width, latent).apply(orthogonal_)
         self.decoder = Decoder(image_shape, latent, channels, width, activation).apply(orthogonal_)
         self.latent_statistics = nn.BatchNorm1d(latent, affine=False)

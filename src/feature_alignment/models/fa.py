@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,77 +13,18 @@ from ..core import speed
 from ..core.affine_cache import AffineCache
 from ..core.alignment import align
 from ..core.checks import Network, Structure, refuse_batch_statistics
+from ..core.layered_start import LayeredStart, cut
 from ..core.linearization import rows
 from ..core.pullback import Chain
-from ..core.starts import STARTS, draw_start
-from ..core.step_sizes import STEP_RULES
+from ..core.starts import draw_start
+from .fa_options import LAYERS, FAOptions
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
-from .options import EncoderOptions, one_of
 from .snapshot import Snapshot
 from .updates import Loss, Updates
 
-__all__ = ["FA", "FAOptions"]
-
-Squash = Literal["last", "every", "none"]
-
-
-@dataclass(frozen=True)
-class FAOptions(EncoderOptions):
-    r"""Options of :class:`FA`.
-
-    Args:
-        steps: :math:`T`.
-        step_size: :math:`\tau`, a number or one per step, or the name of a rule, ``auto``: chosen at every step so
-            that the flow cannot diverge, see :func:`feature_alignment.align`.
-        learn_step_size: train the step sizes, one per step, kept positive.
-        start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
-            ``learned``, a parameter; in Python also a tensor of the image's shape, saved as ``given``.
-        squash: where the sigmoid that keeps pixels in (0, 1) acts: ``last`` step only (the paper's code),
-            ``every`` step (the iterate lives in logit space; needed to train with more than one step), or
-            ``none`` (the paper).
-        recompute: keep only the iterate of every step for the backward pass and compute the rest again: more
-            steps then hardly need more memory, but about half as much time again.
-        clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
-        clamp_weights: bound on every weight of the encoder, applied before each update (equation 7); none for
-            no bound.
-    """
-
-    steps: int = 1
-    step_size: float | Sequence[float] | str = 1.0
-    learn_step_size: bool = False
-    start: str = "zeros"
-    squash: Squash = "last"
-    recompute: bool = False
-    clamp_inputs: float = 0.01
-    clamp_weights: float | None = math.sqrt(2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("squash", self.squash, Squash)
-        if self.start not in STARTS:
-            known = ", ".join(name for name in STARTS if name != "given")
-            raise ValueError(f"start: expected one of {known}, or in Python a tensor, got {self.start!r}")
-        if isinstance(self.step_size, str) and self.step_size not in STEP_RULES:
-            raise ValueError(f"step_size: expected numbers or one of {', '.join(STEP_RULES)}, got {self.step_size!r}")
-        if not 0 <= self.clamp_inputs < 0.5:
-            raise ValueError(f"clamp_inputs: expected at least 0 and below 0.5, got {self.clamp_inputs}")
-        if self.steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {self.steps}")
-        if self.step_size == "auto" and self.learn_step_size:
-            raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
-        sizes = self.step_sizes()
-        if len(sizes) != self.steps or not all(size > 0 for size in sizes):
-            raise ValueError(
-                f"step_size: expected a positive number, or one for each of {self.steps} steps, got {self.step_size}"
-            )
-
-    def step_sizes(self) -> list[float]:
-        """Return the step size of each step; 1 where a rule chooses it."""
-        if isinstance(self.step_size, str):
-            return [1.0] * self.steps
-        return [self.step_size] * self.steps if isinstance(self.step_size, int | float) else list(self.step_size)
+__all__ = ["FA"]
 
 
 class FA(Model):
@@ -106,7 +45,9 @@ class FA(Model):
         latent: size of the latent vector.
         encoder: a module of your own from ``(N, C, H, W)`` to ``(N, width)``, instead of the one described
             by ``channels``, ``width`` and ``activation``. It must treat the samples of a batch independently.
-        options: see :class:`FAOptions`.
+        stages: what it consists of, one after the other, for a start of ``layers``; by default an
+            :class:`torch.nn.Sequential` is cut before every linear layer.
+        options: see :class:`feature_alignment.models.fa_options.FAOptions`.
 
     Raises:
         ValueError: an option out of range, named.
@@ -117,14 +58,22 @@ class FA(Model):
     compiled: ClassVar[tuple[str, ...]] = ("evaluate", "follow")
 
     def __init__(
-        self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
+        self,
+        image_shape: Sequence[int],
+        latent: int = 32,
+        *,
+        encoder: nn.Module | None = None,
+        stages: Sequence[nn.Module] | None = None,
+        **options: Any,
     ) -> None:
         given = options.get("start")
         if isinstance(given, Tensor):
             options["start"] = "given"
         super().__init__(image_shape, latent=latent, **options)
         asked = self.options
-        self.encoder: nn.Module = encoder or Encoder(image_shape, asked.channels, asked.width, asked.activation)
+        self.encoder: nn.Module = encoder or Encoder(
+            image_shape, asked.channels, asked.width, asked.activation, asked.activate_width
+        )
         #: From the encoder's output to the latent; in a variational model, to its mean.
         self.mean = nn.Linear(asked.width, latent)
         for module in (self.mean, self.encoder if encoder is None else None):
@@ -138,6 +87,10 @@ class FA(Model):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(start.shape)}")
         self.start = nn.Parameter(start.clone(), requires_grad=asked.start == "learned")
         self._affine = AffineCache()
+        bounds = torch.full((asked.steps,), asked.max_step or 1.0)
+        #: Logarithms of the learned bounds on the steps' lengths.
+        self.log_max_steps = nn.Parameter(bounds.log(), requires_grad=asked.max_step is not None)
+        self.layered_start = self._layered_start(stages) if asked.start == LAYERS else None
         self.to(memory_format=torch.channels_last)  # doubles the convolutions' rate on a CPU
 
     # --- the protocol -----------------------------------------------------------------------------------
@@ -163,12 +116,16 @@ class FA(Model):
         """Whether decoding is one cached affine map: one step from a start that all images share."""
         options = self.options
         known = not isinstance(options.step_size, str) or options.step_size == "auto"
+        if options.start == LAYERS:
+            return False
         shared = len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # draws no random number
         return speed.enabled() and known and options.steps == 1 and shared
 
-    def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
+    def feature(
+        self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
+    ) -> Tensor:
         """Return the feature of ``latent`` (and class), differentiable, see :meth:`Snapshot.feature`."""
-        return self.snapshot(len(latent)).feature(latent, one_hot, check=check)
+        return self.snapshot(len(latent)).feature(latent, one_hot, check=check, steps=steps)
 
     # --- the network ------------------------------------------------------------------------------------
 
@@ -180,6 +137,10 @@ class FA(Model):
         """Return the linear layers, side by side, that the encoder's output goes to."""
         return [self.mean]
 
+    def all_heads(self, hidden: Tensor) -> Tensor:
+        """Return what the heads make of the encoder's output, side by side, shape ``(N, K)``."""
+        return torch.cat([head(hidden) for head in self.heads()], 1)
+
     def aligned_parts(self) -> list[Network]:
         """Return what turns the heads' outputs into what is aligned: nothing, they are."""
         return []
@@ -188,8 +149,10 @@ class FA(Model):
         """Return what the network should say of the feature."""
         return latent
 
-    def starts(self, count: int) -> Tensor:
-        """Return :math:`r^0`, shape ``(1, C, H, W)``, or ``(count, C, H, W)`` of noise."""
+    def starts(self, count: int) -> Tensor | LayeredStart:
+        """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or a function from targets to it."""
+        if self.layered_start is not None:
+            return self.layered_start
         return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
@@ -197,15 +160,25 @@ class FA(Model):
         outputs: Tensor = layers(images)
         return outputs
 
-    def follow(self, network: Chain, target: Structure, starts: Tensor, check: bool) -> Tensor:
+    def follow(
+        self,
+        network: Chain,
+        target: Structure,
+        starts: Tensor | LayeredStart,
+        check: bool,
+        steps: int | None = None,
+    ) -> Tensor:
         """Return the feature of ``target`` under ``network``, equation 2 with this model's options."""
         squash = self.options.squash
+        steps = self.options.steps if steps is None else steps
+        step_size: Any = self._step_size()
         feature = align(
             network,
             target,
             starts,
-            steps=self.options.steps,
-            step_size=self._step_size(),
+            steps=steps,
+            step_size=step_size if isinstance(step_size, str) else _lasting(step_size, steps),
+            max_step=None if self.options.max_step is None else _lasting(self.log_max_steps.exp(), steps),
             squash=torch.sigmoid if squash == "every" else None,
             recompute=self.options.recompute,
             check=check,
@@ -223,6 +196,24 @@ class FA(Model):
         sizes = self.log_step_sizes.exp()
         return sizes if step is None else sizes[step - 1]
 
+    def _layered_start(self, stages: Sequence[nn.Module] | None) -> LayeredStart:
+        """Return the start that runs the encoder backwards stage by stage."""
+        if stages is None and not isinstance(self.encoder, nn.Sequential):
+            raise ValueError(
+                f"start: layers needs the stages of an encoder that is no nn.Sequential, but "
+                f"{type(self.encoder).__name__}: stages=[...]"
+            )
+        stages = cut(self.encoder) if stages is None else stages  # type: ignore[arg-type]
+        sample = self.start.detach().unsqueeze(0)
+        start = LayeredStart([*stages, self._last_stage], sample)
+        with torch.no_grad():
+            if not torch.allclose(Chain(stages)(sample), self.encoder(sample), atol=1e-5):
+                raise ValueError("stages: one after the other they are not the encoder; a connection across a cut?")
+        return start
+
+    def _last_stage(self, hidden: Tensor) -> Structure:
+        return Chain([self.all_heads, *self.aligned_parts()])(hidden)
+
     # --- training ---------------------------------------------------------------------------------------
 
     def aligned_parameters(self) -> list[nn.Parameter]:
@@ -230,7 +221,9 @@ class FA(Model):
         return [*self.encoder.parameters(), *(each for head in self.heads() for each in head.parameters())]
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
-        return {"encoder": self.adam([*self.aligned_parameters(), self.log_step_sizes, self.start])}
+        ways = [self.log_step_sizes, self.log_max_steps, self.start]
+        ways += [] if self.layered_start is None else self.layered_start.parameters()
+        return {"encoder": self.adam([*self.aligned_parameters(), *ways])}
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of Algorithm 1."""
@@ -261,3 +254,8 @@ class FA(Model):
         if bound is not None:
             for parameter in self.aligned_parameters():
                 parameter.clamp_(-bound, bound)
+
+
+def _lasting(values: Tensor, steps: int) -> Tensor:
+    """Return the first ``steps`` of the values, or all of them and the last one again and again."""
+    return values[torch.arange(steps, device=values.device).clamp(max=max(len(values) - 1, 0))]

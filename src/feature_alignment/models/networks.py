@@ -54,6 +54,7 @@ class Encoder(nn.Sequential):
         channels: filters per halving.
         width: features put out.
         activation: a name in :data:`ACTIVATIONS`; the paper's is ``leaky_relu`` (slope 0.01).
+        activate_width: have an activation after ``Linear(width)`` too.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, width)``.
@@ -71,6 +72,7 @@ class Encoder(nn.Sequential):
         channels: Sequence[int] = (32, 64),
         width: int = 4096,
         activation: str = "leaky_relu",
+        activate_width: bool = False,
     ) -> None:
         colours, height, side = image_shape
         halvings = 2 ** len(channels)
@@ -86,7 +88,8 @@ class Encoder(nn.Sequential):
             layers += [nn.Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
             layers += [nn.Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
             colours = filters
-        super().__init__(*layers, nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width))
+        layers += [nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width)]
+        super().__init__(*layers, *([ACTIVATIONS[activation]()] if activate_width else []))
         self.out_features = width
 
     @property
@@ -95,9 +98,9 @@ class Encoder(nn.Sequential):
         return [*self][:-1]
 
     @property
-    def last(self) -> nn.Linear:
-        """The last layer, ``Linear(width)``; nothing but linear layers follows it in Tables 2 to 4."""
-        return cast(nn.Linear, self[len(self) - 1])
+    def last(self) -> nn.Module:
+        """The last layer: ``Linear(width)`` in Tables 2 to 4, where nothing but linear layers follows it."""
+        return self[len(self) - 1]
 
 
 class Decoder(nn.Sequential):
@@ -213,7 +216,7 @@ class Discriminator(nn.Sequential):
         encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
         if not speed.enabled() or hooked(encoder, encoder.last, head):
             return Chain([encoder, head, flatten])
-        return Chain([*encoder.trunk, composed(encoder.last, [head]), flatten])
+        return Chain([*encoder.trunk, composed(cast(nn.Linear, encoder.last), [head]), flatten])
 
 
 register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminator.chain(), images))

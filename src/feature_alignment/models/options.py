@@ -66,11 +66,13 @@ class EncoderOptions(ModelOptions):
         channels: filters per halving of the image's side, see :class:`feature_alignment.models.networks.Encoder`.
         width: size of the encoder's output.
         activation: of the encoder; smooth ones (``silu``) suit more than one step.
+        activate_width: have an activation after the encoder's last linear layer too; the paper's tables have none.
     """
 
     channels: Sequence[int] = (32, 64)
     width: int = 4096
     activation: str = "leaky_relu"
+    activate_width: bool = False
 
 
 def with_options(cls: type, options: type[ModelOptions]) -> None:

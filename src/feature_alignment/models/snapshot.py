@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
 
 from ..core import speed
@@ -47,9 +46,8 @@ class Snapshot:
         passes = (1 + 2 * model.options.steps) * count
         if _fusible(encoder, heads) and sum(head.out_features for head in heads) <= passes:
             encoder = cast(Encoder, encoder)
-            return cls(model, Chain([*encoder.trunk, composed(encoder.last, heads), in_full]))
-        together = heads[0] if len(heads) == 1 else lambda hidden: torch.cat([each(hidden) for each in heads], 1)
-        return cls(model, Chain([encoder, together, in_full]))
+            return cls(model, Chain([*encoder.trunk, composed(cast(nn.Linear, encoder.last), heads), in_full]))
+        return cls(model, Chain([encoder, heads[0] if len(heads) == 1 else model.all_heads, in_full]))
 
     @property
     def network(self) -> Chain:
@@ -64,18 +62,23 @@ class Snapshot:
         """Return the posterior of each image, under a variational model."""
         return cast("VFA", self.model).split(self.outputs(images))
 
-    def feature(self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False) -> Tensor:
+    def feature(
+        self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
+    ) -> Tensor:
         r"""Return :math:`\hat r` of ``latent`` (and class), differentiable; shape ``(N, C, H, W)``.
 
         Args:
             latent: shape ``(N, latent)``.
             one_hot: the class of each, shape ``(N, classes)``, of a conditional model.
             check: as for :func:`feature_alignment.align`.
+            steps: of the flow, by default as many as were trained; those beyond take the last one's size and bound.
         """
         model = self.model
-        return model.follow(self.network, model.target(latent, one_hot), model.starts(len(latent)), check)
+        return model.follow(self.network, model.target(latent, one_hot), model.starts(len(latent)), check, steps)
 
 
 def _fusible(encoder: nn.Module, heads: list[nn.Linear]) -> bool:
     """Say whether nothing but linear maps follows the trunk: neither a user's own encoder nor a hooked layer."""
-    return speed.enabled() and type(encoder) is Encoder and not hooked(encoder, encoder.last, *heads)
+    if not speed.enabled() or type(encoder) is not Encoder or not isinstance(encoder.last, nn.Linear):
+        return False
+    return not hooked(encoder, encoder.last, *heads)

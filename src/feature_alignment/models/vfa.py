@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ..core.checks import Network
-from .fa import FA, FAOptions
+from .fa import FA
+from .fa_options import FAOptions
 from .losses import kl_divergence, squared_error
 from .model import inference
 from .networks import orthogonal_
@@ -58,7 +59,7 @@ class VFA(FA):
     so the label steers the feature.
 
     Args:
-        image_shape, latent, encoder: as for :class:`FA`.
+        image_shape, latent, encoder, stages: as for :class:`FA`.
         options: see :class:`VFAOptions`.
 
     Raises:
@@ -69,9 +70,15 @@ class VFA(FA):
     options: VFAOptions
 
     def __init__(
-        self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
+        self,
+        image_shape: Sequence[int],
+        latent: int = 32,
+        *,
+        encoder: nn.Module | None = None,
+        stages: Sequence[nn.Module] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(image_shape, latent, encoder=encoder, **options)
+        super().__init__(image_shape, latent, encoder=encoder, stages=stages, **options)
         width, classes = self.options.width, self.options.classes
         self.latent_statistics = None  # the prior is N(0, I)
         self.log_variance = nn.Linear(width, latent).apply(orthogonal_)

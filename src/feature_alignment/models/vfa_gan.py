@@ -69,7 +69,7 @@ class VFAGAN(VFA):
         \mathcal L_D &= (1 - D(x))^2 + (-1 - D(G(\hat r)))^2 \qquad (6)
 
     Args:
-        image_shape, latent, encoder: as for :class:`VFA`.
+        image_shape, latent, encoder, stages: as for :class:`VFA`.
         discriminator: a module of your own from images to scores, shape ``(N,)``, instead of the encoder's
             architecture with one output.
         options: see :class:`VFAGANOptions`.
@@ -85,10 +85,11 @@ class VFAGAN(VFA):
         latent: int = 32,
         *,
         encoder: nn.Module | None = None,
+        stages: Sequence[nn.Module] | None = None,
         discriminator: nn.Module | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(image_shape, latent, encoder=encoder, **options)
+        super().__init__(image_shape, latent, encoder=encoder, stages=stages, **options)
         asked = self.options
         filters, kernel = asked.refiner_filters, asked.refiner_kernel
         self.refiner: Refiner = Refiner(image_shape, filters, kernel, asked.classes).apply(orthogonal_)

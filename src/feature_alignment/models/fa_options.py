@@ -1,0 +1,81 @@
+"""Options of feature alignment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..core.starts import STARTS
+from ..core.step_sizes import STEP_RULES
+from .options import EncoderOptions, at_least, one_of
+
+__all__ = ["LAYERS", "FAOptions"]
+
+Squash = Literal["last", "every", "none"]
+#: The start that depends on the target.
+LAYERS = "layers"
+
+
+@dataclass(frozen=True)
+class FAOptions(EncoderOptions):
+    r"""Options of :class:`feature_alignment.models.FA`.
+
+    Args:
+        steps: :math:`T`; 0 with a start of ``layers`` only.
+        step_size: :math:`\tau`, a number or one per step, or the name of a rule, ``auto``: chosen at every step so
+            that the flow cannot diverge, see :func:`feature_alignment.align`.
+        learn_step_size: train the step sizes, one per step, kept positive.
+        max_step: :math:`\rho`, the longest step of an image at first, one learned bound per step; none for no bound.
+        start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
+            ``learned``, a parameter; ``layers``, the encoder run backwards stage by stage, see
+            :class:`feature_alignment.LayeredStart`; in Python also a tensor of the image's shape, saved as ``given``.
+        squash: where the sigmoid that keeps pixels in (0, 1) acts: ``last`` step only (the paper's code),
+            ``every`` step (the iterate lives in logit space; needed to train with more than one step), or
+            ``none`` (the paper).
+        recompute: keep only the iterate of every step for the backward pass and compute the rest again: more
+            steps then hardly need more memory, but about half as much time again.
+        clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
+        clamp_weights: bound on every weight of the encoder, applied before each update (equation 7); none for
+            no bound.
+    """
+
+    steps: int = 1
+    step_size: float | Sequence[float] | str = 1.0
+    learn_step_size: bool = False
+    max_step: float | None = None
+    start: str = "zeros"
+    squash: Squash = "last"
+    recompute: bool = False
+    clamp_inputs: float = 0.01
+    clamp_weights: float | None = math.sqrt(2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("squash", self.squash, Squash)
+        if self.start not in (*STARTS, LAYERS):
+            known = ", ".join(name for name in (*STARTS, LAYERS) if name != "given")
+            raise ValueError(f"start: expected one of {known}, or in Python a tensor, got {self.start!r}")
+        if isinstance(self.step_size, str) and self.step_size not in STEP_RULES:
+            raise ValueError(f"step_size: expected numbers or one of {', '.join(STEP_RULES)}, got {self.step_size!r}")
+        if not 0 <= self.clamp_inputs < 0.5:
+            raise ValueError(f"clamp_inputs: expected at least 0 and below 0.5, got {self.clamp_inputs}")
+        if self.start == LAYERS and self.squash != "every":
+            raise ValueError(f"squash: a start of layers is in logit space, expected every, got {self.squash!r}")
+        at_least(0 if self.start == LAYERS else 1, steps=self.steps)
+        if self.max_step is not None and not self.max_step > 0:
+            raise ValueError(f"max_step: expected a positive number or none, got {self.max_step}")
+        if self.step_size == "auto" and self.learn_step_size:
+            raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
+        sizes = self.step_sizes()
+        if len(sizes) != self.steps or not all(size > 0 for size in sizes):
+            raise ValueError(
+                f"step_size: expected a positive number, or one for each of {self.steps} steps, got {self.step_size}"
+            )
+
+    def step_sizes(self) -> list[float]:
+        """Return the step size of each step; 1 where a rule chooses it."""
+        if isinstance(self.step_size, str):
+            return [1.0] * self.steps
+        return [self.step_size] * self.steps if isinstance(self.step_size, int | float) else list(self.step_size)
