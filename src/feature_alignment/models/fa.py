@@ -108,7 +108,9 @@ class FA(Model):
         one_hot = None if one_hot is None else stress * one_hot
         if not self._is_affine():
             return self.feature(latent, one_hot)
-        matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), self._step_size(1))
+        sizes = self._step_sizes(1)
+        size = sizes if isinstance(sizes, str) else sizes[0]
+        matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), size)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return feature if self.options.squash == "none" else feature.sigmoid()
 
@@ -171,13 +173,12 @@ class FA(Model):
         """Return the feature of ``target`` under ``network``, equation 2 with this model's options."""
         squash = self.options.squash
         steps = self.options.steps if steps is None else steps
-        step_size: Any = self._step_size()
         feature = align(
             network,
             target,
             starts,
             steps=steps,
-            step_size=step_size if isinstance(step_size, str) else _lasting(step_size, steps),
+            step_size=self._step_sizes(steps),
             max_step=None if self.options.max_step is None else _lasting(self.log_max_steps.exp(), steps),
             squash=torch.sigmoid if squash == "every" else None,
             recompute=self.options.recompute,
@@ -189,12 +190,10 @@ class FA(Model):
         network = self.snapshot().network
         return Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
 
-    def _step_size(self, step: int | None = None) -> Any:
-        """Return the step sizes, or that of one step, counted from 1; or the name of the rule that chooses them."""
-        if isinstance(self.options.step_size, str):
-            return self.options.step_size
-        sizes = self.log_step_sizes.exp()
-        return sizes if step is None else sizes[step - 1]
+    def _step_sizes(self, steps: int) -> Any:
+        """Return the size of each of so many steps, shape ``(steps,)``, or the name of the rule that chooses them."""
+        rule = self.options.step_size
+        return rule if isinstance(rule, str) else _lasting(self.log_step_sizes.exp(), steps)
 
     def _layered_start(self, stages: Sequence[nn.Module] | None) -> LayeredStart:
         """Return the start that runs the encoder backwards stage by stage."""
