@@ -12,7 +12,7 @@ import pytest
 
 import feature_alignment
 from feature_alignment.cli.commands import COMMANDS
-from feature_alignment.cli.errors import EXTRAS
+from feature_alignment.cli.errors import EXTRAS, explain
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "feature_alignment"
@@ -28,15 +28,22 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocked())
 """
-IMPORT_ROOM = """
+IMPORT_ALL = """
 import importlib, pkgutil
-room = importlib.import_module("feature_alignment.{room}")
-for found in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
-    importlib.import_module(found.name)
+import feature_alignment
+assert not {"torch", "numpy"} & {*sys.modules}
+assert {*feature_alignment.__all__} <= {*dir(feature_alignment)}
+for room in ("core", "models"):
+    folder = importlib.import_module(f"feature_alignment.{room}")
+    for found in pkgutil.walk_packages(folder.__path__, folder.__name__ + "."):
+        importlib.import_module(found.name)
+from feature_alignment import *
+assert align.__module__.startswith("feature_alignment.core")
 """
-COMMAND = """
+COMMANDS_RUN = """
 from feature_alignment.cli.main import main
-sys.exit(main({arguments!r}))
+for arguments in {commands!r}:
+    print(main(arguments))
 """
 
 
@@ -60,26 +67,13 @@ def extras():
 OPTIONAL = {*EXTRAS, *(module for found in extras().values() for module in found)} - REQUIRED - {"feature_alignment"}
 
 
-@pytest.mark.parametrize("room", ["core", "models"])
-def test_the_library_proper_needs_torch_numpy_and_safetensors_only(room):
-    done = python(IMPORT_ROOM.format(room=room), OPTIONAL)
+def test_the_library_proper_needs_torch_numpy_and_safetensors_only_and_imports_them_when_used():
+    done = python(IMPORT_ALL, OPTIONAL)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_blocking_blocks():
-    done = python("import yaml", OPTIONAL)
-    assert "No module named 'yaml'" in done.stderr
-
-
-def test_importing_the_package_costs_nothing_and_its_names_are_there():
-    done = python(
-        "import feature_alignment; assert not {'torch', 'numpy'} & {*sys.modules}\n"
-        "assert {*feature_alignment.__all__} <= {*dir(feature_alignment)}\n"
-        "from feature_alignment import *\n"
-        "assert align.__module__.startswith('feature_alignment.core')",
-        OPTIONAL,
-    )
-    assert done.returncode == 0, done.stderr
+    assert "No module named 'yaml'" in python("import yaml", OPTIONAL).stderr
 
 
 def test_every_public_name_can_be_imported_and_no_other():
@@ -92,28 +86,29 @@ def test_every_public_name_can_be_imported_and_no_other():
 def test_help_comes_before_what_is_heavy(arguments):
     if arguments[0] in ("train", "reproduce"):
         pytest.skip("these two state what they found in the package")
-    done = python(COMMAND.format(arguments=arguments), {"torch", "numpy", *OPTIONAL})
+    done = python(COMMANDS_RUN.format(commands=[arguments]), {"torch", "numpy", *OPTIONAL})
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(("usage: falign", "falign "))
 
 
-@pytest.mark.parametrize(
-    ("missing", "arguments", "extra"),
-    [
-        ("jsonargparse", ["train", "--help"], "train"),
-        ("yaml", ["train", "--config", "quickstart"], "train"),
-        ("lightning_fabric", ["quickstart"], "train"),
-        ("matplotlib", ["sample", "."], "train"),
-        ("torchmetrics", ["evaluate", "."], "train"),
-    ],
-)
-def test_a_command_without_its_modules_says_in_one_line_which_extra_installs_them(missing, arguments, extra):
-    done = python(COMMAND.format(arguments=arguments), {missing})
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("falign: error: ")
-    assert missing in line
-    assert f"pip install 'feature-alignment[{extra}]'" in line
+def test_commands_without_their_modules_say_in_one_line_which_extra_installs_them():
+    missing = {"jsonargparse", "lightning_fabric", "matplotlib", "yaml"}
+    commands = [["train", "--model", "VFA"], ["quickstart"]]
+    done = python(COMMANDS_RUN.format(commands=commands), missing)
+    assert done.stdout.split() == ["2", "2"], done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == len(commands)
+    for line in lines:
+        said, _, remedy = line.removeprefix("falign: error: ").partition(": pip install ")
+        assert said.rpartition(" ")[2] in missing
+        assert remedy == "'feature-alignment[train]'"
+
+
+@pytest.mark.parametrize(("module", "extra"), EXTRAS.items())
+def test_a_missing_module_is_explained_by_its_extra(module, extra):
+    line = explain(ModuleNotFoundError("No module", name=f"{module}.part"))
+    assert line == f"this needs {module}: pip install 'feature-alignment[{extra}]'"
+    assert explain(ModuleNotFoundError("No module", name="feature_alignment.nothing")) is None
 
 
 def test_the_extras_named_are_those_that_pyproject_has():

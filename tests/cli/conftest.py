@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
+
 import pytest
-from command import SMALL, falign
+from command import SMALL
 
 from feature_alignment.cli import training
+from feature_alignment.cli.main import main
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, cache):
-    """A finished run of the quickstart's recipe, narrower and of a few updates, made in a process of its own."""
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    done = falign("train", "--config", "quickstart", *SMALL, "--training.steps=30", "--out", directory)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "warning" not in done.stderr
-    assert "Try next" in done.stdout
+    """A finished run of the quickstart's recipe, narrower and of a few updates."""
+    directory, out, err = tmp_path_factory.mktemp("runs") / "small", io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        assert main(["train", "--config", "quickstart", *SMALL, "--training.steps=30", f"--out={directory}"]) == 0
+    assert "warning" not in err.getvalue()
+    assert "Try next" in out.getvalue()
     return directory
 
 

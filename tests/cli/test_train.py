@@ -66,12 +66,14 @@ def test_the_report_is_one_page_that_needs_nothing_else(run):
     assert f"{error:.3g}" in page
 
 
-def printed(capsys, *arguments):
+def printed(capsys, *arguments, warning=""):
     """Return the configuration that the arguments come to."""
     with pytest.raises(SystemExit) as stopped:
         main(["train", *arguments, "--print_config"])
     assert stopped.value.code == 0
-    return yaml.safe_load(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.err == warning
+    return yaml.safe_load(said.out)
 
 
 def test_print_config_is_a_config(capsys, tmp_path):
@@ -92,8 +94,8 @@ def test_what_is_said_later_and_nearer_wins(capsys, tmp_path):
 
 
 def test_another_model_keeps_the_options_that_it_has_too(capsys):
-    with pytest.warns(UserWarning, match="AE has no beta: left out of the configuration"):
-        found = printed(capsys, "--config", "vfa", "--model", "ae", "--model.latent=6")
+    warning = "falign: warning: AE has no beta: left out of the configuration\n"
+    found = printed(capsys, "--config", "vfa", "--model", "ae", "--model.latent=6", warning=warning)
     assert found["model"]["class_path"] == "feature_alignment.models.AE"
     assert found["model"]["init_args"]["latent"] == 6
     assert found["model"]["init_args"]["channels"] == [32, 64]

@@ -1,0 +1,173 @@
+r"""A start for every target: the network run backwards stage by stage, as Algorithm 3 does, and kept in range.
+
+With :math:`E = E_L \circ \dots \circ E_1`, stage :math:`E_l` leads from :math:`H_{l-1}` to :math:`H_l`. Let
+:math:`\phi_l` be the elementwise activation that :math:`E_l` ends in, the identity where it ends in none, and
+:math:`\phi_0` the squashing of the input; :math:`F_l = E_l \circ \phi_{l-1}`. From :math:`h_L = z`, for
+:math:`l = L, \dots, 1`:
+
+.. math::
+    a_l = s_l - \tau_l J_l^\top \bigl(F_l(s_l) - h_l\bigr), \qquad h_{l-1} = \phi_{l-1}(a_l)
+
+with :math:`J_l` the Jacobian of :math:`F_l` at :math:`s_l`, a learned start that the batch shares, so that every
+:math:`a_l` is affine in :math:`h_l`. The start of the flow is :math:`a_1`. One step from one shared start, without
+stages, is a decoder without a hidden layer; this one has as many as the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .checks import refuse_batch_statistics
+from .layers import Arcsinh
+from .pullback import Chain, vjp
+from .structures import Network, Structure
+from .trials import check_independence
+
+__all__ = ["ELEMENTWISE", "LayeredStart", "cut"]
+
+Elementwise: TypeAlias = Callable[[Tensor], Tensor]
+
+#: Activations that act on every number by itself, which a stage may end in.
+ELEMENTWISE: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Tanh, nn.Sigmoid,
+    nn.Hardtanh, nn.Hardswish, nn.ReLU6, Arcsinh,
+)  # fmt: skip
+#: Slope below which a learned start begins at 1 instead of 0: a kink or a flat part there would block the way back.
+FLAT = 0.25
+
+
+class LayeredStart(nn.Module):
+    r"""Starts in logit space from targets: ``start`` of :func:`~feature_alignment.align`, trained with the network.
+
+    Owns the learned starts :math:`s_l`, one number a channel, or one a unit where :math:`H_l` is flat, and the
+    logarithms of the step sizes :math:`\tau_l`; the stages' weights stay the network's. At first :math:`s_l = 0` and
+    :math:`\tau_l = 1 / \phi_{l-1}'(0)`; where that slope is next to nothing, :math:`s_l = 1` and the slope there.
+
+    Args:
+        stages: :math:`E_1, \dots, E_L`, first to last, from one tensor to one tensor each (the last one to the
+            structure of the target): modules such as a residual block, or any callables. See :func:`cut`.
+        sample: one input, shape ``(1, ...)``, for the shapes between the stages.
+        squash: :math:`\phi_0`; the identity for inputs without a range.
+
+    Raises:
+        ValueError: no stage, one that normalises with the batch, mixes its samples or draws random numbers; a sample
+            that is not one.
+
+    Shape:
+        targets of ``N`` samples, in the structure of the last stage's output, to starts ``(N, ...)``.
+
+    Example:
+        >>> encoder = nn.Sequential(nn.Linear(8, 6), nn.SiLU(), nn.Linear(6, 3))
+        >>> start = LayeredStart(cut(encoder), torch.zeros(1, 8))
+        >>> start(torch.randn(5, 3)).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(self, stages: Sequence[Network], sample: Tensor, squash: Elementwise = torch.sigmoid) -> None:
+        super().__init__()
+        if not stages:
+            raise ValueError("stages: expected at least one")
+        if sample.ndim < 2 or len(sample) != 1:
+            raise ValueError(f"sample: expected one input, shape (1, ...), got {tuple(sample.shape)}")
+        self._stages = tuple(stages)  # not registered: their weights are the network's
+        self._activations: tuple[Elementwise, ...] = (squash, *(last_activation(stage) for stage in stages[:-1]))
+        self.shapes: list[torch.Size] = []
+        starts, log_sizes = [], []
+        for number, (stage, activation) in enumerate(zip(self._stages, self._activations, strict=True), 1):
+            if isinstance(stage, nn.Module):
+                refuse_batch_statistics(stage)
+            _check_stage(number, stage, sample)
+            start, slope = _begin(activation, sample)
+            self.shapes.append(sample.shape)
+            starts.append(nn.Parameter(torch.full_like(_by_channel(sample), start)))
+            log_sizes.append(nn.Parameter(torch.tensor(1 / slope).log().to(sample)))
+            with torch.no_grad():
+                sample = stage(sample)
+        self.starts, self.log_step_sizes = nn.ParameterList(starts), nn.ParameterList(log_sizes)
+
+    def forward(self, target: Structure) -> Tensor:
+        """Return the start for each target, before the squashing."""
+        hidden, place = target, torch.empty(0)
+        for stage, activation, start, log_size, shape in reversed(
+            list(zip(self._stages, self._activations, self.starts, self.log_step_sizes, self.shapes, strict=True))
+        ):
+            point = start.expand(shape)
+            output, pull_back = vjp(Chain([activation, stage]), point)
+            residual = pytree.tree_map(lambda got, wanted: got - wanted, output, hidden)
+            place = point - log_size.exp() * pull_back(residual)
+            hidden = activation(place)
+        return place
+
+
+def cut(network: nn.Sequential) -> list[nn.Sequential]:
+    """Cut a network into stages: a linear or convolutional layer with what follows it, up to the next.
+
+    What reshapes (``Flatten``, ``Unflatten``) belongs to the layer that it prepares for.
+
+    Args:
+        network: of any layers, one after the other; nested ones count as a layer each.
+
+    Raises:
+        ValueError: no linear or convolutional layer.
+    """
+    stages: list[list[nn.Module]] = []
+    waiting: list[nn.Module] = []
+    for layer in network:
+        if isinstance(layer, nn.Flatten | nn.Unflatten):
+            waiting.append(layer)
+        elif isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) or not stages:
+            stages.append([*waiting, layer])
+            waiting = []
+        else:
+            stages[-1] += [*waiting, layer]
+            waiting = []
+    if not stages:
+        raise ValueError("network: expected layers to cut into stages, got none")
+    stages[-1] += waiting
+    return [nn.Sequential(*stage) for stage in stages]
+
+
+def last_activation(stage: Network) -> Elementwise:
+    """Return the elementwise activation that a stage ends in, or the identity."""
+    last = stage
+    while isinstance(last, nn.Sequential) and len(last):
+        last = last[len(last) - 1]
+    if not isinstance(last, ELEMENTWISE):
+        return _identity
+    activation = cast(Elementwise, last)
+    # One that works in place would overwrite what it is applied to.
+    return (lambda x: activation(x.clone())) if getattr(last, "inplace", False) else activation
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _begin(activation: Elementwise, like: Tensor) -> tuple[float, float]:
+    """Return where a learned start begins, and the activation's slope there."""
+    found = []
+    for start in (0.0, 1.0):
+        point = torch.tensor([start], dtype=like.dtype, requires_grad=True)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(activation(point).sum(), point)
+        found.append((start, float(slope)))
+        if found[-1][1] >= FLAT:
+            return found[-1]
+    return found[-1][0], max(found[-1][1], FLAT)
+
+
+def _by_channel(sample: Tensor) -> Tensor:
+    """Return one number a channel, or one a unit of a flat sample, to be expanded to it."""
+    return sample if sample.ndim == 2 else sample[(slice(None), slice(None), *[slice(0, 1)] * (sample.ndim - 2))]
+
+
+def _check_stage(number: int, stage: Network, sample: Tensor) -> None:
+    try:
+        check_independence(stage, sample)
+    except ValueError as error:
+        raise ValueError(f"stages: stage {number}: {error}") from None
