@@ -14,13 +14,18 @@ import yaml
 from .. import models
 from .errors import UsageError, one_line
 
-__all__ = ["CONFIGS", "Configuration", "class_of", "combined", "read", "to_yaml"]
+__all__ = ["CONFIGS", "Configuration", "bundled", "class_of", "combined", "for_class", "read", "to_yaml"]
 
 #: Folder of the bundled configurations.
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 #: Sections with their values, and ``out``; the section ``model`` has ``class_path`` and ``init_args``.
 Configuration = dict[str, Any]
+
+
+def bundled() -> list[str]:
+    """Return the names of the bundled configurations."""
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 
 
 def read(name: str) -> Configuration:
@@ -31,7 +36,7 @@ def read(name: str) -> Configuration:
     """
     path = Path(name) if Path(name).is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in CONFIGS.glob("*.yaml")))
+        known = ", ".join(bundled())
         raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}")
     try:
         found = yaml.safe_load(path.read_text()) or {}
