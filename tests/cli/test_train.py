@@ -123,10 +123,11 @@ def test_an_option_can_be_none_though_its_default_is_not(capsys, tmp_path, no_re
     assert written["model"]["init_args"]["clamp_weights"] is None
 
 
-def test_a_module_of_ones_own_is_given_by_its_path(capsys):
-    encoder = ["--model.encoder=torch.nn.Flatten", "--model.encoder.end_dim=3"]
-    found = printed(capsys, "--model=VFA", *encoder)["model"]["init_args"]["encoder"]
+def test_a_module_of_ones_own_is_given_by_its_path(capsys, tmp_path, no_report):
+    options = ["--model=VFA", "--model.encoder=torch.nn.Flatten", "--model.encoder.end_dim=3", "--model.width=784"]
+    found = printed(capsys, *options)["model"]["init_args"]["encoder"]
     assert found == {"class_path": "torch.nn.Flatten", "init_args": {"start_dim": 1, "end_dim": 3}}
+    assert main(["train", *options, "--training.steps=1", "--data.batch_size=4", f"--out={tmp_path / 'run'}"]) == 0
 
 
 @pytest.mark.parametrize("name", bundled())

@@ -6,6 +6,7 @@ import json
 import pkgutil
 import warnings
 from argparse import Namespace
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -113,9 +114,12 @@ def to_yaml(kind: type[models.Model], options: Namespace) -> str:
     """Return the YAML of a configuration that asks for these options, sections of a namespace."""
     bundled = getattr(models, kind.__name__, None) is kind
     path = f"{models.__name__}.{kind.__name__}" if bundled else f"{kind.__module__}.{kind.__qualname__}"
+    values = {name: getattr(options, name).as_dict() for name in ("data", "training", "model")}
     # By way of JSON, tuples become lists.
-    sections = json.loads(
-        json.dumps({name: getattr(options, name).as_dict() for name in ("data", "training", "model")})
-    )
+    sections = json.loads(json.dumps(values, default=_written))
     sections["model"] = {"class_path": path, "init_args": sections["model"]}
     return yaml.safe_dump(sections, sort_keys=False)
+
+
+def _written(value: object) -> str:
+    return value.name if isinstance(value, Enum) else str(value)
