@@ -51,3 +51,8 @@ def _check_suits(model: Model, train: Images, test: Images) -> None:
         raise UsageError(f"--data {train.name}: images of shape {train.shape}, the model has {model.image_shape}")
     if model.classes and (test.labels is None or len(test.classes) != model.classes):
         raise UsageError(f"--data {train.name}: {len(test.classes)} classes, the model was built for {model.classes}")
+    if model.classes and test.classes != model.class_names:
+        raise UsageError(
+            f"--data {train.name}: has the classes {', '.join(test.classes)}; the model was trained on "
+            f"{', '.join(model.class_names)}"
+        )

@@ -42,7 +42,7 @@ def run(options: Namespace) -> None:
     out = writable(options.out or found.directory / "reconstruct.png")
     images, labels, names = read_images(found, model, options.images, options.count, options.negative)
     if options.label:
-        labels = labels_of(found, model, [options.label]).expand(len(images))
+        labels = labels_of(model, [options.label]).expand(len(images))
     if out.is_dir():
         _write_each(model, images, labels, names, out)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..training import Run
 
-__all__ = ["class_names", "data_of", "existing_run", "labels_of", "read_images", "run_parser", "writable"]
+__all__ = ["data_of", "existing_run", "labels_of", "read_images", "run_parser", "writable"]
 
 
 def run_parser(command: str) -> Parser:
@@ -68,36 +69,30 @@ def data_of(run: Run, split: Literal["train", "test"], name: str = "") -> Images
     )
 
 
-def class_names(run: Run, model: Model) -> tuple[str, ...]:
-    """Return the names of the classes, or their numbers where the data set is no longer there."""
-    from ..data import DataError
-
-    if not model.classes:
-        return ()
-    try:
-        return data_of(run, "test").classes
-    except DataError:
-        return tuple(str(number) for number in range(model.classes))
-
-
-def labels_of(run: Run, model: Model, wanted: list[str]) -> Tensor:
+def labels_of(model: Model, wanted: list[str]) -> Tensor:
     """Return the labels of classes given by name or number, int64 of shape ``(len(wanted),)``.
+
+    A name is taken as it is written, then without regard to case where only one fits, then as a number.
 
     Raises:
         UsageError: one of them is not a class of the model.
     """
     import torch
 
-    names = class_names(run, model)
-    if not names:
+    if not model.classes:
         raise UsageError(f"class {wanted[0]!r}: this {type(model).__name__} was trained without classes")
-    return torch.tensor([_label(name, names) for name in wanted])
+    return torch.tensor([_label(name, model.class_names) for name in wanted])
 
 
 def _label(wanted: str, names: tuple[str, ...]) -> int:
-    for label, name in enumerate(names):
-        if name.lower() == wanted.lower():
-            return label
+    known, asked = [unicodedata.normalize("NFC", name) for name in names], unicodedata.normalize("NFC", wanted)
+    if asked in known:
+        return known.index(asked)
+    similar = [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
+    if len(similar) > 1:
+        raise UsageError(f"class {wanted!r}: which, {' or '.join(names[label] for label in similar)}?")
+    if similar:
+        return similar[0]
     if wanted.isdigit() and int(wanted) < len(names):
         return int(wanted)
     raise UsageError(f"class {wanted!r}: expected one of {', '.join(names)}")

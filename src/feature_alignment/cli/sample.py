@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from .errors import UsageError
-from .runs import class_names, existing_run, labels_of, run_parser, writable
+from .runs import existing_run, labels_of, run_parser, writable
 
 __all__ = ["parse", "run"]
 
@@ -30,10 +30,10 @@ def run(options: Namespace) -> None:
     if options.rows < 1:
         raise UsageError(f"--rows: expected at least 1, got {options.rows}")
     out = writable(options.out or found.directory / "sample.png")
-    columns = labels_of(found, model, options.classes).tolist() if options.classes else None
+    columns = labels_of(model, options.classes).tolist() if options.classes else None
     sample_picture(
         model,
-        class_names(found, model),
+        model.class_names,
         out,
         rows=options.rows,
         columns=columns,

@@ -350,5 +350,10 @@ def test_exported_modules_take_any_batch():
     for count in (1, 4, 7, 9):
         x = torch.randn(count, 6)
         torch.testing.assert_close(any_batch(exported)(x), network(x))
+        torch.testing.assert_close(any_batch(nn.Sequential(exported, nn.Sigmoid()))(x), network(x).sigmoid())
+    feature = align(nn.Sequential(exported, nn.Sigmoid()), torch.zeros(3, 5), torch.zeros(1, 6))
+    torch.testing.assert_close(
+        feature, align(nn.Sequential(network, nn.Sigmoid()), torch.zeros(3, 5), torch.zeros(1, 6))
+    )
     dynamic = torch.export.export(network, (torch.zeros(4, 6),), dynamic_shapes=({0: torch.export.Dim("N")},)).module()
     assert any_batch(dynamic) is dynamic

@@ -55,6 +55,17 @@ def test_so_does_what_multiplies_by_the_jacobian():
         transposed(pull_back, output)(point)
 
 
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+def test_what_has_no_derivative_at_all_is_named():
+    network = nn.Sequential(nn.Linear(4, 3), nn.Sequential(Bessel()))
+    with pytest.raises(NotDifferentiableError, match="Bessel: PyTorch has no derivative of"):
+        align(network, torch.zeros(3, 3), torch.zeros(1, 4))
+
+
 def test_of_a_function_the_operation_is_named():
     bag = Bag()
     feature = align(lambda x: bag(x), torch.zeros(3, 3), torch.zeros(1, 4), check=False)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
 
 import pytest
 import torch
@@ -46,11 +44,9 @@ def test_it_is_on_unless_turned_off_and_turns_back():
 
 
 @pytest.mark.parametrize(("value", "on"), [("0", False), ("1", True)])
-def test_the_environment_turns_it_off(value, on):
-    code = "from feature_alignment.core import speed; print(speed.enabled())"
-    environment = os.environ | {"FALIGN_SPEED": value}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(on)
+def test_the_environment_turns_it_off(monkeypatch, value, on):
+    monkeypatch.setenv("FALIGN_SPEED", value)
+    assert runpy.run_path(speed.__file__)["enabled"]() is on
 
 
 @pytest.mark.parametrize("recompute", [False, True])

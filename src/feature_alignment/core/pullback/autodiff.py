@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ..checks import check_floating
 from ..graphs import graph_leaves
 from ..structures import Network, Structure, standard, tensors
-from .explanations import NotDifferentiableError, Remembered, explaining
+from .explanations import Remembered, check_dependence, explained, explaining
 from .exported import any_batch
 from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twice_differentiable
 
@@ -74,7 +74,7 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     def floating(x: Tensor) -> Structure:
         output = standard(inner(x))
         check_floating("the network's output", output)
-        _check_dependence(output)
+        check_dependence(output, network, point)
         return _hide_none(output)
 
     with twice_differentiable():
@@ -160,7 +160,7 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
         x = point.detach().requires_grad_() if own else point.view_as(point)
         output = standard(any_batch(network)(x.clone()))  # it may work in place
     check_floating("the network's output", output)
-    _check_dependence(output)
+    check_dependence(output, network, point)
     parts = tensors(output)
     # Without anything to differentiate for but x, which is our own, nobody needs a graph.
     wanted = grad_mode and not (own and all(leaf is x for leaf in graph_leaves(parts)))
@@ -172,7 +172,7 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
             return _graph(network, expanded)[1](cotangent)
         create = torch.is_grad_enabled() and (wanted or any(error.requires_grad for error in errors))
         connected = [(part, error) for part, error in zip(parts, errors, strict=True) if part.requires_grad]
-        with twice_differentiable():
+        with twice_differentiable(), explained(network, point):
             (gradient,) = torch.autograd.grad(
                 [part for part, _ in connected],
                 x,
@@ -192,15 +192,6 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
 
 def _detached(leaf: Tensor | None) -> Tensor | None:
     return None if leaf is None else leaf.detach()
-
-
-def _check_dependence(output: Structure) -> None:
-    """Raise NotDifferentiableError if no part of the output is connected to anything by a graph."""
-    if not torch.compiler.is_compiling() and not any(part.requires_grad for part in tensors(output)):
-        raise NotDifferentiableError(
-            "network: PyTorch has no derivative of its output with respect to its input; look for torch.no_grad(), "
-            "detach(), numpy or a quantised layer inside, and for parts that are not differentiable"
-        )
 
 
 # --- the Jacobian, from its transpose -----------------------------------------------------------------
