@@ -32,7 +32,7 @@ def gradient_difference(architecture: Architecture, steps: int, shared: bool) ->
     images, start = architecture.inputs(SAMPLES, 3), architecture.inputs(1 if shared else SAMPLES, 4)
     start.requires_grad_()
     with torch.no_grad():
-        target = pytree.tree_map(lambda part: part.clone().requires_grad_(), network(images))
+        target = pytree.tree_map(lambda part: None if part is None else part.clone().requires_grad_(), network(images))
     feature = align(network, target, start, steps=steps, step_size=STEP_SIZE)
     ours = _gradients(network, feature, images, start, target)
     with _twice_differentiable():
