@@ -31,8 +31,10 @@ from .checks import (
     check_start,
     is_random,
     refuse_batch_statistics,
+    refuse_quantised,
 )
 from .divergence import DivergenceWarning, check_feature, check_step
+from .graphs import graph_leaves
 from .linearization import jacobian
 from .pullback import Chain, any_batch, vjp
 from .speed.products import units_are_fewer
@@ -69,8 +71,9 @@ def align(
 
     Args:
         network: :math:`E`, any callable from a batch of inputs, shape ``(N, ...)``, to a tensor or a
-            nested tuple, list or dict of floating-point tensors, each of shape ``(N, ...)``. It must
-            treat the samples of a batch independently (batch normalisation only in eval mode).
+            nested tuple, list, dict or dataclass of floating-point tensors, each of shape ``(N, ...)``, and
+            ``None``. It must treat the samples of a batch independently (batch normalisation only in eval
+            mode). :func:`~feature_alignment.select` gives the outputs of layers inside it.
         target: :math:`z`, of the same structure, shapes and dtype as the network's output.
         start: :math:`r^0`, floating point: one start per sample, shape ``(N, ...)``, or one shared by
             the whole batch, shape ``(1, ...)`` (or expanded from that), which is the faster of the two.
@@ -91,9 +94,9 @@ def align(
             inputs, not of activations. The result can be differentiated once only. No effect while
             ``torch.compile`` traces, which plans memory itself.
         check: look at values, not only at shapes: non-finite numbers, a step size that makes the flow
-            diverge, a network that mixes the samples of a batch. Costs a reduction per step, one
-            evaluation of the network at one or two samples, and on a GPU a synchronisation; turn it
-            off inside a training loop. Off while ``torch.compile`` traces.
+            diverge, a network that mixes the samples of a batch or is random. Costs a reduction per step,
+            three evaluations of the network at one to three samples, and on a GPU a synchronisation; turn
+            it off inside a training loop. Off while ``torch.compile`` traces.
 
     Returns:
         :math:`\hat r`, shape ``(N, ...)``, dtype and device of ``start``.
@@ -103,9 +106,11 @@ def align(
             ``target`` is not that of the network's output.
         ValueError: ``steps`` or ``step_size`` out of range; structure or shapes of ``target`` do not
             fit the network's output; ``start`` fits neither one sample nor the batch; non-finite
-            values in ``target`` or ``start``; a network that mixes the samples of a batch; ``recompute`` with
-            a network that draws random numbers.
+            values in ``target`` or ``start``; a network that mixes the samples of a batch, is quantised, or
+            random but for dropout layers in training mode; ``recompute`` with the latter.
         FloatingPointError: the iterate became infinite or not a number.
+        NotDifferentiableError: PyTorch has no derivative of the network; where it has no second one, the error
+            comes from the backward pass through the feature. It names the module and the operation.
 
     Warns:
         DivergenceWarning: a step is so large that it provably increases the linearised residual.
@@ -181,6 +186,7 @@ def _check_arguments(network: Network, target: Structure, start: Tensor, values:
         check_finite("start", start)
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)
+        refuse_quantised(network)
 
 
 def _draws_masks(network: Network) -> bool:
@@ -192,4 +198,4 @@ def _keeping_inputs(network: Network, inner: Network, start: Tensor) -> Gradient
         return input_gradient
     if _draws_masks(network):
         raise ValueError("recompute: the network draws random numbers, which would be others the second time")
-    return recomputed(input_gradient, inner, start)
+    return recomputed(input_gradient, graph_leaves(vjp(inner, start[:1])[0]))

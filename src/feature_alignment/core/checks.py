@@ -23,6 +23,7 @@ __all__ = [
     "is_random",
     "named_leaves",
     "refuse_batch_statistics",
+    "refuse_quantised",
     "standard",
     "tensors",
 ]
@@ -117,6 +118,16 @@ def refuse_batch_statistics(network: nn.Module) -> None:
             raise ValueError(
                 f"network: {type(module).__name__} at '{name}' normalises with the statistics of the batch, so a "
                 "feature would depend on its neighbours; call network.eval() or use GroupNorm"
+            )
+
+
+def refuse_quantised(network: nn.Module) -> None:
+    """Raise a ValueError that names the first layer which PyTorch computes in integers."""
+    for name, module in network.named_modules():
+        if ".quantized" in type(module).__module__:
+            raise ValueError(
+                f"network: {type(module).__name__} at '{name}' is quantised: PyTorch has no derivative of it, and its "
+                "scale depends on the whole batch; use the network as it was before quantisation"
             )
 
 

@@ -51,7 +51,7 @@ def _warn(step: int, sizes: Tensor, factor: Tensor) -> None:
         f"samples grows, most in sample {worst}, by a factor of at least {float(factor[worst]) - 1:.3g}; step_size is "
         f"{taken:.3g}, below {2 * taken / float(factor[worst]):.3g} would be stable there",
         DivergenceWarning,
-        stacklevel=4,
+        stacklevel=5,  # of whoever calls align, behind no_grad
     )
 
 

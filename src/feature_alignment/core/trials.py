@@ -86,42 +86,53 @@ def _beside(network: Network, batch: Tensor) -> list[Any] | None:
 def _differ(one: list[Any], other: list[Any]) -> bool:
     if len(one) != len(other):
         return True
-    return any(_parts_differ(a, b) for a, b in zip(one, other, strict=True))
+    return any(
+        _parts_differ(a, b[:1] if isinstance(b, Tensor) and b.ndim else b) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _parts_differ(one: Any, other: Any) -> bool:
     if not isinstance(one, Tensor) or one.numel() == 0 or one.ndim == 0 or not one.is_floating_point():
         return False  # empty, or refused by name at the first step
-    sample = other[:1]
-    if sample.shape != one.shape:
+    if one.shape != other.shape:
         return True
     largest = float(torch.nan_to_num(one, posinf=0.0, neginf=0.0).abs().max())
     tolerance = math.sqrt(torch.finfo(one.dtype).eps) * (largest + 1)
-    return not bool(torch.isclose(one, sample, rtol=0, atol=tolerance, equal_nan=True).all())
+    return not bool(torch.isclose(one, other, rtol=0, atol=tolerance, equal_nan=True).all())
 
 
-def _where(network: Network, batch: Tensor) -> str:
-    """Name the innermost module that puts out something else in two evaluations."""
-    if not isinstance(network, nn.Module):
-        return ""
-    runs: list[list[tuple[str, nn.Module, list[Any]]]] = []
-    for _ in range(2):
-        outputs: list[tuple[str, nn.Module, list[Any]]] = []
-        handles = [module.register_forward_hook(_recorder(name, outputs)) for name, module in network.named_modules()]
-        try:
-            network(batch.clone())
-        finally:
-            for handle in handles:
-                handle.remove()
-        runs.append(outputs)
-    for (name, module, one), (_, _, other) in zip(*runs, strict=False):
-        if _differ(one, other):
-            return f" in {type(module).__name__}" + (f" at '{name}'" if name else "")
+def _where(network: Network, first: Tensor) -> str:
+    """Name the innermost module that treats copies of a sample differently, or in another evaluation."""
+    modules = [part for part in getattr(network, "parts", [network]) if isinstance(part, nn.Module)]
+    copies = first.expand(COPIES, *first.shape[1:])
+    before = _record(network, modules, copies)
+    for _ in range(2 * REPEATS):
+        after = _record(network, modules, copies)
+        for (name, module, one), (_, _, other) in zip(before, after, strict=False):
+            if any(_parts_differ(part[:1].expand_as(part), other[k]) for k, part in enumerate(one)):
+                return f" in {type(module).__name__}" + (f" at '{name}'" if name else "")
     return ""
 
 
-def _recorder(name: str, outputs: list[tuple[str, nn.Module, list[Any]]]) -> Callable[..., None]:
-    def record(module: nn.Module, inputs: Any, output: Structure) -> None:
-        outputs.append((name, module, [leaf.clone() for leaf in tensors(standard(output)) if isinstance(leaf, Tensor)]))
+def _record(network: Network, modules: list[nn.Module], batch: Tensor) -> list[tuple[str, nn.Module, list[Tensor]]]:
+    """Return what every module puts out in an evaluation, the innermost first."""
+    calls: list[tuple[str, nn.Module, list[Tensor]]] = []
 
-    return record
+    def hook(name: str) -> Callable[..., None]:
+        def keep(module: nn.Module, inputs: Any, output: Structure) -> None:
+            calls.append((name, module, [part.clone() for part in tensors(standard(output)) if _has_batch(part)]))
+
+        return keep
+
+    named = [(name, module) for each in modules for name, module in each.named_modules()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in named]
+    try:
+        network(batch.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _has_batch(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.ndim > 0 and len(part) == COPIES

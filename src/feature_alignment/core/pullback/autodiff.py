@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, func, nn
@@ -19,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ..checks import check_floating
 from ..graphs import graph_leaves
 from ..structures import Network, Structure, standard, tensors
-from .explanations import NotDifferentiableError, explaining
+from .explanations import Remembered, check_dependence, explained, explaining
 from .exported import any_batch
 from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twice_differentiable
 
@@ -37,7 +36,7 @@ __all__ = [
 PullBack: TypeAlias = Callable[[Structure], Tensor]
 
 # Networks that torch.func has refused: not tried again.
-_refused: WeakSet[Any] = WeakSet()
+_refused = Remembered()
 
 
 def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
@@ -46,7 +45,7 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
         return _by_func(network, point)
     if point.is_inference():
         point = outside_inference_mode(point.clone)  # what is kept for a derivative must be an ordinary tensor
-    if _is_refused(network):
+    if network in _refused:
         return _by_autograd(network, point)
     try:
         return _by_func(network, point)
@@ -55,7 +54,7 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
     except Exception:
         # Whatever it was: if it is the network's own, it comes again.
         result = _by_autograd(network, point)
-        _refuse(network)
+        _refused.add(network)
         return result
 
 
@@ -63,21 +62,7 @@ def path_taken(network: Network, point: Tensor) -> str:
     """Say by which path :func:`by_differentiation` goes: ``torch.func`` or ``autograd``."""
     output, pull_back = by_differentiation(network, point)
     pull_back(pytree.tree_map(lambda leaf: None if leaf is None else torch.zeros_like(leaf), output))
-    return "autograd" if _is_refused(network) else "torch.func"
-
-
-def _is_refused(network: Network) -> bool:
-    try:
-        return network in _refused
-    except TypeError:  # not hashable
-        return False
-
-
-def _refuse(network: Network) -> None:
-    try:
-        _refused.add(network)
-    except TypeError:  # neither hashable nor weakly referenced: tried again every time
-        return
+    return "autograd" if network in _refused else "torch.func"
 
 
 # --- torch.func ---------------------------------------------------------------------------------------
@@ -89,7 +74,7 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     def floating(x: Tensor) -> Structure:
         output = standard(inner(x))
         check_floating("the network's output", output)
-        _check_dependence(output)
+        check_dependence(output, network, point)
         return _hide_none(output)
 
     with twice_differentiable():
@@ -112,7 +97,7 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
             raise
         except Exception:  # such as an operation that vmap has no rule for
             pulled = _by_autograd(network, point)[1](cotangent)
-            _refuse(network)
+            _refused.add(network)
             return pulled
 
     return _show_none(output), pull_or_fall_back
@@ -175,7 +160,7 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
         x = point.detach().requires_grad_() if own else point.view_as(point)
         output = standard(any_batch(network)(x.clone()))  # it may work in place
     check_floating("the network's output", output)
-    _check_dependence(output)
+    check_dependence(output, network, point)
     parts = tensors(output)
     # Without anything to differentiate for but x, which is our own, nobody needs a graph.
     wanted = grad_mode and not (own and all(leaf is x for leaf in graph_leaves(parts)))
@@ -187,7 +172,7 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
             return _graph(network, expanded)[1](cotangent)
         create = torch.is_grad_enabled() and (wanted or any(error.requires_grad for error in errors))
         connected = [(part, error) for part, error in zip(parts, errors, strict=True) if part.requires_grad]
-        with twice_differentiable():
+        with twice_differentiable(), explained(network, point):
             (gradient,) = torch.autograd.grad(
                 [part for part, _ in connected],
                 x,
@@ -207,15 +192,6 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
 
 def _detached(leaf: Tensor | None) -> Tensor | None:
     return None if leaf is None else leaf.detach()
-
-
-def _check_dependence(output: Structure) -> None:
-    """Raise NotDifferentiableError if no part of the output is connected to anything by a graph."""
-    if not torch.compiler.is_compiling() and not any(part.requires_grad for part in tensors(output)):
-        raise NotDifferentiableError(
-            "network: PyTorch has no derivative of its output with respect to its input; look for torch.no_grad(), "
-            "detach(), numpy or a quantised layer inside, and for parts that are not differentiable"
-        )
 
 
 # --- the Jacobian, from its transpose -----------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -13,15 +13,33 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..graphs import nodes
-from ..structures import Network, standard
+from ..structures import Network, Structure, standard, tensors
 from .workarounds import twice_differentiable
 
-__all__ = ["NotDifferentiableError", "explained", "explaining"]
+__all__ = ["NotDifferentiableError", "Remembered", "check_dependence", "explained", "explaining"]
 
 _MISSING = re.compile(r"derivative for (\S+) is not implemented")
 
-# Networks whose graphs were searched already, without a find.
-_differentiable_twice: WeakSet[Any] = WeakSet()
+
+class Remembered:
+    """Networks, as long as they live; those that cannot be remembered are always new."""
+
+    def __init__(self) -> None:
+        self.networks: WeakSet[Any] = WeakSet()
+
+    def __contains__(self, network: Network) -> bool:
+        with suppress(TypeError):  # not hashable
+            return network in self.networks
+        return False
+
+    def add(self, network: Network) -> None:
+        """Remember a network, if it can be."""
+        with suppress(TypeError):
+            self.networks.add(network)
+
+
+# Networks whose graphs were searched already, without a find: of their outputs, and of their gradients.
+_differentiable, _differentiable_twice = Remembered(), Remembered()
 
 
 class NotDifferentiableError(RuntimeError):
@@ -48,13 +66,11 @@ class _Explained(torch.autograd.Function):
 
 def explaining(gradient: Tensor, network: Network, point: Tensor) -> Tensor:
     """Have the derivative of ``gradient`` raise an error by name, if PyTorch has none."""
-    known = isinstance(network, nn.Module) and network in _differentiable_twice
-    if known or not gradient.requires_grad:
+    if not gradient.requires_grad or network in _differentiable_twice:
         return gradient
     if any("NotImplemented" in node.name() for node in nodes(gradient)):
         return cast(Tensor, _Explained.apply(gradient, network, point.detach()))
-    if isinstance(network, nn.Module):
-        _differentiable_twice.add(network)
+    _differentiable_twice.add(network)
     return gradient
 
 
@@ -71,20 +87,45 @@ def explained(network: Network, point: Tensor) -> Iterator[None]:
         raise
 
 
+def check_dependence(output: Structure, network: Network, point: Tensor) -> None:
+    """Raise NotDifferentiableError if the output has no graph, or one through what PyTorch takes for constant."""
+    if torch.compiler.is_compiling() or network in _differentiable:
+        return
+    if not any(part.requires_grad for part in tensors(output)):
+        raise NotDifferentiableError(
+            f"{_kind(network)}: PyTorch has no derivative of its output with respect to its input; look for no_grad(), "
+            "detach() or numpy inside, and for parts that are not differentiable"
+        )
+    if any(_is_silent(node) for node in nodes(output)):
+        raise NotDifferentiableError(_why(network, point))
+    _differentiable.add(network)
+
+
+def _is_silent(node: Any) -> bool:
+    """Say whether this is an operation without an autograd kernel, whose derivative PyTorch takes for zero."""
+    return "WarnNotImplemented" in node.name()
+
+
 def _why(network: Network, point: Tensor) -> str:
-    where, operation = "network", "an operation in it"
-    for name, module, arguments in _calls(network, point):
-        missing = _missing_operation(module, arguments)
+    where, order, operation = _kind(network), "second ", "an operation in it"
+    calls: list[tuple[str, Network, Any]] = [*_calls(network, point), ("", network, ((point,), {}))]
+    for name, module, arguments in calls:
+        missing = _missing(module, arguments)
         if missing is not None:
-            where, operation = f"{type(module).__name__} at '{name}'" if name else type(module).__name__, missing
+            order, operation = missing
+            where = f"{_kind(module)} at '{name}'" if name else _kind(module)
             break
-    else:
-        operation = _missing_operation(network, ((point,), {})) or operation
+    if not order:
+        return f"{where}: PyTorch has no derivative of {operation}; replace it by operations that have one"
     return (
         f"{where}: PyTorch has no second derivative of {operation}, which training through a feature and Gauss-Newton "
         "need; replace it by operations that can be differentiated twice, or stay with first derivatives "
         "(torch.no_grad() around align; invert with method='lbfgs')"
     )
+
+
+def _kind(network: Network) -> str:
+    return type(network).__name__ if isinstance(network, nn.Module) else "network"
 
 
 def _calls(network: Network, point: Tensor) -> list[tuple[str, nn.Module, Any]]:
@@ -110,31 +151,37 @@ def _calls(network: Network, point: Tensor) -> list[tuple[str, nn.Module, Any]]:
     return calls
 
 
-def _missing_operation(network: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> str | None:
-    """Return the operation without a second derivative in a call, if there is one."""
-
-    def fresh(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            return leaf.detach().clone().requires_grad_()
-        return leaf
-
-    given = pytree.tree_map(fresh, arguments)
-    inputs = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor) and leaf.requires_grad]
+def _missing(network: Callable[..., Any], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[str, str] | None:
+    """Return what has no derivative in a call, and which: ``""`` for the first, ``"second "``."""
+    given = pytree.tree_map(_fresh, arguments)
+    inputs = [leaf for leaf in pytree.tree_leaves(given) if _differentiable_leaf(leaf)]
+    order = ""
     with torch.enable_grad(), twice_differentiable():
         args, kwargs = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, given)
-        outputs = [part for part in pytree.tree_leaves(standard(network(*args, **kwargs))) if _differentiable(part)]
+        outputs = list(filter(_differentiable_leaf, pytree.tree_leaves(standard(network(*args, **kwargs)))))
+        if any(map(_is_silent, nodes(outputs))):
+            return order, "an operation without an autograd kernel (quantised, or a custom one)"
         if not inputs or not outputs:
             return None
         cotangents = [torch.ones_like(part).requires_grad_() for part in outputs]
-        gradients = torch.autograd.grad(outputs, inputs, cotangents, create_graph=True, allow_unused=True)
-        total = sum(gradient.sum() for gradient in gradients if gradient is not None and gradient.requires_grad)
         try:
-            torch.autograd.grad(cast(Tensor, total), cotangents, allow_unused=True)
+            found = torch.autograd.grad(outputs, inputs, cotangents, create_graph=True, allow_unused=True)
+            order = "second "
+            total = sum(gradient.sum() for gradient in found if gradient is not None and gradient.requires_grad)
+            if isinstance(total, Tensor):
+                torch.autograd.grad(total, cotangents, allow_unused=True)
         except RuntimeError as error:
-            found = _MISSING.search(str(error))
-            return found.group(1) if found else None
+            missing = _MISSING.search(str(error))
+            return (order, missing.group(1)) if missing else None
     return None
 
 
-def _differentiable(leaf: Any) -> bool:
+def _fresh(leaf: Any) -> Any:
+    """Return a tensor to differentiate for."""
+    if isinstance(leaf, Tensor) and leaf.is_floating_point():
+        return leaf.detach().clone().requires_grad_()
+    return leaf
+
+
+def _differentiable_leaf(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from ..structures import Network, Structure
@@ -18,10 +18,17 @@ def any_batch(network: Network) -> Network:
 
 
 def _fixed_batch(network: Network) -> int | None:
-    """Return the batch that an exported module insists on, if it does."""
-    if not isinstance(network, fx.GraphModule):
+    """Return the batch that an exported module, or one inside the network, insists on, if there is one."""
+    if not isinstance(network, nn.Module):
         return None
-    inputs = [node for node in network.graph.nodes if node.op == "placeholder"]
+    graphs = [module.graph for module in network.modules() if isinstance(module, fx.GraphModule)]
+    sizes = [size for size in map(_batch_of, graphs) if size is not None]
+    return max(sizes, default=None)
+
+
+def _batch_of(graph: fx.Graph) -> int | None:
+    """Return the batch of a graph's first input, where it was exported with a fixed one."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
     example = inputs[0].meta.get("val") if inputs else None
     if isinstance(example, Tensor) and example.ndim and isinstance(example.shape[0], int):
         return example.shape[0]

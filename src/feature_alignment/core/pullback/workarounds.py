@@ -76,8 +76,13 @@ def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            return function(*args, **kwargs)
+        enabled = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)  # what backends.mkldnn.flags() does, but for a warning about TF32
+        try:
+            with torch.backends.cudnn.flags(enabled=False):
+                return function(*args, **kwargs)
+        finally:
+            torch._C._set_mkldnn_enabled(enabled)
 
     return plain
 

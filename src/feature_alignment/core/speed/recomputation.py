@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
-from ..graphs import graph_leaves
 from ..structures import Network, Structure, tensors
 
 __all__ = ["Gradient", "recomputed"]
@@ -23,12 +22,11 @@ __all__ = ["Gradient", "recomputed"]
 Gradient: TypeAlias = Callable[[Network, Structure, Tensor], tuple[Tensor, Structure]]
 
 
-def recomputed(gradient: Gradient, network: Network, point: Tensor) -> Gradient:
+def recomputed(gradient: Gradient, leaves: Sequence[Tensor]) -> Gradient:
     """Return ``gradient``, keeping its inputs only; no graph leads through the residual.
 
-    Evaluates ``network`` once, at the first sample of ``point``, to find the parameters that it depends on.
+    ``leaves`` are the tensors, such as parameters, that the network depends on besides its input.
     """
-    leaves = graph_leaves(network(point[:1].clone()))
 
     def keeping_inputs(network: Network, target: Structure, point: Tensor) -> tuple[Tensor, Structure]:
         parts, structure = pytree.tree_flatten(target)

@@ -1,0 +1,78 @@
+"""What PyTorch cannot differentiate twice is answered by the names of module and operation, where it is needed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from feature_alignment import align, largest_singular_value
+from feature_alignment.core.pullback import NotDifferentiableError, explained, transposed, vjp
+
+
+class Bag(nn.Module):
+    """The derivative of embedding_bag by its weights has no derivative, and no other way either."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(6, 3))
+
+    def forward(self, x):
+        places = torch.arange(4).expand(len(x), 4)
+        return functional.embedding_bag(places, self.table, per_sample_weights=x, mode="sum")
+
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before, self.bag = nn.Linear(4, 4), Bag()
+
+    def forward(self, x):
+        return self.bag(self.before(x).tanh())
+
+
+MESSAGE = r"Bag at 'bag': PyTorch has no second derivative of aten::_embedding_bag_per_sample_weights_backward"
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_training_through_the_feature_names_module_and_operation(samples):
+    network, start = Body(), torch.randn(samples, 4)
+    target = torch.zeros(3, 3)
+    feature = align(network, target, start)
+    with torch.no_grad():
+        torch.testing.assert_close(feature, align(network, target, start))  # without a second derivative it is well
+    with pytest.raises(NotDifferentiableError, match=MESSAGE):
+        feature.sum().backward()
+
+
+def test_so_does_what_multiplies_by_the_jacobian():
+    network, point = Body(), torch.randn(2, 4)
+    with pytest.raises(NotDifferentiableError, match=MESSAGE):
+        largest_singular_value(network, point)
+    output, pull_back = vjp(network, point)
+    with pytest.raises(NotDifferentiableError, match=MESSAGE), explained(network, point):
+        transposed(pull_back, output)(point)
+
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+def test_what_has_no_derivative_at_all_is_named():
+    network = nn.Sequential(nn.Linear(4, 3), nn.Sequential(Bessel()))
+    with pytest.raises(NotDifferentiableError, match="Bessel: PyTorch has no derivative of"):
+        align(network, torch.zeros(3, 3), torch.zeros(1, 4))
+
+
+def test_of_a_function_the_operation_is_named():
+    bag = Bag()
+    feature = align(lambda x: bag(x), torch.zeros(3, 3), torch.zeros(1, 4), check=False)
+    with pytest.raises(RuntimeError, match=r"no second derivative of aten::_embedding_bag_per_sample_weights_backward"):
+        feature.sum().backward()
+
+
+def test_other_errors_are_left_as_they_are():
+    with pytest.raises(RuntimeError, match="something else"), explained(nn.Identity(), torch.zeros(1)):
+        raise RuntimeError("something else")

@@ -1,0 +1,127 @@
+"""Named modules inside a network, against running the layers before them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from reference import algorithm_1
+from torch import nn
+
+from feature_alignment import align
+from feature_alignment.core.select import select
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True))
+        self.block = nn.Linear(5, 5)
+        self.recurrent = nn.GRU(5, 4, batch_first=True)
+        self.unused = nn.Linear(2, 2)
+        self.head = nn.Linear(4, 3)
+        self.computed = 0
+
+    def forward(self, x):
+        h = self.stem(x)
+        h = self.block(self.block(h).tanh())
+        h, _ = self.recurrent(h.unsqueeze(1))
+        self.computed += 1
+        return self.head(h.squeeze(1))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return Network().double()
+
+
+def hooks(network):
+    return sum(len(module._forward_hooks) for module in network.modules())
+
+
+def test_one_name_is_its_output_and_nothing_later_is_computed(network):
+    x = torch.randn(3, 6).double()
+    torch.testing.assert_close(select(network, "stem")(x), network.stem(x))
+    torch.testing.assert_close(select(network, "block")(x), network.block(network.stem(x)))  # its first call
+    assert network.computed == 0
+    assert hooks(network) == 0
+
+
+def test_several_names_keep_their_order_and_their_values(network):
+    x = torch.randn(3, 6).double()
+    head, linear, stem = select(network, "head", "stem.0", "stem")(x)
+    torch.testing.assert_close(head, network(x))
+    torch.testing.assert_close(linear, network.stem[0](x))  # although the activation after it works in place
+    torch.testing.assert_close(stem, linear.relu())
+    assert linear.min() < 0
+
+
+def test_what_a_module_returns_is_returned(network):
+    x = torch.randn(3, 6).double()
+    outputs, last = select(network, "recurrent")(x)
+    torch.testing.assert_close(network.head(outputs.squeeze(1)), network(x))
+    assert last.shape == (1, 3, 4)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_it_is_aligned_as_any_network(network, shared):
+    network.stem[1] = nn.Tanh()
+    chosen = select(network, "block")
+    x, start = torch.randn(3, 6).double(), torch.randn(1 if shared else 3, 6).double()
+    parameters = [*network.stem.parameters(), *network.block.parameters()]
+    found = []
+    for method, inner in ((align, chosen), (algorithm_1, lambda x: network.block(network.stem(x)))):
+        feature = method(inner, network.block(network.stem(x)), start, steps=2, step_size=0.5)
+        found.append([feature, *torch.autograd.grad((x - feature).square().sum(), parameters)])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted)
+    assert hooks(network) == 0
+
+
+def test_selections_inside_selections_and_in_threads(network):
+    x = torch.randn(3, 6).double()
+    inner = select(network, "block")
+    torch.testing.assert_close(select(inner, "network.stem")(x), network.stem(x))
+    results = {}
+
+    def run(name):
+        for _ in range(20):
+            results[name] = select(network, name)(x)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("stem", "block", "head")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.testing.assert_close(results["stem"], network.stem(x))
+    torch.testing.assert_close(results["head"], network(x))
+
+
+def test_an_error_inside_the_network_leaves_no_hooks(network):
+    with pytest.raises(RuntimeError, match="shapes"):
+        select(network, "head")(torch.zeros(3, 7).double())
+    assert hooks(network) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (["stam.0"], ValueError, r"no module 'stam\.0'; nearest: stem\.0"),
+        (["stem", "heads"], ValueError, "no module 'heads'; nearest: head"),
+        (["layer3.1.0"], ValueError, r"no module 'layer3\.1\.0'; nearest: stem\.0"),
+        (["@"], ValueError, "it has modules such as stem"),
+        ([], ValueError, "names: expected at least one, such as stem"),
+    ],
+)
+def test_unknown_names_are_answered_by_the_nearest(network, names, error, message):
+    with pytest.raises(error, match=message):
+        select(network, *names)
+
+
+def test_what_is_never_called_or_no_module_is_named(network):
+    with pytest.raises(ValueError, match="the network does not call its module 'unused'"):
+        select(network, "unused")(torch.zeros(1, 6).double())
+    with pytest.raises(TypeError, match=r"network: expected a torch\.nn\.Module.*got function"):
+        select(lambda x: x, "a")
