@@ -45,13 +45,15 @@ def gradient_difference(architecture: Architecture, steps: int, shared: bool) ->
 @contextmanager
 def _twice_differentiable() -> Iterator[None]:
     """Have PyTorch run attention and recurrent networks as it can differentiate them twice."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    fast_path, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)  # as torch.backends.mkldnn.flags, which warns of the CPU
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch._C._set_mkldnn_enabled(mkldnn)
 
 
 def _gradients(network: Network, feature: Tensor, images: Tensor, start: Tensor, target: Any) -> list[list[Tensor]]:
