@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .core.inversion import Inversion, invert
     from .core.layered_start import LayeredStart
     from .core.linearization import affine_map, largest_singular_value
+    from .core.select import select
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "input_gradient",
     "invert",
     "largest_singular_value",
+    "select",
 ]
 
 #: The module of each public name.
@@ -39,6 +41,7 @@ _MODULES = {
     "input_gradient": "core.alignment",
     "invert": "core.inversion",
     "largest_singular_value": "core.linearization",
+    "select": "core.select",
 }
 
 

@@ -13,6 +13,8 @@ from ..files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+else:  # at once, so that it is not missed after a training
+    Figure = require("matplotlib.figure", "train", "pictures").Figure
 
 __all__ = ["DPI", "finish", "new_axes", "new_figure", "new_panels"]
 
@@ -21,10 +23,7 @@ DPI = 100
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of this many inches."""
-    figure: Figure = require("matplotlib.figure", "train", "pictures").Figure(
-        figsize=(width, height), dpi=DPI, layout="constrained"
-    )
-    return figure
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def new_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..extras import require
+
+if TYPE_CHECKING:
+    import jinja2
+else:  # at once, so that it is not missed after a training
+    jinja2 = require("jinja2", "train", "reports")
 
 __all__ = ["TEMPLATES", "data_uri", "render"]
 
@@ -22,7 +27,6 @@ def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
         folder: where it is; one that it extends may be in :data:`TEMPLATES`.
         values: what it shows.
     """
-    jinja2 = require("jinja2", "train", "reports")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
@@ -31,8 +35,7 @@ def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    page: str = environment.get_template(template).render(**values)
-    return page
+    return environment.get_template(template).render(**values)
 
 
 def data_uri(png: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import __version__
 from ..data import Images
+from ..extras import require
 from ..files import write_atomically
 from ..metrics import MEASURES, Inception, evaluate, stages_of
 from ..models.model import Model
@@ -17,6 +18,8 @@ from .pictures import interpolation_picture, one_of_each, reconstruction_picture
 from .provenance import commit
 
 __all__ = ["write_report"]
+
+require("torchmetrics", "train", "the measures of a report")  # at once, so that it is not missed after a training
 
 #: The pictures of a run, in the order shown, with what they show.
 PICTURES = {

@@ -1,0 +1,52 @@
+"""Charts: what matplotlib is given to draw."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from feature_alignment.report import charts
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures, instead of their content."""
+    monkeypatch.setattr(charts, "finish", lambda figure, path: figure)
+
+
+def data_of(axes):
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+
+
+def test_curves_have_a_plot_a_quantity(drawn):
+    figure = charts.curves({"loss": ([1, 2], [3.0, 4.0]), "kl": ([5], [6.0])}, title="losses")
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "kl"]
+    assert [data_of(axes) for axes in figure.axes] == [[([1, 2], [3.0, 4.0])], [([5], [6.0])]]
+
+
+def test_bars_have_values_and_whiskers(drawn):
+    (axes,) = charts.bars({"a": (2.0, 0.5), "b": (3.0, None)}, unit="metres").axes
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 3.0]
+    whiskers = axes.containers[0].lines[2][0].get_segments() if axes.containers[0].lines else []
+    assert [(low, high) for (_, low), (_, high) in whiskers] == [(1.5, 2.5), (3.0, 3.0)]
+    assert [text.get_text() for text in axes.texts] == ["2", "3"]
+    assert axes.get_ylabel() == "metres"
+
+
+def test_points_are_coloured_by_class(drawn):
+    points, labels = torch.tensor([[0.0, 1], [2, 3], [4, 5]]), torch.tensor([1, 0, 1])
+    (axes,) = charts.scatter(points, labels, ("x", "y")).axes
+    assert [each.get_offsets().tolist() for each in axes.collections] == [[[2, 3]], [[0, 1], [4, 5]]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["x", "y"]
+    (axes,) = charts.scatter(points, None, ()).axes
+    assert axes.collections[0].get_offsets().tolist() == points.tolist()
+    assert axes.get_legend() is None
+
+
+def test_lines_of_a_quantity_share_colour_and_name(drawn):
+    lines = [([1, 2], [0.1, 0.2]), ([1, 2], [0.3, 0.4])]
+    (axes,) = charts.plots({"panel": {"a": lines, "b": lines[:1]}}, x_label="gain", x_scale="log").axes
+    assert data_of(axes) == [*lines, lines[0]]
+    assert [line.get_color() for line in axes.lines] == ["C0", "C0", "C1"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlabel()) == ("log", "log", "gain")
