@@ -629,3 +629,80 @@ def test_bad_labels_and_latents_are_named():
             model.decode(*arguments)
     with pytest.raises(ValueError, match="VFA has no refiner"):
         plain.refine(torch.rand(1, 1, 28, 28))
+
+
+# --- the layered start ---------------------------------------------------------------------------------
+
+
+LAYERED = {"start": "layers", "squash": "every", "activation": "silu", "steps": 2, "step_size": 4.0, "max_step": 3.0}
+
+
+def test_a_layered_start_is_corrected_by_bounded_steps_of_algorithm_1():
+    """From the layered start, every step written out with its gradient and its bound, beyond the trained T too."""
+    model = VFA(**SMALL, **LAYERED, classes=3, class_weight=4.0, start_branch="mean", activate_width=True).double()
+    with torch.no_grad():
+        model.log_step_sizes.copy_(torch.tensor([4.0, 0.5]).log())
+        model.log_max_steps.copy_(torch.tensor([3.0, 0.1]).log())
+    latent, labels = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    one_hot = nn.functional.one_hot(labels, 3).double()
+    target = (latent, 2 * one_hot)
+    iterate = model.layered_start(target).detach()
+    features = {0: iterate.sigmoid()}
+    for step, (size, bound) in enumerate([(4.0, 3.0), (0.5, 0.1), (0.5, 0.1), (0.5, 0.1)], 1):
+        iterate = iterate.requires_grad_()
+        at = model.posterior(iterate.sigmoid())
+        distance = 0.5 * ((at.mean - latent).square().sum() + (2 * at.scores - 2 * one_hot).square().sum())
+        (gradient,) = torch.autograd.grad(distance, iterate)
+        move = size * gradient
+        lengths = move.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        iterate = (iterate - move * (bound / lengths).clamp(max=1)).detach()
+        features[step] = iterate.sigmoid()
+    for steps, expected in features.items():
+        found = model.feature(latent, one_hot, steps=steps).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(model.decode(latent, labels), features[2], rtol=1e-8, atol=1e-10)
+
+
+def test_a_layered_start_alone_and_its_parameters_are_trained(digits):
+    model = FA(**SMALL, **(LAYERED | {"steps": 0}), learning_rate=1e-2)
+    before = [parameter.clone() for parameter in model.layered_start.parameters()]
+    train(model, digits[0][torch.randperm(4500)], None, 3)
+    assert all(not torch.equal(one, other) for one, other in zip(before, model.layered_start.parameters(), strict=True))
+
+
+class Unrolled(nn.Module):
+    """An encoder of one's own, with a connection around two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(784, 24), nn.Linear(24, 24)
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1))
+        return hidden + self.second(hidden).tanh()
+
+
+class Around(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden):
+        return hidden + self.layer(hidden).tanh()
+
+
+def test_stages_of_an_encoder_of_ones_own():
+    encoder = Unrolled()
+    stages = [nn.Sequential(nn.Flatten(), encoder.first), Around(encoder.second)]
+    model = FA(**SMALL, **LAYERED, encoder=encoder, stages=stages)
+    assert model.decode(torch.randn(3, 6)).shape == (3, 1, 28, 28)
+    with pytest.raises(ValueError, match=r"needs the stages of an encoder that is no nn\.Sequential, but Unrolled"):
+        FA(**SMALL, **LAYERED, encoder=encoder)
+    with pytest.raises(ValueError, match="one after the other they are not the encoder"):
+        FA(**SMALL, **LAYERED, encoder=encoder, stages=[stages[0], encoder.second])
+    with pytest.raises(ValueError, match="squash: a start of layers is in logit space, expected every, got 'last'"):
+        FA(**SMALL, **(LAYERED | {"squash": "last"}))
+    with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
+        FA(**SMALL, steps=0)
+    with pytest.raises(ValueError, match="max_step: expected a positive number or none, got 0"):
+        FA(**SMALL, max_step=0.0)

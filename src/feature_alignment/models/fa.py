@@ -108,8 +108,8 @@ class FA(Model):
         one_hot = None if one_hot is None else stress * one_hot
         if not self._is_affine():
             return self.feature(latent, one_hot)
-        sizes = self._step_sizes(1)
-        size = sizes if isinstance(sizes, str) else sizes[0]
+        sizes: Any = self._step_sizes(1)
+        size: Any = sizes if isinstance(sizes, str) else sizes[0]
         matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), size)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return feature if self.options.squash == "none" else feature.sigmoid()
