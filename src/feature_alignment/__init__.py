@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .core.alignment import DivergenceWarning, align, input_gradient
     from .core.inversion import Inversion, invert
     from .core.linearization import affine_map, largest_singular_value
+    from .core.select import select
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "input_gradient",
     "invert",
     "largest_singular_value",
+    "select",
 ]
 
 #: The module of each public name.
@@ -36,6 +38,7 @@ _MODULES = {
     "input_gradient": "core.alignment",
     "invert": "core.inversion",
     "largest_singular_value": "core.linearization",
+    "select": "core.select",
 }
 
 

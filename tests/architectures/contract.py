@@ -32,7 +32,7 @@ def gradient_difference(architecture: Architecture, steps: int, shared: bool) ->
     images, start = architecture.inputs(SAMPLES, 3), architecture.inputs(1 if shared else SAMPLES, 4)
     start.requires_grad_()
     with torch.no_grad():
-        target = pytree.tree_map(lambda part: part.clone().requires_grad_(), network(images))
+        target = pytree.tree_map(lambda part: None if part is None else part.clone().requires_grad_(), network(images))
     feature = align(network, target, start, steps=steps, step_size=STEP_SIZE)
     ours = _gradients(network, feature, images, start, target)
     with _twice_differentiable():
@@ -45,13 +45,15 @@ def gradient_difference(architecture: Architecture, steps: int, shared: bool) ->
 @contextmanager
 def _twice_differentiable() -> Iterator[None]:
     """Have PyTorch run attention and recurrent networks as it can differentiate them twice."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    fast_path, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)  # as torch.backends.mkldnn.flags, which warns of the CPU
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch._C._set_mkldnn_enabled(mkldnn)
 
 
 def _gradients(network: Network, feature: Tensor, images: Tensor, start: Tensor, target: Any) -> list[list[Tensor]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from .zoo import architecture, by_clamp
+from .zoo import Applied, architecture, by_affine, by_clamp
 
 
 def from_timm(model: str, **options: Any) -> nn.Module:
@@ -49,7 +49,7 @@ def timm_cait() -> nn.Module:
     return from_timm("cait_xxs24_224", patch_size=8, init_values=0.1, **small)
 
 
-@architecture("timm", 3, 32, 32)
+@architecture("timm", 3, 32, 32, equivalent=by_affine)
 def timm_xcit() -> nn.Module:
     return from_timm("xcit_nano_12_p16_224", patch_size=8, eta=0.1, **small)
 
@@ -78,10 +78,18 @@ def timm_resmlp() -> nn.Module:
     return timm_class("mlp_mixer", "MlpMixer")(10, 32, patch_size=8, embed_dim=16, num_blocks=2, **options)
 
 
-@architecture("timm", 3, 64, 64)
+def without_cached_biases(levit: nn.Module, x: Tensor) -> Tensor:
+    """In eval mode it keeps the attention biases of the first evaluation, with their graph or without."""
+    for module in levit.modules():
+        if hasattr(module, "attention_bias_cache"):
+            module.attention_bias_cache = {}
+    return levit(x)
+
+
+@architecture("timm", 3, 64, 64, equivalent=by_affine)
 def timm_levit() -> nn.Module:
     options = {"embed_dim": (16, 24, 32), "key_dim": 8, "depth": (1, 1, 1), "num_heads": (2, 2, 2)}
-    return from_timm("levit_128s", img_size=64, **options)
+    return Applied(from_timm("levit_128s", img_size=64, **options), without_cached_biases)
 
 
 @architecture("timm", 3, 32, 32)

@@ -61,7 +61,7 @@ def inception() -> nn.Module:
 
 @architecture("torchvision", 3, 32, 32)
 def mobilenet_v2() -> nn.Module:
-    return vision("MobileNetV2")(10, width_mult=0.25)
+    return vision("MobileNetV2")(10, width_mult=0.1)
 
 
 @architecture("torchvision", 3, 32, 32, equivalent=by_clamp)
@@ -76,12 +76,12 @@ def shufflenet() -> nn.Module:
 
 @architecture("torchvision", 3, 32, 32)
 def mnasnet() -> nn.Module:
-    return vision("MNASNet")(0.25, 10)
+    return vision("MNASNet")(0.1, 10)
 
 
 @architecture("torchvision", 3, 32, 32)
 def efficientnet() -> nn.Module:
-    settings = vision("efficientnet")._efficientnet_conf("efficientnet_b0", width_mult=0.25, depth_mult=0.5)
+    settings = vision("efficientnet")._efficientnet_conf("efficientnet_b0", width_mult=0.1, depth_mult=0.3)
     return vision("EfficientNet")(settings[0], 0.2, num_classes=10, last_channel=64)
 
 

@@ -54,18 +54,18 @@ def gpt2() -> nn.Module:
     return on_embeddings(hugging("GPT2Model", "GPT2Config", **sizes, use_cache=False))
 
 
-@architecture("transformers", 6, 16)
+@architecture("transformers", 6, 16, tolerance=1e-6)  # its norms are in float32
 def llama() -> nn.Module:
     return on_embeddings(hugging("LlamaModel", "LlamaConfig", **text, use_cache=False))
 
 
-@architecture("transformers", 6, 16)
+@architecture("transformers", 6, 16, tolerance=1e-6)  # its norms are in float32
 def t5_encoder() -> nn.Module:
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 50}
     return on_embeddings(hugging("T5EncoderModel", "T5Config", **sizes))
 
 
-@architecture("transformers", 6, 16)
+@architecture("transformers", 6, 16, tolerance=1e-6)  # its norms are in float32
 def mamba() -> nn.Module:
     sizes = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "vocab_size": 50}
     return on_embeddings(hugging("MambaModel", "MambaConfig", **sizes, use_cache=False))

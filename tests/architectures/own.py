@@ -58,7 +58,7 @@ def mlp() -> nn.Module:
 
 
 class Table(nn.Module):
-    """Two gated residual blocks; mean, log-variance and, in place of a third output, None."""
+    """Two gated residual blocks; mean, log-variance and, where attentions might be, None."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Table(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Any]:
         for block in self.blocks:
             x = x + block(x)
-        return {"mean": self.mean(x), "log_variance": self.log_variance(x)}
+        return {"mean": self.mean(x), "log_variance": self.log_variance(x), "attentions": None}
 
 
 @architecture("torch", 12)

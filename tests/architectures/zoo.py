@@ -16,7 +16,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-__all__ = ["ARCHITECTURES", "Applied", "Architecture", "Network", "architecture", "by_clamp"]
+__all__ = ["ARCHITECTURES", "Applied", "Architecture", "Network", "architecture", "by_affine", "by_clamp"]
 
 Network = Callable[[Tensor], Any]
 
@@ -31,6 +31,7 @@ class Architecture:
         shape: of one input.
         maker: of the network; parameters, if any, are those of the module it is or has as ``module``.
         equivalent: from a network to one that computes the same in operations that PyTorch differentiates twice.
+        tolerance: of gradients, relative to the largest entry; larger for networks that compute parts in float32.
         quick: whether it belongs to the fast tests.
     """
 
@@ -39,6 +40,7 @@ class Architecture:
     shape: tuple[int, ...]
     maker: Callable[[], Network]
     equivalent: Callable[[Any], Network] = field(default=lambda network: network)
+    tolerance: float = 1e-8
     quick: bool = False
 
     def build(self, seed: int = 0) -> Network:
@@ -115,4 +117,21 @@ class HardSigmoidByClamp(nn.Module):
         return (x / 6 + 0.5).clamp(0, 1)
 
 
+class AffineOfStatistics(nn.Module):
+    """Batch normalisation in eval mode. PyTorch's own is wrong on a CPU (2.14) for a batch of one whose gradient comes
+    from ``flatten(2).transpose(1, 2)``: its strides are taken for those of channels_last.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.mean, self.variance = norm.running_mean, norm.running_var
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        scale = self.weight / (self.variance + self.eps).sqrt()
+        return x * scale.view(shape) + (self.bias - self.mean * scale).view(shape)
+
+
+by_affine = partial(replaced, kind=nn.modules.batchnorm._BatchNorm, by=AffineOfStatistics)
 by_clamp = partial(replaced, kind=nn.Hardsigmoid, by=lambda _: HardSigmoidByClamp())

@@ -14,7 +14,7 @@ from command import SMALL, falign
 from PIL import Image
 
 from feature_alignment import models
-from feature_alignment.cli.configuration import CONFIGS
+from feature_alignment.cli.configuration import bundled, read
 from feature_alignment.cli.main import main
 from feature_alignment.data import load
 from feature_alignment.models import Model
@@ -123,17 +123,18 @@ def test_an_option_can_be_none_though_its_default_is_not(capsys, tmp_path, no_re
     assert written["model"]["init_args"]["clamp_weights"] is None
 
 
-def test_a_module_of_ones_own_is_given_by_its_path(capsys):
-    encoder = ["--model.encoder=torch.nn.Flatten", "--model.encoder.end_dim=3"]
-    found = printed(capsys, "--model=VFA", *encoder)["model"]["init_args"]["encoder"]
+def test_a_module_of_ones_own_is_given_by_its_path(capsys, tmp_path, no_report):
+    options = ["--model=VFA", "--model.encoder=torch.nn.Flatten", "--model.encoder.end_dim=3", "--model.width=784"]
+    found = printed(capsys, *options)["model"]["init_args"]["encoder"]
     assert found == {"class_path": "torch.nn.Flatten", "init_args": {"start_dim": 1, "end_dim": 3}}
+    assert main(["train", *options, "--training.steps=1", "--data.batch_size=4", f"--out={tmp_path / 'run'}"]) == 0
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+@pytest.mark.parametrize("name", bundled())
 def test_every_bundled_configuration_can_be_trained(name, tmp_path, no_report):
     """With other data and narrower, but every option as it is written there."""
     narrow = {"channels": [4, 8], "width": 16, "refiner_filters": 4, "discriminator_width": 8, "search_steps": 2}
-    kind = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"]["class_path"].rpartition(".")[2]
+    kind = read(name)["model"]["class_path"].rpartition(".")[2]
     options = [f"--model.{option}={json.dumps(value).replace(' ', '')}" for option, value in narrow.items()
                if option in inspect.signature(getattr(models, kind)).parameters]  # fmt: skip
     arguments = ["train", "--config", name, "--data.name=mnist-mini", "--data.batch_size=8", "--training.steps=2"]

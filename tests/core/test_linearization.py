@@ -69,6 +69,8 @@ def test_affine_map_of_a_structure_is_the_feature_and_so_are_its_gradients():
         assert torch.allclose(got, wanted)
     with pytest.raises(ValueError, match=r"start: expected shape \(1, ...\)"):
         affine_map(network, images(2))
+    with pytest.raises(ValueError, match="step_size: expected a number greater than 0 or auto, got 'large'"):
+        affine_map(network, images(), "large")
 
 
 def test_units_are_pulled_back_where_they_are_fewer_than_the_samples():

@@ -6,6 +6,7 @@ import json
 import pkgutil
 import warnings
 from argparse import Namespace
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -14,13 +15,18 @@ import yaml
 from .. import models
 from .errors import UsageError, one_line
 
-__all__ = ["CONFIGS", "Configuration", "class_of", "combined", "read", "to_yaml"]
+__all__ = ["CONFIGS", "Configuration", "bundled", "class_of", "combined", "for_class", "read", "to_yaml"]
 
 #: Folder of the bundled configurations.
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 #: Sections with their values, and ``out``; the section ``model`` has ``class_path`` and ``init_args``.
 Configuration = dict[str, Any]
+
+
+def bundled() -> list[str]:
+    """Return the names of the bundled configurations."""
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 
 
 def read(name: str) -> Configuration:
@@ -31,7 +37,7 @@ def read(name: str) -> Configuration:
     """
     path = Path(name) if Path(name).is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in CONFIGS.glob("*.yaml")))
+        known = ", ".join(bundled())
         raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}")
     try:
         found = yaml.safe_load(path.read_text()) or {}
@@ -108,9 +114,12 @@ def to_yaml(kind: type[models.Model], options: Namespace) -> str:
     """Return the YAML of a configuration that asks for these options, sections of a namespace."""
     bundled = getattr(models, kind.__name__, None) is kind
     path = f"{models.__name__}.{kind.__name__}" if bundled else f"{kind.__module__}.{kind.__qualname__}"
+    values = {name: getattr(options, name).as_dict() for name in ("data", "training", "model")}
     # By way of JSON, tuples become lists.
-    sections = json.loads(
-        json.dumps({name: getattr(options, name).as_dict() for name in ("data", "training", "model")})
-    )
+    sections = json.loads(json.dumps(values, default=_written))
     sections["model"] = {"class_path": path, "init_args": sections["model"]}
     return yaml.safe_dump(sections, sort_keys=False)
+
+
+def _written(value: object) -> str:
+    return value.name if isinstance(value, Enum) else str(value)

@@ -26,7 +26,8 @@ def run(options: Namespace) -> None:
 
     out = options.out or ("runs/quickstart" if options.resume else _next_free("runs/quickstart"))
     arguments = [f"--out={out}", "--resume" if options.resume else "--config=quickstart"]
-    given = {"seed": options.seed, "steps": options.steps}
+    # One device: further processes would each look for the next free directory, and the recipe is for small batches.
+    given = {"seed": options.seed, "steps": options.steps, "devices": 1}
     arguments += [f"--training.{name}={value}" for name, value in given.items() if value is not None]
     train.run(train.parse(arguments))
 

@@ -39,7 +39,8 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
     run.directory.mkdir(parents=True, exist_ok=True)
     if first and not resume:  # a run that cannot be resumed after all must keep its own
         run.config.write_text(asked)
-    _announce(run, model, data, training)
+    if first:
+        _announce(run, model, data, training)
     done = fit(model, data, run, training, resume=resume)
     if not first:
         return

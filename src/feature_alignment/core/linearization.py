@@ -35,12 +35,14 @@ def affine_map(
         ``(N, K)``, is ``z @ A.T + b``, flattened.
 
     Raises:
-        ValueError: ``start`` is not one sample.
+        ValueError: ``start`` is not one sample; a ``step_size`` of an unknown name.
     """
     if start.ndim == 0 or len(start) != 1:
         raise ValueError(f"start: expected shape (1, ...), shared by all features, got {tuple(start.shape)}")
     output, pull_back = vjp(network, start)
     if isinstance(step_size, str):
+        if step_size != "auto":
+            raise ValueError(f"step_size: expected a number greater than 0 or auto, got {step_size!r}")
         step_size = stable_step_size(network, start)[0].view(())
     matrix = step_size * jacobian(output, pull_back)
     return matrix, start.flatten() - (rows(output).to(matrix.dtype) @ matrix).flatten()

@@ -50,7 +50,7 @@ def check_independence(network: Network, start: Tensor) -> None:
 
 
 def _random_state(like: Tensor) -> tuple[Any, ...]:
-    device = torch.cuda.get_rng_state(like.device) if like.is_cuda else torch.empty(0)
+    device = torch.cuda.get_rng_state(like.device) if like.is_cuda else torch.empty(0, dtype=torch.uint8)
     return torch.get_rng_state().numpy().tobytes(), device.numpy().tobytes(), random.getstate()
 
 

@@ -57,6 +57,8 @@ LAYERS = {
     "leaky downwards": (kinky(-0.5), "rule"),
     "leaky, steep": (kinky(1.5), "rule"),
     "relu": (nn.ReLU(), "rule"),
+    "relu6": (nn.ReLU6(), "rule"),
+    "hardtanh": (nn.Hardtanh(-0.5, 0.7), "rule"),
     "gelu": (nn.GELU(), "rule"),
     "elu": (nn.ELU(), "rule"),
     "silu": (nn.SiLU(), "rule"),
@@ -145,12 +147,13 @@ def test_a_chain_may_end_in_any_structure():
 
 def test_the_kink_belongs_to_the_side_that_torch_puts_it_on():
     edge = torch.tensor([[0.0, -0.0, 5e-324, -5e-324, math.inf, -math.inf]], dtype=torch.double)
-    for layer in (nn.LeakyReLU(0.2), nn.ReLU(), nn.LeakyReLU(-0.2)):
+    edge = torch.cat([edge, torch.tensor([[1.0, -1.0, 6.0, 3.0, -3.0, 2.5]], dtype=torch.double)], 1)
+    for layer in (nn.LeakyReLU(0.2), nn.ReLU(), nn.LeakyReLU(-0.2), nn.Hardtanh(), nn.ReLU6(), nn.Hardsigmoid()):
         ones = torch.ones_like(edge)
-        assert torch.equal(vjp(layer, edge)[1](ones), func.vjp(layer, edge)[1](ones)[0]), layer
+        torch.testing.assert_close(vjp(layer, edge)[1](ones), func.vjp(layer, edge)[1](ones)[0])
 
 
-@pytest.mark.parametrize("kind", [nn.LeakyReLU, nn.ReLU, nn.ELU, nn.SiLU, nn.Hardswish])
+@pytest.mark.parametrize("kind", [nn.LeakyReLU, nn.ReLU, nn.ReLU6, nn.ELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid])
 @pytest.mark.parametrize("before", [nn.Identity(), nn.Flatten(), nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), None])
 @pytest.mark.parametrize("inside", [False, True])
 def test_what_works_in_place_leaves_the_same(kind, before, inside):
