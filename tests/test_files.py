@@ -48,3 +48,12 @@ def test_two_writers_do_not_share_a_scratch_file(tmp_path):
         one.write_text("1")
         two.write_text("2")
     assert (tmp_path / "file").read_text() == "1"  # the last one to finish
+
+
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with path.open() as reader:
+        write_atomically(path, "new content")
+        assert reader.read() == "old"
+    assert path.read_text() == "new content"

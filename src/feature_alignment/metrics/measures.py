@@ -75,8 +75,8 @@ def _class_agreement(found: Comparison) -> dict[str, float]:
     labels = found.labels
     if labels is None:
         return {}
-    judged = found.samples | {"reference": found.images}
-    return {stage: class_agreement(found.classifier, each, labels) for stage, each in judged.items()}
+    classified = found.samples | {"reference": found.images}
+    return {stage: class_agreement(found.classifier, each, labels) for stage, each in classified.items()}
 
 
 _MEAN_IMAGE = "the mean training image for every image"
