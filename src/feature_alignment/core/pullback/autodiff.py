@@ -40,22 +40,26 @@ _refused = Remembered()
 
 
 def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
-    """As :func:`vjp`, for any network."""
+    """Return what :func:`vjp` does, for any network."""
     if torch.compiler.is_compiling():
         return _by_func(network, point)
     if point.is_inference():
         point = outside_inference_mode(point.clone)  # what is kept for a derivative must be an ordinary tensor
-    if network in _refused:
-        return _by_autograd(network, point)
+    found = None if network in _refused else _attempt(lambda: _by_func(network, point))
+    if found is None:
+        found = _by_autograd(network, point)
+        _refused.add(network)
+    return cast(tuple[Structure, PullBack], found)
+
+
+def _attempt(function: Callable[[], Any]) -> Any:
+    """Return None where torch.func refuses, or the network fails: an error of its own comes again by autograd."""
     try:
-        return _by_func(network, point)
+        return function()
     except torch.OutOfMemoryError:
         raise
     except Exception:
-        # Whatever it was: if it is the network's own, it comes again.
-        result = _by_autograd(network, point)
-        _refused.add(network)
-        return result
+        return None
 
 
 def path_taken(network: Network, point: Tensor) -> str:
@@ -91,14 +95,11 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     def pull_or_fall_back(cotangent: Structure) -> Tensor:
         if torch.compiler.is_compiling():
             return pull(cotangent)
-        try:
-            return explaining(pull(cotangent), network, point)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # such as an operation that vmap has no rule for
+        pulled = _attempt(lambda: explaining(pull(cotangent), network, point))
+        if pulled is None:  # such as for an operation that vmap has no rule for
             pulled = _by_autograd(network, point)[1](cotangent)
             _refused.add(network)
-            return pulled
+        return cast(Tensor, pulled)
 
     return _show_none(output), pull_or_fall_back
 
