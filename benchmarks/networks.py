@@ -98,7 +98,7 @@ def table(rows: list[Row]) -> str:
     lines = [
         "# Networks",
         "",
-        f"Of {len(rows)} networks, gradients through `align` are exact for {sum(row.exact for row in rows)}, and `invert`",
+        f"Of {len(rows)} networks, gradients through `align` are exact for {sum(row.exact for row in rows)}; `invert`",
         f"reaches a relative residual of {TOLERANCE:g} for {sum(row.reached for row in rows)}.",
         "",
         f"Written by `python benchmarks/networks.py` with PyTorch {torch.__version__}; the networks are those of",

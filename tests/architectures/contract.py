@@ -82,5 +82,7 @@ def inverted(architecture: Architecture, tolerance: float = 1e-2) -> tuple[Netwo
 def true_residual(network: Network, target: Any, found: Inversion) -> Tensor:
     """Return the relative residuals of all that the network puts out, evaluated at what was found."""
     output = network(found.input.clone())
-    difference = sum((a - b).flatten(1).square().sum(1) for a, b in zip(parts(output), parts(target), strict=True))
-    return (difference / sum(part.flatten(1).square().sum(1) for part in parts(target))).sqrt()
+    difference = sum(
+        (a - b).square().reshape(len(a), -1).sum(1) for a, b in zip(parts(output), parts(target), strict=True)
+    )
+    return (difference / sum(part.square().reshape(len(part), -1).sum(1) for part in parts(target))).sqrt()

@@ -101,7 +101,7 @@ def timm_repvgg() -> nn.Module:
 
 @architecture("timm", 3, 32, 32, equivalent=by_clamp)
 def timm_ghostnet() -> nn.Module:
-    return timm_class("ghostnet", "GhostNet")(from_timm("ghostnet_050").cfgs, num_classes=10, width=0.2)
+    return timm_class("ghostnet", "GhostNet")(from_timm("ghostnet_050").cfgs, num_classes=10, width=0.1)
 
 
 @architecture("timm", 3, 32, 32)

@@ -66,7 +66,7 @@ def mobilenet_v2() -> nn.Module:
 
 @architecture("torchvision", 3, 32, 32, equivalent=by_clamp)
 def mobilenet_v3() -> nn.Module:
-    return vision("MobileNetV3")(*vision("mobilenetv3")._mobilenet_v3_conf("mobilenet_v3_small", width_mult=0.25), 10)
+    return vision("MobileNetV3")(*vision("mobilenetv3")._mobilenet_v3_conf("mobilenet_v3_small", width_mult=0.1), 10)
 
 
 @architecture("torchvision", 3, 32, 32)

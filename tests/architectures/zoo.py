@@ -7,6 +7,7 @@ imported where they are needed; no weights are downloaded.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,13 +46,16 @@ class Architecture:
 
     def build(self, seed: int = 0) -> Network:
         """Return the network, batch norms calibrated so that activations neither vanish nor explode."""
+        if self.is_plain(network := _made(self, seed)):
+            return copy.deepcopy(network)
         torch.manual_seed(seed)
-        network = self.maker()
-        if isinstance(network, nn.Module) and not isinstance(network, torch.jit.ScriptModule | torch.fx.GraphModule):
-            _initialise(network)
-            _calibrate(network.double().eval(), self.inputs(8, seed + 1))
-            return network.eval()
-        return network
+        return self.maker()
+
+    @staticmethod
+    def is_plain(network: Network) -> bool:
+        """Say whether it is a module that is neither exported nor a script, which are in float64 and eval mode."""
+        special = torch.jit.ScriptModule | torch.fx.GraphModule
+        return isinstance(network, nn.Module) and not isinstance(network, special)
 
     def inputs(self, count: int, seed: int) -> Tensor:
         """Return random inputs: normal, of standard deviation a half."""
@@ -71,6 +75,17 @@ def architecture(library: str, *shape: int, **options: Any) -> Callable[[Callabl
         return maker
 
     return add
+
+
+@functools.lru_cache(maxsize=1)
+def _made(architecture: Architecture, seed: int) -> Network:
+    torch.manual_seed(seed)
+    network = architecture.maker()
+    if architecture.is_plain(network):
+        _initialise(network)
+        _calibrate(network.double().eval(), architecture.inputs(8, seed + 1))
+        network.eval()
+    return network
 
 
 def _initialise(network: nn.Module) -> None:
