@@ -17,6 +17,7 @@ from ..core.layered_start import LayeredStart, cut
 from ..core.linearization import rows
 from ..core.pullback import Chain
 from ..core.starts import draw_start
+from ..samplers import Gaussian
 from .fa_options import LAYERS, FAOptions
 from .losses import squared_error
 from .model import Model, inference
@@ -38,7 +39,7 @@ class FA(Model):
         \mathcal L = \lVert x - \hat r \rVert^2
 
     Nothing gives the latents a distribution to sample from; samples are decoded from a normal one with the
-    mean and variance that the latents had in training.
+    mean and covariance of the training images' latents.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -79,7 +80,7 @@ class FA(Model):
         for module in (self.mean, self.encoder if encoder is None else None):
             if module is not None:
                 module.apply(orthogonal_)
-        self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
+        self.sampler = Gaussian(latent)
         # The logarithm keeps a learned step size positive.
         self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
         start = given if isinstance(given, Tensor) else torch.zeros(*image_shape)
@@ -233,10 +234,9 @@ class FA(Model):
             latent = network.outputs(images)
             features = network.feature(latent, check=updates.done == 0)
             error = squared_error(images, features).mean()
-            return Loss(error, {"reconstruction": error.detach()}, latent.detach())
+            return Loss(error, {"reconstruction": error.detach()})
 
-        latent = updates.take("encoder", loss, self.options.clip_gradient)
-        self.track_latents(latent, updates.done)
+        updates.take("encoder", loss, self.options.clip_gradient)
 
     def prepare(self, images: Tensor, updates: Updates) -> Tensor:
         """Clamp the weights, check once that the encoder suits alignment, and return the images, clamped."""
