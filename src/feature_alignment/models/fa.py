@@ -14,9 +14,10 @@ from ..core.affine_cache import AffineCache
 from ..core.alignment import align
 from ..core.checks import Network, Structure, refuse_batch_statistics
 from ..core.layered_start import LayeredStart, cut
-from ..core.linearization import rows
+from ..core.linearization import affine_map
 from ..core.pullback import Chain
 from ..core.starts import draw_start
+from ..core.structures import rows
 from ..samplers import Gaussian
 from .fa_options import LAYERS, FAOptions
 from .losses import squared_error
@@ -87,7 +88,7 @@ class FA(Model):
         if start.shape != torch.Size(image_shape):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(start.shape)}")
         self.start = nn.Parameter(start.clone(), requires_grad=asked.start == "learned")
-        self._affine = AffineCache()
+        self._affine, self._is_affine = AffineCache(), _is_affine(asked)
         bounds = torch.full((asked.steps,), asked.max_step or 1.0)
         #: Logarithms of the learned bounds on the steps' lengths.
         self.log_max_steps = nn.Parameter(bounds.log(), requires_grad=asked.max_step is not None)
@@ -107,22 +108,11 @@ class FA(Model):
         self.check_latent(latent)
         one_hot = self.one_hot(labels, len(latent))
         one_hot = None if one_hot is None else stress * one_hot
-        if not self._is_affine():
+        if not (self._is_affine and speed.enabled()):
             return self.feature(latent, one_hot)
-        sizes: Any = self._step_sizes(1)
-        size: Any = sizes if isinstance(sizes, str) else sizes[0]
-        matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), size)
+        matrix, offset = self._affine(self, self._affine_map)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return feature if self.options.squash == "none" else feature.sigmoid()
-
-    def _is_affine(self) -> bool:
-        """Whether decoding is one cached affine map: one step from a start that all images share."""
-        options = self.options
-        known = not isinstance(options.step_size, str) or options.step_size == "auto"
-        if options.start == LAYERS:
-            return False
-        shared = len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # draws no random number
-        return speed.enabled() and known and options.steps == 1 and shared
 
     def feature(
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
@@ -187,9 +177,12 @@ class FA(Model):
         )
         return feature.sigmoid() if squash == "last" else feature
 
-    def _squashed_network(self) -> Chain:
-        network = self.snapshot().network
-        return Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
+    def _affine_map(self) -> tuple[Tensor, Tensor]:
+        """Return the one matrix product that decodes after one step from a shared start."""
+        network, sizes = self.snapshot().network, self._step_sizes(1)
+        size: Any = sizes if isinstance(sizes, str) else sizes[0]
+        squashed = Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
+        return affine_map(squashed, self.start.unsqueeze(0), size)
 
     def _step_sizes(self, steps: int) -> Any:
         """Return the size of each of so many steps, shape ``(steps,)``, or the name of the rule that chooses them."""
@@ -258,3 +251,11 @@ class FA(Model):
 def _lasting(values: Tensor, steps: int) -> Tensor:
     """Return the first ``steps`` of the values, or all of them and the last one again and again."""
     return values[torch.arange(steps, device=values.device).clamp(max=max(len(values) - 1, 0))]
+
+
+def _is_affine(options: FAOptions) -> bool:
+    """Whether decoding is one affine map: one step from a start that all images share."""
+    known = not isinstance(options.step_size, str) or options.step_size == "auto"
+    if not known or options.steps != 1 or options.start == LAYERS:
+        return False
+    return len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # on meta: draws no random number
