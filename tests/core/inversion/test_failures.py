@@ -76,7 +76,7 @@ def residuals(network, found, target):
         return (network(found.input) - target).norm(dim=1) / target.norm(dim=1)
 
 
-@pytest.mark.parametrize("function", [OnceAndVmapped])
+@pytest.mark.parametrize("function", [Once, OnceAndVmapped])
 def test_samples_that_were_solved_survive_a_solver_that_cannot_go_on(function):
     layer = linear()
 
@@ -127,7 +127,7 @@ def test_a_network_that_cannot_be_differentiated_at_all_says_so():
         def backward(ctx, cotangent):
             raise NotImplementedError("derivative for aten::never is not implemented")
 
-    with pytest.raises(Exception, match=r"never is not implemented|setup_context"):
+    with pytest.raises(Exception, match=r"derivative .*aten::never"):
         invert(lambda r: Never.apply(r), torch.ones(2, 3), torch.zeros(1, 3))
 
 
