@@ -80,23 +80,29 @@ def test_it_is_aligned_as_any_network(network, shared):
     assert hooks(network) == 0
 
 
-def test_selections_inside_selections_and_in_threads(network):
+def test_selections_inside_selections(network):
     x = torch.randn(3, 6).double()
     inner = select(network, "block")
     torch.testing.assert_close(select(inner, "network.stem")(x), network.stem(x))
-    results = {}
 
-    def run(name):
-        for _ in range(20):
-            results[name] = select(network, name)(x)
 
-    threads = [threading.Thread(target=run, args=(name,)) for name in ("stem", "block", "head")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    torch.testing.assert_close(results["stem"], network.stem(x))
-    torch.testing.assert_close(results["head"], network(x))
+def test_an_evaluation_in_another_thread_is_not_taken_for_ones_own(network):
+    x, reached, go_on, found = torch.randn(3, 6).double(), threading.Event(), threading.Event(), []
+
+    def wait(module, inputs):
+        if threading.current_thread() is other:
+            reached.set()
+            go_on.wait(10)
+
+    network.stem.register_forward_pre_hook(wait)
+    other = threading.Thread(target=lambda: found.append(select(network, "head")(x)))
+    other.start()
+    assert reached.wait(10)  # its hooks are there
+    torch.testing.assert_close(network(2 * x), network(2 * x))
+    torch.testing.assert_close(select(network, "stem")(2 * x), network.stem(2 * x))
+    go_on.set()
+    other.join()
+    torch.testing.assert_close(found[0], network(x))
 
 
 def test_an_error_inside_the_network_leaves_no_hooks(network):

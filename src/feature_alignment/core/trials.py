@@ -46,7 +46,7 @@ def check_independence(network: Network, start: Tensor) -> None:
             "network: the output for a sample changes with its neighbours in the batch; "
             "a feature needs a network that treats the samples of a batch independently"
         )
-    torch.clear_autocast_cache()  # of weights cast without a graph
+    torch.clear_autocast_cache()  # weights that were cast here have no graph
 
 
 def _random_state(like: Tensor) -> tuple[Any, ...]:

@@ -150,6 +150,10 @@ def make(name):
     if name == "compiled":
         network = layers()
         return torch.compile(copy.deepcopy(network), backend="aot_eager"), network, None
+    if name == "compiled inside":
+        network = Counting()
+        network.linear = torch.compile(network.linear, backend="aot_eager")
+        return network, Counting(), "autograd"
     if name == "exported":
         network = layers().double()
         return torch.export.export(network, (torch.zeros(2, 4, 6).double(),)).module(), network, "torch.func"
@@ -160,7 +164,8 @@ def make(name):
 KINDS = [
     *("attention", "transformer", "multi-head attention", "checkpoint", "checkpointed attention"),
     *("reentrant checkpoint", "old autograd function", "functional hardsigmoid", "functional hardsigmoid in place"),
-    *("hardsigmoid of aten", "hardswish", "buffer", "saved-tensor hooks", "script", "compiled", "exported"),
+    *("hardsigmoid of aten", "hardswish", "buffer", "saved-tensor hooks", "script", "compiled"),
+    *("compiled inside", "exported"),
     *("lstm", "gru", "rnn"),
 ]
 
@@ -175,7 +180,7 @@ def kind(request):
     network, by_hand, path = make(request.param)
     network, by_hand = network.double(), by_hand.double()
     by_hand.load_state_dict(
-        {name.removeprefix("_orig_mod."): each.clone() for name, each in network.state_dict().items()}
+        {name.replace("_orig_mod.", ""): each.clone() for name, each in network.state_dict().items()}
     )
     return network, by_hand, path
 
@@ -262,6 +267,31 @@ def test_the_jacobian_from_either_side(kind):
     matrix, offset = affine_map(network, point[:1], 0.3)
     torch.testing.assert_close(matrix, 0.3 * exact[0])
     torch.testing.assert_close(offset, point[0].flatten() - 0.3 * by_hand(point[:1]).flatten() @ exact[0])
+
+
+def test_scripted_networks_at_every_evaluation():
+    network = layers().double()
+    scripted, x, start = (
+        torch.jit.script(copy.deepcopy(network)),
+        torch.randn(3, 6).double(),
+        torch.randn(3, 6).double(),
+    )
+    target = network(x).detach()
+    wanted = algorithm_1(network, target, start)
+    expected = torch.autograd.grad(wanted.square().sum(), list(network.parameters()))
+    for _ in range(4):  # its optimiser changes what it does
+        feature = align(scripted, target, start, check=False)
+        found = torch.autograd.grad(feature.square().sum(), list(scripted.parameters()))
+        for got, each in zip(found, expected, strict=True):
+            torch.testing.assert_close(got, each)
+
+
+@pytest.mark.parametrize("name", ["attention", "transformer", "multi-head attention", "lstm", "gru", "rnn"])
+def test_the_path_is_the_same_in_single_precision_without_a_graph(name):
+    network, _, path = make(name)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert path_of(network, torch.randn(2, 4, 6)) == path
 
 
 # --- structures ---------------------------------------------------------------------------------------

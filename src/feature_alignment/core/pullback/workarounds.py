@@ -1,4 +1,4 @@
-"""Every work-around for PyTorch, each with the versions it is for (seen: it was needed there; none needs another)."""
+"""Every work-around for PyTorch, each with the version in which it was seen to be needed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _inside = threading.local()
 def twice_differentiable() -> Iterator[None]:
     """Evaluate networks such that their derivatives can be differentiated again, where PyTorch has a way to.
 
-    - Attention runs on the math backend: the fused ones have no second derivative, and neither has the fast path of
-      ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` a first. Seen in 2.9 to 2.14.
-    - Compiled functions run as they were written: AOTAutograd has no double backward. Seen in 2.9 to 2.14.
+    - Attention runs on the math backend: the fused ones have no second derivative. Seen in 2.14. (The fast path of
+      ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` is not taken where an input requires a gradient.)
+    - Compiled functions run as they were written: AOTAutograd has no double backward. Seen in 2.14.
     - TorchScript runs without its optimiser, which loses the parameters' derivatives under :mod:`torch.func` after an
       evaluation under ``no_grad``. Seen in 2.14.
     - Operations in :data:`REPLACEMENTS` are replaced.
@@ -35,10 +35,8 @@ def twice_differentiable() -> Iterator[None]:
     if getattr(_inside, "depth", 0) or torch.compiler.is_compiling():
         yield
         return
-    fast_path = torch.backends.mha.get_fastpath_enabled()
     _inside.depth = 1
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
@@ -48,7 +46,6 @@ def twice_differentiable() -> Iterator[None]:
             yield
     finally:
         _inside.depth = 0
-        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 class _Replacing(TorchFunctionMode):
@@ -61,7 +58,7 @@ class _Replacing(TorchFunctionMode):
 
 
 def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
-    """``aten::hardsigmoid_backward`` has no derivative. Seen in 2.9 to 2.14."""
+    """``aten::hardsigmoid_backward`` has no derivative. Seen in 2.14."""
     slopes = ((x > -3) & (x < 3)).to(x.dtype) / 6
     inside = slopes * x + 0.5  # where the slope is 0 and x infinite, not a number, and not taken
     return torch.where(x >= 3, torch.ones_like(x), torch.where(x <= -3, torch.zeros_like(x), inside))
@@ -72,7 +69,7 @@ def _hardsigmoid_(x: Tensor) -> Tensor:
 
 
 def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``aten::mkldnn_rnn_layer_backward`` and ``aten::_cudnn_rnn_backward`` have no derivative. Seen in 2.9 to 2.14."""
+    """Use neither oneDNN, whose LSTM torch.func refuses (seen in 2.14), nor cuDNN, which has no second derivative."""
 
     @functools.wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
