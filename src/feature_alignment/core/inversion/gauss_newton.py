@@ -79,7 +79,7 @@ def _direction(
 
 
 def _check_adjoint(q: Tensor, r: Tensor, gamma: Tensor) -> None:
-    r"""Raise a RuntimeError unless :math:`\langle J s, r \rangle = \langle s, J^\top r \rangle` for :math:`s = J^\top r`.
+    r"""Raise a RuntimeError unless :math:`\langle J s, r \rangle = \langle s, J^\top r \rangle`, :math:`s = J^\top r`.
 
     PyTorch returns zeros for :math:`J s`, without an error, if a function is marked ``once_differentiable``.
     """
