@@ -7,8 +7,15 @@ import torch
 from architectures import ARCHITECTURES
 from architectures.contract import gradient_difference, inverted, true_residual
 
-#: Inverted to 1e-2 within 1,000 evaluations: all but these.
-NOT_REACHED: set[str] = set()
+#: Inverted to 1e-2 within 1,000 evaluations: all but these, deep and narrow or with many kinks.
+NOT_REACHED = {
+    "timm_ghostnet",
+    "mobilenet_v2",
+    "mnasnet",
+    "efficientnet",
+    "patch_tst",
+    "mixture_of_experts",
+}
 
 ZOO = [
     pytest.param(architecture, id=name, marks=[] if architecture.quick else pytest.mark.slow)
