@@ -17,10 +17,6 @@ NOT_REACHED = {
     "mixture_of_experts",
 }
 
-#: Where PyTorch's backward of a batch norm in eval mode is wrong on a CPU (2.14): a batch of one, and after it
-#: ``flatten(2).transpose(1, 2)``. The pull-back inherits it as long as the batch norm is not replaced.
-WRONG_IN_PYTORCH = {"timm_levit", "timm_xcit"}
-
 ZOO = [
     pytest.param(architecture, id=name, marks=[] if architecture.quick else pytest.mark.slow)
     for name, architecture in ARCHITECTURES.items()
@@ -31,8 +27,6 @@ ZOO = [
 def _library(request):
     architecture = request.node.callspec.params["architecture"]
     pytest.importorskip(architecture.library)
-    if architecture.name in WRONG_IN_PYTORCH:
-        request.applymarker(pytest.mark.xfail(reason="batch norm's backward in PyTorch"))
 
 
 @pytest.mark.parametrize("architecture", ZOO)

@@ -26,6 +26,7 @@ from ..checks import (
     check_start,
     is_random,
     refuse_batch_statistics,
+    refuse_quantised,
 )
 from ..pullback import any_batch, explained
 from ..structures import Network, Structure, rows, standard
@@ -143,6 +144,7 @@ def _checked(network: Network, target: Structure, start: Tensor) -> Network:
     check_finite("start", start)
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)
+        refuse_quantised(network)
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
     whole = any_batch(network)

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ..checks import check_floating
 from ..graphs import graph_leaves
 from ..structures import Network, Structure, standard, tensors
-from .explanations import Remembered, check_dependence, explained, explaining
+from .explanations import Remembered, check_dependence, check_twice, explained, explaining
 from .exported import any_batch
 from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twice_differentiable
 
@@ -217,6 +217,7 @@ def transposed(pull_back: PullBack, like: Structure) -> Callable[[Tensor], Struc
     with torch.inference_mode(False), torch.enable_grad():
         zeros = pytree.tree_map(lambda leaf: None if leaf is None else leaf.clone().requires_grad_(), zeros)
         pulled = pull_back(zeros)
+    check_twice(pulled)
     parts = tensors(zeros)
 
     def push(vector: Tensor) -> Structure:

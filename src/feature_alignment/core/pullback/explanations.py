@@ -16,7 +16,7 @@ from ..graphs import nodes
 from ..structures import Network, Structure, standard, tensors
 from .workarounds import twice_differentiable
 
-__all__ = ["NotDifferentiableError", "Remembered", "check_dependence", "explained", "explaining"]
+__all__ = ["NotDifferentiableError", "Remembered", "check_dependence", "check_twice", "explained", "explaining"]
 
 _MISSING = re.compile(r"derivative for (\S+) is not implemented")
 
@@ -185,3 +185,12 @@ def _fresh(leaf: Any) -> Any:
 
 def _differentiable_leaf(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.requires_grad and leaf.is_floating_point()
+
+
+def check_twice(pulled: Tensor) -> None:
+    """Raise NotDifferentiableError where PyTorch would return zeros: where a node of the graph stands for an error."""
+    if any("autograd::Error" in node.name() for node in nodes(pulled)):
+        raise NotDifferentiableError(
+            "network: no second derivative, and so no product with its Jacobian: a backward in it is marked "
+            "once_differentiable; write that backward with differentiable operations and remove the mark"
+        )

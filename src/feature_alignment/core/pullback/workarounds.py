@@ -84,9 +84,59 @@ def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
     return plain
 
 
+def _batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Tensor:
+    """Normalise by running statistics as the affine map that it is.
+
+    For a batch of one on a CPU, ``aten::native_batch_norm_backward`` misreads the strides of a gradient that comes from
+    ``flatten(2).transpose(1, 2)``, and returns wrong numbers without an error. Seen in 2.14.
+    """
+    if training or mean is None or variance is None:
+        return torch.batch_norm(x, weight, bias, mean, variance, training, momentum, eps, cudnn_enabled)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    scale = (variance + eps).rsqrt() if weight is None else weight * (variance + eps).rsqrt()
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+
+def _functional_batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if training or mean is None or variance is None:
+        return functional.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
+    return _batch_norm(x, weight, bias, mean, variance, training, momentum, eps, False)
+
+
+def _cdist(x: Tensor, y: Tensor, p: float = 2.0, *args: Any, **kwargs: Any) -> Tensor:
+    """The second derivative of ``torch.cdist`` fails under :mod:`torch.func`'s vmap. Seen in 2.14."""
+    if p != 2.0:
+        return torch.cdist(x, y, p, *args, **kwargs)
+    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), dim=-1)
+    return distances
+
+
 #: What computes the same and can be differentiated twice, by the function that cannot.
 REPLACEMENTS: dict[Any, Callable[..., Any]] = {
+    functional.batch_norm: _functional_batch_norm,
+    torch.batch_norm: _batch_norm,
     functional.hardsigmoid: _hardsigmoid,
+    torch.cdist: _cdist,
     torch._C._nn.hardsigmoid: _hardsigmoid,
     torch._C._nn.hardsigmoid_: _hardsigmoid_,
     torch.ops.aten.hardsigmoid: _hardsigmoid,

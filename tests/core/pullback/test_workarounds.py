@@ -1,0 +1,84 @@
+"""Work-arounds: what PyTorch gets wrong or refuses, against formulas written by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference import algorithm_1
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from feature_alignment import align, invert, largest_singular_value
+from feature_alignment.core.pullback import NotDifferentiableError, vjp
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("called", ["module", "function"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_tokens_after_a_batch_norm_are_pulled_back_as_through_its_affine_map(called, affine):
+    """One sample, whose gradient comes back through flatten and transpose: on a CPU PyTorch's own is another's."""
+    norm = nn.BatchNorm2d(3, affine=affine).double().eval()
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    if affine:
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+
+    def network(x):
+        if called == "module":
+            return norm(x).flatten(2).transpose(1, 2)
+        options = {"weight": norm.weight, "bias": norm.bias, "eps": norm.eps}
+        return functional.batch_norm(x, norm.running_mean, norm.running_var, **options).flatten(2).transpose(1, 2)
+
+    x, cotangent = torch.randn(1, 3, 4, 5, dtype=torch.float64), torch.randn(1, 20, 3, dtype=torch.float64)
+    scale = (norm.running_var + norm.eps).rsqrt() * (norm.weight.detach() if affine else 1)
+    shift = (norm.bias.detach() if affine else 0) - norm.running_mean * scale
+    output, pull_back = vjp(network, x)
+    expected = (x * scale.view(1, 3, 1, 1) + shift.view(1, 3, 1, 1)).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(output.detach(), expected)
+    pulled = cotangent.transpose(1, 2).reshape(1, 3, 4, 5) * scale.view(1, 3, 1, 1)
+    torch.testing.assert_close(pull_back(cotangent).detach(), pulled)
+
+
+def test_distances_between_points_are_aligned_from_a_shared_start():
+    centres = torch.randn(4, 2, dtype=torch.float64)
+
+    def network(x):
+        return torch.cdist(x.view(-1, 3, 2), centres)
+
+    start = torch.randn(1, 6, dtype=torch.float64)
+    target = network(torch.randn(5, 6, dtype=torch.float64)).requires_grad_()
+    feature = align(network, target, start, steps=2, step_size=0.1)
+    expected = algorithm_1(network, target, start.expand(5, 6), steps=2, step_size=0.1)
+    torch.testing.assert_close(feature, expected)
+    gradients = [torch.autograd.grad(each.square().sum(), target, retain_graph=True)[0] for each in (feature, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+class OnceDifferentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0].cos()
+
+
+def test_a_backward_marked_once_differentiable_is_no_silent_zero():
+    weight = torch.randn(4, 6)
+
+    def network(x):
+        return OnceDifferentiable.apply(x @ weight.T)
+
+    with pytest.raises(NotDifferentiableError, match=r"marked once_differentiable; write that backward"):
+        largest_singular_value(network, torch.randn(2, 6))
+    found = invert(network, network(0.3 * torch.randn(3, 6)), torch.zeros(1, 6))  # by pull-backs alone
+    assert found.converged.all()
