@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .core.inversion import Inversion, invert
     from .core.layered_start import LayeredStart
     from .core.linearization import affine_map, largest_singular_value
+    from .core.pullback import NotDifferentiableError
     from .core.select import select
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "DivergenceWarning",
     "Inversion",
     "LayeredStart",
+    "NotDifferentiableError",
     "__version__",
     "affine_map",
     "align",
@@ -36,6 +38,7 @@ _MODULES = {
     "DivergenceWarning": "core.alignment",
     "Inversion": "core.inversion",
     "LayeredStart": "core.layered_start",
+    "NotDifferentiableError": "core.pullback",
     "affine_map": "core.linearization",
     "align": "core.alignment",
     "input_gradient": "core.alignment",
