@@ -1,4 +1,4 @@
-"""The autoencoder, a baseline: the same encoder with a decoder of its own."""
+"""The autoencoder, a baseline: the same encoder with a separate decoder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["AE"]
 
 
 class AE(Model):
-    r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`.
+    r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`, averaged over the batch.
 
-    Samples are decoded from a normal distribution with the mean and variance that the latents had in training.
+    Samples are decoded from a normal distribution with the mean and variance of the latents seen in training.
 
     Args:
         image_shape: ``(C, H, W)``, square.
