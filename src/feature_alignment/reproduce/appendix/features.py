@@ -65,7 +65,7 @@ def features(seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _verdict(scalar: dict[str, Any], matrix: dict[str, Any]) -> str:
-    """Say what the numbers say."""
+    """Describe the results in sentences."""
     # Over 100 steps the distance at |w| = 0.1 falls to 0.37; the one on the bound must not fall at all.
     rises = [w for w, left in scalar["distance_after"].items() if left > 1 - 1e-6]
     runs = [run for shape in matrix.values() for run in shape["step_sizes"].values()]
