@@ -122,7 +122,8 @@ def test_the_extras_named_are_those_that_pyproject_has():
 #: The rooms that each room may import, besides itself and the files beside the rooms.
 BELOW = {
     "core": set(),
-    "models": {"core"},
+    "samplers": set(),
+    "models": {"core", "samplers"},
     "data": set(),
     "metrics": {"core", "data", "models"},
     "training": {"core", "data", "models"},

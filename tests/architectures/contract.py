@@ -57,7 +57,7 @@ def _twice_differentiable() -> Iterator[None]:
 
 
 def _gradients(network: Network, feature: Tensor, images: Tensor, start: Tensor, target: Any) -> list[list[Tensor]]:
-    weights = list(network.parameters()) if isinstance(network, nn.Module) else []
+    weights = [each for each in network.parameters() if each.requires_grad] if isinstance(network, nn.Module) else []
     loss = (images - (feature - start)).square().sum()
     others = [start, *parts(target)]
     found = torch.autograd.grad(loss, [*others, *weights], allow_unused=True, materialize_grads=True)

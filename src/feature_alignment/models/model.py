@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ..samplers import Normal, Sampler
 from .options import ModelOptions, build, with_options
 from .saving import Saved
 
@@ -83,8 +84,8 @@ class Model(Saved, nn.Module, ABC):
         self.class_names: tuple[str, ...] = tuple(map(str, range(self.options.classes)))
         #: The network that sharpens decoded images, if the model has one.
         self.refiner: Any = None
-        #: Running mean and variance of the latents, for models whose loss does not prescribe their distribution.
-        self.latent_statistics: nn.BatchNorm1d | None = None
+        #: The distribution from which the latents of samples are drawn.
+        self.sampler: Sampler = Normal(self.options.latent)
 
     @property
     def latent(self) -> int:
@@ -151,24 +152,32 @@ class Model(Saved, nn.Module, ABC):
             stress: as for :meth:`decode`.
             generator: source of randomness, on the CPU; by default PyTorch's global one.
         """
-        latent = self.prior(count, generator)
         if self.classes and labels is None:
             labels = torch.randint(self.classes, (count,), generator=generator)
-        return self.decode(latent, labels, stress)
+        return self.decode(self.prior(count, generator, labels), labels, stress)
 
-    def prior(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw latents from the prior N(0, I), shape ``(count, latent)``.
+    def prior(self, count: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
+        """Draw latents from :attr:`sampler`, by default the prior N(0, I); shape ``(count, latent)``.
 
-        A model without a prior (plain feature alignment, local feature alignment, an autoencoder) draws from the
-        normal distribution with the elementwise mean and variance of the latents late in training.
+        A model without a prior (plain feature alignment, local feature alignment, an autoencoder) draws from a
+        Gaussian that :meth:`fit_sampler` fits to the latents of training images.
         """
-        draws = torch.randn(count, self.latent, generator=generator).to(self.device, self.dtype)
-        if self.latent_statistics is None:
-            return draws
-        mean, variance = self.latent_statistics.running_mean, self.latent_statistics.running_var
-        assert mean is not None
-        assert variance is not None
-        return mean + variance.sqrt() * draws
+        return self.sampler.draw(count, labels, generator).to(self.device, self.dtype)
+
+    def fit_sampler(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
+        """Fit the sampler, unless it is fixed, to the latents of training images, as ``falign train`` does at the end.
+
+        Args:
+            images: floating point in [0, 1], or uint8 up to 255; shape ``(N, C, H, W)``, at least two.
+            labels: their classes, int64 of shape ``(N,)``, or none.
+            chunk: number of images encoded at a time.
+        """
+        if self.sampler.learns:
+            self.sampler.fit(torch.cat([self.encode(self.as_floats(part)) for part in images.split(chunk)]), labels)
+
+    def as_floats(self, images: Tensor) -> Tensor:
+        """Return images in [0, 1]: uint8 ones are divided by 255 in the model's dtype, others returned unchanged."""
+        return images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images
 
     @inference
     def refine(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -283,11 +292,3 @@ class Model(Saved, nn.Module, ABC):
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         first, second = self.options.betas
         return Adam(trained, lr=factor * self.options.learning_rate, betas=(first, second), fused=True)
-
-    @torch.no_grad()
-    def track_latents(self, latent: Tensor, updates_done: int) -> None:
-        """Add a batch of latents to the running statistics that :meth:`prior` draws from."""
-        assert self.latent_statistics is not None
-        # The plain average of the first hundred batches, then a moving one: the initial 0 and 1 leave no trace.
-        self.latent_statistics.momentum = max(0.01, 1 / (1 + updates_done))
-        self.latent_statistics(latent)

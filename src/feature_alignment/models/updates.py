@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -66,11 +65,9 @@ class Updates:
         """
         if not self.schedules:
             self.schedules = [LambdaLR(each, self._factor) for each in self.scheduled]
-        if images.dtype == torch.uint8:
-            images = images.to(self.model.dtype) / 255
         self.terms = {}
         with self.arithmetic():
-            self.model.training_step(images, labels, self)
+            self.model.training_step(self.model.as_floats(images), labels, self)
         self.done += 1
         for schedule in self.schedules:
             schedule.step()

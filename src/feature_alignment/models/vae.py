@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..samplers import Normal
 from .ae import AE
 from .losses import kl_divergence, squared_error
 from .networks import orthogonal_
@@ -41,7 +42,7 @@ class VAE(AE):
         self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
         super().__init__(image_shape, latent, encoder=encoder, **options)
-        self.latent_statistics = None  # the prior is N(0, I)
+        self.sampler = Normal(latent)  # the prior
         self.log_variance = nn.Linear(self.options.width, latent).apply(orthogonal_)
 
     def posterior(self, images: Tensor) -> Posterior:

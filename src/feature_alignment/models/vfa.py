@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ..core.checks import Network
+from ..samplers import Normal
 from .fa import FA
 from .fa_options import FAOptions
 from .losses import kl_divergence, squared_error
@@ -81,7 +82,7 @@ class VFA(FA):
     ) -> None:
         super().__init__(image_shape, latent, encoder=encoder, stages=stages, **options)
         width, classes = self.options.width, self.options.classes
-        self.latent_statistics = None  # the prior is N(0, I)
+        self.sampler = Normal(latent)  # the prior
         self.log_variance = nn.Linear(width, latent).apply(orthogonal_)
         self.scores = nn.Linear(width, classes).apply(orthogonal_) if classes else None
 

@@ -29,6 +29,9 @@ __all__ = ["fit"]
 #: Data type of the weights, for the precisions that have one other than float32.
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
+#: Most training images that a sampler is fitted to, evenly spread over the set, which may be ordered by class.
+FITTED = 10_000
+
 
 def fit(
     model: Model, data: TrainingData, run: Run, options: TrainingOptions, *, resume: bool = False
@@ -63,6 +66,9 @@ def fit(
     finally:
         training.close()
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
+    chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
+    labels = None if data.train.labels is None else data.train.labels[chosen]
+    model.fit_sampler(data.train.pixels[chosen], labels)
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes

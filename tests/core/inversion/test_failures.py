@@ -76,12 +76,20 @@ def residuals(network, found, target):
         return (network(found.input) - target).norm(dim=1) / target.norm(dim=1)
 
 
-@pytest.mark.parametrize("function", [OnceAndVmapped])
-def test_samples_that_were_solved_survive_a_solver_that_cannot_go_on(function):
+def test_zeros_for_j_v_are_noticed():
+    """What PyTorch returns, without an error, where a function is marked ``once_differentiable``."""
+    layer = linear()
+    target = layer(torch.randn(2, 8).double()).tanh().detach()
+    with pytest.raises(RuntimeError, match="second derivative"):
+        invert(lambda r: Once.apply(layer(r)), target, torch.zeros(1, 8).double(), method="gauss_newton")
+    assert bool(invert(lambda r: Once.apply(layer(r)), target, torch.zeros(1, 8).double()).converged.all())
+
+
+def test_samples_that_were_solved_survive_a_solver_that_cannot_go_on():
     layer = linear()
 
     def network(r):
-        return function.apply(layer(r))
+        return OnceAndVmapped.apply(layer(r))
 
     target = network(torch.randn(3, 8).double()).detach()
     target[1] = 2.0  # no tangent is that large: only Gauss-Newton is left to try, and has no J
@@ -127,7 +135,7 @@ def test_a_network_that_cannot_be_differentiated_at_all_says_so():
         def backward(ctx, cotangent):
             raise NotImplementedError("derivative for aten::never is not implemented")
 
-    with pytest.raises(Exception, match=r"never is not implemented|setup_context"):
+    with pytest.raises(Exception, match=r"derivative .*aten::never"):
         invert(lambda r: Never.apply(r), torch.ones(2, 3), torch.zeros(1, 3))
 
 

@@ -269,16 +269,21 @@ def test_the_jacobian_from_either_side(kind):
     torch.testing.assert_close(offset, point[0].flatten() - 0.3 * by_hand(point[:1]).flatten() @ exact[0])
 
 
-def test_scripted_networks_after_evaluations_with_and_without_a_graph():
+def test_scripted_networks_at_every_evaluation():
     network = layers().double()
-    scripted, x, start = torch.jit.script(network), torch.randn(3, 4, 6).double(), torch.randn(1, 4, 6).double()
-    target = scripted(x).detach()
-    found = []
-    for method, each in ((align, scripted), (algorithm_1, network)):
-        feature = method(each, target, start)
-        found.append(torch.autograd.grad(feature.square().sum(), list(each.parameters())))
-    for got, wanted in zip(*found, strict=True):
-        torch.testing.assert_close(got, wanted)
+    scripted, x, start = (
+        torch.jit.script(copy.deepcopy(network)),
+        torch.randn(3, 6).double(),
+        torch.randn(3, 6).double(),
+    )
+    target = network(x).detach()
+    wanted = algorithm_1(network, target, start)
+    expected = torch.autograd.grad(wanted.square().sum(), list(network.parameters()))
+    for _ in range(4):  # its optimiser changes what it does
+        feature = align(scripted, target, start, check=False)
+        found = torch.autograd.grad(feature.square().sum(), list(scripted.parameters()))
+        for got, each in zip(found, expected, strict=True):
+            torch.testing.assert_close(got, each)
 
 
 @pytest.mark.parametrize("name", ["attention", "transformer", "multi-head attention", "lstm", "gru", "rnn"])

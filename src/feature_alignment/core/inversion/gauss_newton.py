@@ -7,6 +7,8 @@ left.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -58,9 +60,11 @@ def _direction(
     s, push = _gradient_and_push(pull, r)
     p, gamma = s, s.square().sum(1)
     search.spend(index[mask])
-    for _ in range(most):
+    for iteration in range(most):
         q = push(p)
         search.spend(index[mask])
+        if iteration == 0:
+            _check_adjoint(q[mask], r[mask], gamma[mask])
         square = q.square().sum(1)
         alpha = torch.where(mask & (square > 0), gamma / square, torch.zeros_like(gamma)).unsqueeze(1)
         x, r = x + alpha * p, r - alpha * q
@@ -72,6 +76,16 @@ def _direction(
         before, gamma = gamma, s.square().sum(1)
         p = torch.where(mask.unsqueeze(1), s + (gamma / before).unsqueeze(1) * p, p)
     return x
+
+
+def _check_adjoint(q: Tensor, r: Tensor, gamma: Tensor) -> None:
+    r"""Raise a RuntimeError unless :math:`\langle J s, r \rangle = \langle s, J^\top r \rangle`, :math:`s = J^\top r`.
+
+    PyTorch returns zeros for :math:`J s`, without an error, if a function is marked ``once_differentiable``.
+    """
+    rounding = math.sqrt(torch.finfo(r.dtype).eps) * q.norm(dim=1) * r.norm(dim=1)
+    if bool((((q * r).sum(1) - gamma).abs() > 0.1 * gamma + rounding).any()):
+        raise RuntimeError("network: J v contradicts J^T e, as if an operation in it had no second derivative")
 
 
 def _gradient_and_push(pull: Pull, r: Tensor) -> tuple[Tensor, Pull]:

@@ -1,0 +1,27 @@
+"""The standard normal distribution: the prior of every model that has one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .sampler import Sampler
+
+__all__ = ["Normal"]
+
+
+class Normal(Sampler):
+    r""":math:`\mathcal N(0, I)`.
+
+    Example:
+        >>> Normal(3).draw(2).shape
+        torch.Size([2, 3])
+    """
+
+    learns = False
+
+    def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
+        """Do nothing: the prior is fixed."""
+
+    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        return torch.randn(count, self.latent, generator=generator)
