@@ -75,7 +75,7 @@ def step_rule(step_size: StepSize, steps: int) -> StepRule:
 
 
 def per_step(name: str, given: float | Sequence[float] | Tensor, steps: int) -> Sequence[float | Tensor]:
-    """Return one value per step of what is given once for all or one per step; ValueError, by ``name``."""
+    """Expand one value for all steps, or check one per step; raise a ValueError that begins with ``name``."""
     return _of_tensor(name, given, steps) if isinstance(given, Tensor) else _of_numbers(name, given, steps)
 
 

@@ -127,7 +127,7 @@ def equation_16(start: Tensor, weight: Tensor, target: Tensor, steps: int) -> Te
 
 
 def _matrices(outputs: int, inputs: int, seeds: Sequence[int]) -> dict[str, Any]:
-    """Random matrices of one shape, one a seed."""
+    """Measure random matrices of one shape, one per seed."""
     found: dict[str, Any] = {"steps": list(MATRIX_POWERS), "largest_entry": [], "largest_singular_value": []}
     runs: dict[str, dict[str, Any]] = {
         name: {
