@@ -1,7 +1,7 @@
 """Approximately reversible neural networks by feature alignment.
 
-The names below are imported when they are first used, so that importing this package costs nothing; models, data and
-figures are imported by name (``feature_alignment.models``, ``feature_alignment.data``, ...).
+The names below are imported lazily, on first use. Models, data, metrics and reports are modules of their own:
+``feature_alignment.models``, ``feature_alignment.data``, ...
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ def require(module: str, extra: str, for_what: str) -> ModuleType:
     Args:
         module: its import name, such as ``datasets`` or ``matplotlib.figure``.
         extra: the extra of this package that installs it.
-        for_what: what it is needed for, as the user would say it.
+        for_what: the feature that needs it, as the user knows it; begins the message.
 
     Raises:
-        MissingExtra: it, or something that it imports, is not installed.
+        MissingExtra: the module, or one that it imports, is not installed.
 
     Example:
         >>> require("json", "train", "reports").dumps([1])

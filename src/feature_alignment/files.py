@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a process killed half-way, never sees half of one."""
+"""Atomic writing: a file has its old or its new content, even if the process is killed while writing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["atomic_path", "write_atomically"]
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a scratch file's path to write to, which becomes ``path`` when the block ends without an error.
+    """Yield the path of a temporary file, which is renamed to ``path`` when the block ends without an error.
 
-    For what a library writes by itself; for text and bytes there is :func:`write_atomically`. The folder is made
-    if need be. After an error the scratch file is removed and ``path`` is what it was.
+    For libraries that write files themselves; for text and bytes see :func:`write_atomically`. The directory is
+    created if it is missing. After an error the temporary file is removed and ``path`` is unchanged.
 
     Example:
         >>> with atomic_path(folder / "model.pt") as scratch:
@@ -28,14 +28,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield scratch
         with scratch.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name with no content
+            os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the new name
         scratch.replace(place)
     finally:
         scratch.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write ``content``, text as UTF-8, to ``path``: whole or not at all.
+    """Write ``content``, text as UTF-8, to ``path`` atomically.
 
     Example:
         >>> write_atomically(folder / "metrics.json", "{}")

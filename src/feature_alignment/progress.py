@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], doing: str, total: int | None = None) -> Iterable[T]:
-    """Iterate over ``items`` behind a bar that appears after a second; without tqdm there is none.
+    """Iterate over ``items`` with a progress bar that appears after a second; without tqdm there is no bar.
 
     Args:
-        items: anything.
-        doing: what the bar says.
-        total: how many there are; by default their ``len``, where they have one.
+        items: any iterable.
+        doing: description shown beside the bar.
+        total: number of items; by default their ``len``, if they have one.
     """
     try:
         from tqdm import tqdm

@@ -696,9 +696,9 @@ def test_stages_of_an_encoder_of_ones_own():
     stages = [nn.Sequential(nn.Flatten(), encoder.first), Around(encoder.second)]
     model = FA(**SMALL, **LAYERED, encoder=encoder, stages=stages)
     assert model.decode(torch.randn(3, 6)).shape == (3, 1, 28, 28)
-    with pytest.raises(ValueError, match=r"needs the stages of an encoder that is no nn\.Sequential, but Unrolled"):
+    with pytest.raises(ValueError, match=r"since Unrolled is not an nn\.Sequential"):
         FA(**SMALL, **LAYERED, encoder=encoder)
-    with pytest.raises(ValueError, match="one after the other they are not the encoder"):
+    with pytest.raises(ValueError, match="their composition is not the encoder"):
         FA(**SMALL, **LAYERED, encoder=encoder, stages=[stages[0], encoder.second])
     with pytest.raises(ValueError, match="squash: a start of layers is in logit space, expected every, got 'last'"):
         FA(**SMALL, **(LAYERED | {"squash": "last"}))

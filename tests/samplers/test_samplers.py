@@ -55,7 +55,7 @@ def test_gaussian_takes_latents_that_span_less_than_the_space_and_refuses_one():
     sampler.fit(line)
     drawn = sampler.draw(100)
     torch.testing.assert_close(drawn[:, 1], 2 * drawn[:, 0], atol=1e-3, rtol=1e-3)
-    with pytest.raises(ValueError, match="latents: expected two or more to take a covariance from, got 1"):
+    with pytest.raises(ValueError, match="latents: expected two or more to estimate a covariance, got 1"):
         sampler.fit(line[:1])
     one = Gaussian(1)
     one.fit(torch.randn(10, 1))

@@ -1,5 +1,5 @@
-"""The command ``falign``: one file a command, listed in ``commands.py``.
+"""The command ``falign``: one file per command, listed in ``commands.py``.
 
-A command's module has ``parse``, which takes its arguments and imports nothing heavy, and ``run``, which takes what
-``parse`` returned.
+The module of a command has two functions: ``parse`` maps its arguments to options, without heavy imports; ``run``
+executes the options.
 """

@@ -23,17 +23,17 @@ class Command(NamedTuple):
     module: str
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
-        """Return the options that the arguments stand for.
+        """Parse the arguments.
 
         Raises:
-            UsageError: they are not understood.
-            SystemExit: help was asked for, and given.
+            UsageError: an unknown option or an invalid value.
+            SystemExit: after printing the help.
         """
         options: argparse.Namespace = self._imported().parse(arguments)
         return options
 
     def run(self, options: argparse.Namespace) -> None:
-        """Do what the options ask for."""
+        """Execute the command."""
         self._imported().run(options)
 
     def _imported(self) -> Any:
@@ -66,6 +66,6 @@ COMMANDS = {
         "interpolate",
     ),
     "reproduce": Command(
-        "make the paper's tables and figures anew", "falign reproduce table1 --data mnist --scale cpu", "reproduce"
+        "reproduce the paper's tables and figures", "falign reproduce table1 --data mnist --scale cpu", "reproduce"
     ),
 }

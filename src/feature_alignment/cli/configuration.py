@@ -1,4 +1,4 @@
-"""Configurations of trainings: their sections ``data``, ``training`` and ``model``, from YAML files and to them."""
+"""Configurations of trainings, with the sections ``data``, ``training`` and ``model``: reading and writing YAML."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def bundled() -> list[str]:
 
 
 def read(name: str) -> Configuration:
-    """Read a configuration: a YAML file, or a bundled one by its name.
+    """Read a configuration from a YAML file, or a bundled one by its name.
 
     Raises:
-        UsageError: there is none, or it is not made of the sections ``data``, ``training`` and ``model``.
+        UsageError: there is no such file, or it has other sections than ``data``, ``training`` and ``model``.
     """
     path = Path(name) if Path(name).is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
@@ -60,7 +60,7 @@ def _check(name: str, found: Any) -> None:
 
 
 def combined(first: Configuration, second: Configuration) -> Configuration:
-    """Return both; where both give a value, that of the ``second``."""
+    """Merge two configurations; values of the ``second`` take precedence."""
     found = {**first, **second}
     for section in ("data", "training"):
         found[section] = {**first.get(section, {}), **second.get(section, {})}
@@ -71,7 +71,7 @@ def combined(first: Configuration, second: Configuration) -> Configuration:
 
 
 def class_of(name: str) -> type[models.Model]:
-    """Return a model's class by its name, in whatever case and with or without hyphens, or by its import path.
+    """Return a model's class by its name, ignoring case, hyphens and underscores, or by its import path.
 
     Raises:
         UsageError: there is no such class, or it is not a model.
@@ -100,7 +100,7 @@ def _is_model(found: object) -> TypeGuard[type[models.Model]]:
 
 
 def for_class(model: dict[str, Any], kind: type[models.Model], options: list[str]) -> dict[str, Any]:
-    """Return the options of a configuration's ``model`` that another class, which was asked for instead, has too."""
+    """Return those options of a configuration's ``model`` that the class ``kind`` has; warn of the others."""
     given = model.get("init_args", {})
     if class_of(model["class_path"]) is kind:
         return dict(given)
@@ -111,11 +111,11 @@ def for_class(model: dict[str, Any], kind: type[models.Model], options: list[str
 
 
 def to_yaml(kind: type[models.Model], options: Namespace) -> str:
-    """Return the YAML of a configuration that asks for these options, sections of a namespace."""
+    """Return the YAML of a configuration with these options, given as sections of a namespace."""
     bundled = getattr(models, kind.__name__, None) is kind
     path = f"{models.__name__}.{kind.__name__}" if bundled else f"{kind.__module__}.{kind.__qualname__}"
     values = {name: getattr(options, name).as_dict() for name in ("data", "training", "model")}
-    # By way of JSON, tuples become lists.
+    # JSON turns tuples into lists; YAML would tag them as Python objects.
     sections = json.loads(json.dumps(values, default=_written))
     sections["model"] = {"class_path": path, "init_args": sections["model"]}
     return yaml.safe_dump(sections, sort_keys=False)

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, in one line each."""
+"""Errors and warnings as one line for the user."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ EXTRAS = {
 
 
 class UsageError(Exception):
-    """Something the user asked for that cannot be; the message is one line."""
+    """A request that cannot be met; the message is one line for the user."""
 
 
 def explain(error: Exception) -> str | None:
-    """Return the line that tells the user what went wrong; none for what is a fault of this package."""
+    """Return the line to print for an error; none for a bug, whose traceback should be shown."""
     if isinstance(error, (UsageError, MissingExtra, OSError, *_of_other_rooms())):
         return one_line(error)
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
@@ -44,16 +44,16 @@ def explain(error: Exception) -> str | None:
 
 
 def _of_other_rooms() -> list[type[Exception]]:
-    # Looked up and not imported: a module that was never imported raised nothing.
+    # Looked up in sys.modules to avoid heavy imports: a module that was never imported cannot have raised.
     named = {"feature_alignment.data": "DataError", "feature_alignment.training": "TrainingError"}
     return [getattr(sys.modules[module], name) for module, name in named.items() if module in sys.modules]
 
 
 def one_line(message: object) -> str:
-    """Return the text of a message with every run of white space as one space."""
+    """Return a message on one line, with each run of white space replaced by one space."""
     return " ".join(str(message).split())
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Print a warning in one line; takes the place of :func:`warnings.showwarning`."""
+    """Print a warning in one line; replaces :func:`warnings.showwarning`."""
     print(f"falign: warning: {one_line(message)}", file=sys.stderr)

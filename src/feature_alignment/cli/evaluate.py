@@ -19,7 +19,7 @@ __all__ = ["parse", "run"]
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     parser = run_parser("evaluate")
     parser.add_argument("--data", default="", help="another data set or folder than the run's own")
     parser.add_argument("--limit", type=int, help="measure on only so many held-out images, evenly spread")

@@ -30,10 +30,10 @@ def add_inception(parser: Parser) -> None:
 
 
 def inception(options: Namespace) -> Inception | None:
-    """Return the feature extractor of FID; none for ``--fid no``, or where its weights are missing.
+    """Return the feature extractor of FID; none with ``--fid no``, or with ``auto`` if its weights are missing.
 
     Raises:
-        UsageError: ``--fid yes`` without weights, or a file that does not hold them.
+        UsageError: ``--fid yes`` without weights, or a file that does not contain them.
     """
     import torch
 

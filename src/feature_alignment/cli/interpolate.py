@@ -19,7 +19,7 @@ __all__ = ["parse", "run"]
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     parser = run_parser("interpolate")
     parser.add_argument("images", nargs="*", help="four image files (default: four held-out images)")
     parser.add_argument("--out", default="", help="picture to write (default: RUN/interpolate.png)")

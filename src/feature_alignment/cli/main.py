@@ -1,4 +1,4 @@
-"""The command ``falign``: which command, and what became of it."""
+"""Entry point of ``falign``: dispatches to a command and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _run(name: str, *arguments: str) -> None:
     if name not in COMMANDS:
         raise UsageError(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}")
     options = COMMANDS[name].parse([*arguments])
-    # Heavy imports come only now, when the arguments were understood and nobody asked for help.
+    # Imported after parsing, so that help and usage errors do not wait for PyTorch.
     from ..core.speed.allocator import reuse_memory
 
     reuse_memory()

@@ -1,4 +1,4 @@
-"""The parser that the commands share."""
+"""The argument parser shared by the commands."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Parser", "Renamed", "description"]
 
 
 def description(command: str) -> str:
-    """Return what the help of a command begins with."""
+    """Return the first line of a command's help."""
     about, example, _ = COMMANDS[command]
     return f"{about[0].upper()}{about[1:]}. Example: {example}"
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of one command: files and options in any order, a mistake raised as UsageError.
+    """The parser of one command: files and options in any order; errors are raised as :class:`UsageError`.
 
     Args:
         command: its name.
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=f"falign {command}", description=description(command), allow_abbrev=False, **options)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the options that the arguments stand for."""
+        """Parse the arguments of the command."""
         return self.parse_intermixed_args(arguments)
 
     def error(self, message: str) -> NoReturn:  # noqa: D102
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Renamed(argparse.Action):
-    """An option's old name, answered with its new one, which is the ``const``."""
+    """An option's old name, refused with a message that gives the new name, ``const``."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
         """Refuse the old name."""

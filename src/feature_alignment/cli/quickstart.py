@@ -11,7 +11,7 @@ __all__ = ["parse", "run"]
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     parser = Parser("quickstart")
     parser.add_argument("--out", default="", help="run directory to write (default: runs/quickstart, or the next free)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")

@@ -18,7 +18,7 @@ __all__ = ["parse", "run"]
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     parser = run_parser("reconstruct")
     parser.add_argument("images", nargs="*", help="image files (default: held-out images of the data set)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""``falign reproduce``: make the paper's tables and figures anew."""
+"""``falign reproduce``: reproduce the paper's tables and figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["parse", "run"]
 
 class _Parser(Parser):
     def format_help(self) -> str:
-        # The registry imports what the figures need, so it is asked only for this help.
+        # Imported here: the registry imports everything that the figures need.
         from ..reproduce import TARGETS
 
         self.epilog = f"targets: {', '.join(TARGETS)}, all"
@@ -22,7 +22,7 @@ class _Parser(Parser):
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     parser = _Parser("reproduce")
     parser.add_argument("target", help="a table or figure, or all that the paper has for a kind of data set")
     parser.add_argument("--data", default="", help="data set or folder (default: the paper's)")
@@ -39,7 +39,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 
 def run(options: Namespace) -> None:
-    """Make the table or figure, and the page of everything there is."""
+    """Make the table or figure, and the report on all results in the directory."""
     from ..reproduce import TARGETS, reproduce
 
     if options.target not in (*TARGETS, "all"):

@@ -1,4 +1,4 @@
-"""What the commands that use a trained model share: the run, its data, its classes, and images to work on."""
+"""Shared by the commands that use a trained model: its run, its data, its classes, and the images to process."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run_parser(command: str) -> Parser:
 
 
 def existing_run(name: str) -> Run:
-    """Return the run of this directory.
+    """Return the run of a directory.
 
     Raises:
-        UsageError: there is no such directory; the message names those that there are.
+        UsageError: there is no such directory; the message lists the existing runs.
     """
     from ..training import Run
 
@@ -43,7 +43,7 @@ def existing_run(name: str) -> Run:
 
 
 def writable(name: str | Path) -> Path:
-    """Check, before the work, that its result has a place to go; a name that ends in ``/`` becomes a folder."""
+    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder."""
     path = Path(name)
     if str(name).endswith("/"):
         path.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def data_of(run: Run, split: Literal["train", "test"], name: str = "") -> Images
 def labels_of(model: Model, wanted: list[str]) -> Tensor:
     """Return the labels of classes given by name or number, int64 of shape ``(len(wanted),)``.
 
-    A name is taken as it is written, then without regard to case where only one fits, then as a number.
+    An exact match comes first, then a unique match that ignores case, then the number.
 
     Raises:
         UsageError: one of them is not a class of the model.
@@ -104,10 +104,10 @@ def read_images(
     """Return images, their labels where they are known, and their names.
 
     Args:
-        run: whose held-out images are taken where there are no ``files``.
-        model: whose shape the images are brought to.
-        files: of images.
-        count: of held-out images.
+        run: provides held-out images if there are no ``files``.
+        model: the images are resized to its image shape.
+        files: image files.
+        count: number of held-out images.
         negative: swap dark and light.
     """
     images, labels, names = _from_files(model, files) if files else _held_out(run, count)

@@ -11,7 +11,7 @@ __all__ = ["parse", "run"]
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     parser = run_parser("sample")
     parser.add_argument("--out", default="", help="picture to write (default: RUN/sample.png)")
     parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")

@@ -1,4 +1,4 @@
-"""What is said at the end of a training: the numbers, the files, and what to try next."""
+"""The summary printed after a training: metrics, files, and commands to try next."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def _print_examples(directory: Path, *, classes: bool) -> None:
 
 
 def _command() -> str:
-    """Return the command as it can be typed here: `make quickstart` leaves it in .venv/bin, not on the path."""
+    """Return how to call ``falign`` from here: ``make quickstart`` installs it in .venv/bin, not on the path."""
     here = Path(sys.argv[0]).name == "falign" and not shutil.which("falign")
     return sys.argv[0] if here else "falign"

@@ -8,7 +8,7 @@ __all__ = ["print_metrics"]
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """Print what :func:`feature_alignment.metrics.evaluate` returned, a line for each measure."""
+    """Print the result of :func:`feature_alignment.metrics.evaluate`, one line per measure."""
     from ..metrics import MEASURES, stages_of
 
     stages = stages_of(metrics)

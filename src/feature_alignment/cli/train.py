@@ -16,12 +16,12 @@ __all__ = ["parse", "run"]
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """Return the options that the arguments stand for."""
+    """Parse the arguments of the command."""
     first = _first()
     given, rest = first.parse_known_args(arguments)
     configurations: list[Configuration] = [read(name) for name in given.config]
     if given.resume:
-        # What was asked for then, with what is asked for now on top.
+        # The run's own configuration first, so that the options given now override it.
         configurations.insert(0, existing_run(given.out or "runs/train").settings())
     short = {name: value for name in ("compile", "precision") if (value := getattr(given, name)) is not None}
     configuration = reduce(combined, [*configurations, {"training": short}])
@@ -47,7 +47,7 @@ def run(options: Namespace) -> None:
 
 
 def _first() -> Parser:
-    """Return the parser of what decides which further options there are."""
+    """Return the parser of the options that determine which typed options exist."""
     parser = Parser("train", add_help=False, epilog="With a model, its options too: falign train --model NAME --help")
     parser.add_argument("-h", "--help", action="store_true", help="show this help message and exit")
     parser.add_argument(

@@ -21,14 +21,17 @@ __all__ = ["train"]
 
 
 def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, resume: bool) -> None:
-    """Train a model, evaluate it on held-out images, and say what is where.
+    """Train a model, evaluate it on held-out images, and print a summary.
 
     Args:
         kind: the model's class.
-        options: what ``typed`` returned: the sections ``data``, ``training`` and ``model``.
-        typed: builds the modules among the options.
-        out: run directory.
-        resume: continue from its newest checkpoint; without, it has to be empty.
+        options: parsed by ``typed``: the sections ``data``, ``training`` and ``model``.
+        typed: instantiates options that are modules.
+        out: run directory; empty unless ``resume``.
+        resume: continue from the newest checkpoint in ``out``.
+
+    Raises:
+        UsageError: ``out`` is not empty, or an option of the model is out of range.
     """
     run, first = Run(out), _is_first_process()
     if first and not resume:
@@ -37,7 +40,7 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
     data, model, training = _built(kind, typed.instantiate(options))
     asked = to_yaml(kind, options)
     run.directory.mkdir(parents=True, exist_ok=True)
-    if first and not resume:  # a run that cannot be resumed after all must keep its own
+    if first and not resume:  # a run that turns out not to be resumable must keep its configuration
         run.config.write_text(asked)
     if first:
         _announce(run, model, data, training)
@@ -81,5 +84,5 @@ def _check_new(run: Run) -> None:
 
 
 def _is_first_process() -> bool:
-    """Whether this is not one of the further processes that distributed training starts with the same arguments."""
+    """Whether this is the first of the processes of a distributed training, which all have the same arguments."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0

@@ -1,4 +1,4 @@
-"""The options of a training, from the types and the documentation of what takes them."""
+"""Typed options of a training, derived from signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .errors import UsageError, one_line
 
 __all__ = ["TypedOptions"]
 
-#: How jsonargparse speaks of options and types, and how the user does.
+#: Patterns in jsonargparse's messages, and their replacements in the user's terms.
 WORDS = {
     r'Parser key "([\w.]+)":': r"--\1:",
     r"<class '(?:\w+\.)*(\w+)'>": r"\1",
@@ -60,7 +60,7 @@ class TypedOptions:
             configuration: values of options.
 
         Raises:
-            UsageError: an option that there is not, or a value that is none for it.
+            UsageError: an unknown option, or a value of the wrong type.
         """
         sections = {name: values for name, values in configuration.items() if name in ("data", "training")}
         if "model" in configuration and self.kind:
@@ -75,7 +75,7 @@ class TypedOptions:
         return found
 
     def instantiate(self, options: Namespace) -> Namespace:
-        """Return the options with modules that are given by class path, such as an encoder, built."""
+        """Return the options with modules given by class path, such as an encoder, instantiated."""
         built: Namespace = self.parser.instantiate(options)
         return built
 
@@ -89,7 +89,7 @@ class TypedOptions:
         raise UsageError(f"--{section}.{name}: {whose} has no such option; {hint}")
 
     def _plain(self, message: str) -> str:
-        """Return what jsonargparse says of a bad argument in one line, without its inner types."""
+        """Rewrite jsonargparse's message about an invalid argument as one line in the user's terms."""
         unknown = re.match(r"unrecognized arguments: --(\w+)\.([\w.]+)", message)
         if unknown and unknown[1] in self.names:
             self._refuse_unknown(unknown[1], unknown[2])

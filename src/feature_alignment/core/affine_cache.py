@@ -1,4 +1,4 @@
-"""The affine map of a one-step feature, derived once for as long as the weights stay as they are."""
+"""A cache of the affine map of a one-step feature, valid until the weights change."""
 
 from __future__ import annotations
 

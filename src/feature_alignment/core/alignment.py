@@ -63,8 +63,8 @@ def align(
     .. math::
         r^t = r^{t-1} - \tau_t \, J(r^{t-1})^\top \bigl(E(r^{t-1}) - z\bigr), \qquad t = 1 \dots T \qquad (2)
 
-    The distance is half the sum of squares over everything the network puts out for a sample, never
-    averaged: a sample's feature depends on that sample alone, not on the batch size or its neighbours.
+    The distance is half the sum of squares over all outputs of a sample, not averaged: a sample's feature is
+    independent of the batch size and of the other samples.
 
     The result is differentiable, to any order, with respect to whatever requires a gradient among the
     network's parameters, ``target``, ``start`` and ``step_size``. Under :class:`torch.no_grad` no
@@ -83,25 +83,24 @@ def align(
         step_size: :math:`\tau`: a number, a 0-dimensional tensor, or one value per step (a sequence or
             a tensor of shape ``(steps,)``). A tensor may require a gradient. ``auto`` takes
             :math:`1 / \sigma^2` for every sample and step, :math:`\sigma` being the largest singular value of
-            the Jacobian there: half of what the linearised flow is stable below, so it cannot diverge. That
-            costs 16 vector-Jacobian and Jacobian-vector products before the first step and 4 before each
-            other; no gradient goes through it.
-        max_step: :math:`\rho_t`, the longest step of a sample, in the norm of the iterate: a longer one is shortened
-            to it, which keeps targets far from those trained on from leading astray. A number or tensor, once for
-            all or one per step; none for no bound.
-        squash: a function applied to the iterate wherever it meets the network, and to the result, so
-            that the network only ever sees values in its range: with ``torch.sigmoid`` the iterate
-            lives in logit space and the feature in (0, 1). Same as aligning the composition
-            ``network(squash(r))`` and squashing the end point. For a squashing after the last step
-            only, apply it to the result instead.
-        recompute: keep only the iterate of every step for the backward pass, which evaluates the network
-            again, instead of everything that the network computed: memory then grows with ``steps`` by one batch of
-            inputs, not of activations. The result can be differentiated once only. No effect while
-            ``torch.compile`` traces, which plans memory itself.
-        check: look at values, not only at shapes: non-finite numbers, a step size that makes the flow
-            diverge, a network that mixes the samples of a batch or is random. Costs a reduction per step,
-            three evaluations of the network at one to three samples, and on a GPU a synchronisation; turn
-            it off inside a training loop. Off while ``torch.compile`` traces.
+            the Jacobian there: half of the stability limit of the linearised flow, which therefore cannot diverge.
+            That costs 16 vector-Jacobian and Jacobian-vector products before the first step and 4 before each
+            further one; no gradient is propagated through it.
+        max_step: :math:`\rho_t`, bound on the Euclidean norm of a sample's step: a longer step is scaled down to
+            it, which limits the feature's error for targets far from those of training. A number or tensor, one for
+            all steps or one per step; none for no bound.
+        squash: a function applied to the iterate before every evaluation of the network, and to the result, so
+            that the network is evaluated only in the function's range: with ``torch.sigmoid`` the iterate
+            is in logit space and the feature in (0, 1). This is equivalent to aligning the composition
+            ``network(squash(r))`` and squashing the end point. To squash after the last step only, apply the
+            function to the result instead.
+        recompute: store only the iterates for the backward pass and recompute the activations of each step: a
+            further step then needs memory for one batch of inputs, not of activations. The result can be
+            differentiated only once. No effect while ``torch.compile`` traces, which plans memory itself.
+        check: check values, not only shapes: non-finite numbers, a step size that makes the flow diverge, a
+            network that mixes the samples of a batch or is random. Costs a reduction per step, three
+            evaluations of the network at one to three samples, and on a GPU a synchronisation; turn it off
+            inside a training loop. Off while ``torch.compile`` traces.
 
     Returns:
         :math:`\hat r`, shape ``(N, ...)``, dtype and device of ``start``.
@@ -166,8 +165,8 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
         network: :math:`E`, as for :func:`align`.
         target: :math:`z`, each tensor of shape ``(N, ...)``.
         point: :math:`r`, shape ``(N, ...)``, or ``(1, ...)`` for a point shared by the batch: the
-            network is then evaluated once, and ``N`` residuals, or as many unit vectors as the network
-            puts out numbers if these are fewer, are pulled back through that one evaluation.
+            network is then evaluated once, and ``N`` residuals, or one unit vector per output if these are
+            fewer, are pulled back through that one evaluation.
 
     Returns:
         The gradient, shape ``(N, ...)``, and the residual :math:`E(r) - z`, of the target's structure.

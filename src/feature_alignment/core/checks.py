@@ -1,4 +1,4 @@
-"""Arguments that are refused, by name, before a network is aligned or inverted; ``trials.py`` tries the network."""
+"""Checks of arguments before a network is aligned or inverted; ``trials.py`` evaluates the network itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def batch_size(target: Structure) -> int:
-    """Return the common first dimension of all tensors; TypeError, ValueError where there is none."""
+    """Return the common first dimension of all tensors; raise a TypeError or ValueError if there is none."""
     batch = None
     for name, leaf in named_leaves("target", target):
         if not isinstance(leaf, Tensor):
@@ -47,7 +47,7 @@ def batch_size(target: Structure) -> int:
 
 
 def check_start(start: Tensor, batch: int) -> None:
-    """Raise TypeError, ValueError unless it is one floating-point start, or one per sample."""
+    """Raise a TypeError or ValueError unless ``start`` is one floating-point start, or one per sample."""
     if not isinstance(start, Tensor) or not start.is_floating_point():
         kind = start.dtype if isinstance(start, Tensor) else type(start).__name__
         raise TypeError(f"start: expected a floating-point tensor, got {kind}")
@@ -111,7 +111,7 @@ def _check_part(place: str, got: Tensor | None, wanted: Tensor | None, batch: in
 
 
 def refuse_batch_statistics(network: nn.Module) -> None:
-    """Raise a ValueError that names the first layer which normalises with the statistics of the batch."""
+    """Raise a ValueError that names the first layer that normalises with the statistics of the batch."""
     for name, module in network.named_modules():
         normalises = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if normalises and (module.training or module.running_mean is None):
@@ -122,7 +122,7 @@ def refuse_batch_statistics(network: nn.Module) -> None:
 
 
 def refuse_quantised(network: nn.Module) -> None:
-    """Raise a ValueError that names the first layer which PyTorch computes in integers."""
+    """Raise a ValueError that names the first quantised layer, which PyTorch evaluates in integers."""
     for name, module in network.named_modules():
         if ".quantized" in type(module).__module__:
             raise ValueError(
@@ -132,7 +132,7 @@ def refuse_quantised(network: nn.Module) -> None:
 
 
 def is_random(network: nn.Module) -> bool:
-    """Say whether a dropout layer draws random numbers."""
+    """Whether the network has a dropout layer in training mode."""
     return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.training and m.p > 0 for m in network.modules())
 
 

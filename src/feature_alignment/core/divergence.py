@@ -1,4 +1,4 @@
-"""A step size too large for the gradient flow, noticed at the first step that provably goes the wrong way."""
+"""Detection of a divergent gradient flow, at the first step that provably increases the residual."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DivergenceWarning(RuntimeWarning):
 
 @torch.no_grad()
 def check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Structure) -> None:
-    r"""Warn of a step that increases the residual; FloatingPointError if the gradient is not finite.
+    r"""Warn of a step that increases the residual; raise a FloatingPointError if the gradient is not finite.
 
     With :math:`\rho = \lVert J^\top e \rVert^2 / \lVert e \rVert^2` the linearised residual after the step
     is at least :math:`\lvert \tau \rho - 1 \rvert \, \lVert e \rVert` (Cauchy-Schwarz), so it grows if
@@ -38,7 +38,7 @@ def check_step(step: int, size: float | Tensor, gradient: Tensor, residual: Stru
 
 
 def check_feature(feature: Tensor, steps: int, size: float | Tensor) -> None:
-    """Raise FloatingPointError if the feature after the last step, of this size, is not finite."""
+    """Raise a FloatingPointError if the feature after the last step, of size ``size``, is not finite."""
     if not bool(torch.isfinite(feature).all()):
         raise FloatingPointError(f"the feature is not finite after step {steps}: {_smaller_step(size)}")
 

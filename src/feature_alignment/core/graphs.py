@@ -1,4 +1,4 @@
-"""Walks through PyTorch's autograd graph."""
+"""Traversals of PyTorch's autograd graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["graph_leaves", "nodes"]
 
 
 def nodes(outputs: Structure) -> Iterator[Any]:
-    """Yield every node of the graph that the tensors in ``outputs`` were computed by, once."""
+    """Yield every node of the graph of the tensors in ``outputs``, once each."""
     waiting = [leaf.grad_fn for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
     seen = set()
     while waiting:
@@ -26,7 +26,7 @@ def nodes(outputs: Structure) -> Iterator[Any]:
 
 
 def graph_leaves(outputs: Structure) -> list[Tensor]:
-    """Return the tensors, such as parameters, that a gradient of ``outputs`` would end at."""
+    """Return the leaf tensors, such as parameters, in which gradients of ``outputs`` accumulate."""
     own = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
     leaves = [each for each in own if each.requires_grad and each.grad_fn is None]
     return leaves + [node.variable for node in nodes(outputs) if hasattr(node, "variable")]

@@ -1,16 +1,16 @@
-r"""A start for every target: the network run backwards stage by stage, as Algorithm 3 does, and kept in range.
+r"""A start computed from the target: an approximate inverse of the network, stage by stage as in Algorithm 3.
 
-With :math:`E = E_L \circ \dots \circ E_1`, stage :math:`E_l` leads from :math:`H_{l-1}` to :math:`H_l`. Let
-:math:`\phi_l` be the elementwise activation that :math:`E_l` ends in, the identity where it ends in none, and
+With :math:`E = E_L \circ \dots \circ E_1`, stage :math:`E_l` maps :math:`H_{l-1}` to :math:`H_l`. Let
+:math:`\phi_l` be the elementwise activation that :math:`E_l` ends in, the identity if it ends in none, and
 :math:`\phi_0` the squashing of the input; :math:`F_l = E_l \circ \phi_{l-1}`. From :math:`h_L = z`, for
 :math:`l = L, \dots, 1`:
 
 .. math::
     a_l = s_l - \tau_l J_l^\top \bigl(F_l(s_l) - h_l\bigr), \qquad h_{l-1} = \phi_{l-1}(a_l)
 
-with :math:`J_l` the Jacobian of :math:`F_l` at :math:`s_l`, a learned start that the batch shares, so that every
-:math:`a_l` is affine in :math:`h_l`. The start of the flow is :math:`a_1`. One step from one shared start, without
-stages, is a decoder without a hidden layer; this one has as many as the encoder.
+with :math:`J_l` the Jacobian of :math:`F_l` at :math:`s_l`, a learned start shared by the batch, so that every
+:math:`a_l` is affine in :math:`h_l`. The start of the flow is :math:`a_1`. A single step from a shared start is a
+decoder without hidden layers; this one has as many hidden layers as the encoder.
 """
 
 from __future__ import annotations
@@ -32,32 +32,33 @@ __all__ = ["ELEMENTWISE", "LayeredStart", "cut"]
 
 Elementwise: TypeAlias = Callable[[Tensor], Tensor]
 
-#: Activations that act on every number by itself, which a stage may end in.
+#: Elementwise activations that a stage may end in.
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Tanh, nn.Sigmoid,
     nn.Hardtanh, nn.Hardswish, nn.ReLU6, Arcsinh,
 )  # fmt: skip
-#: Slope below which a learned start begins at 1 instead of 0: a kink or a flat part there would block the way back.
+#: Slope at 0 below which a learned start begins at 1 instead: a kink or flat part would make the Jacobian vanish.
 FLAT = 0.25
 
 
 class LayeredStart(nn.Module):
-    r"""Starts in logit space from targets: ``start`` of :func:`~feature_alignment.align`, trained with the network.
+    r"""Map targets to starts in logit space, for ``start`` of :func:`~feature_alignment.align`; learned.
 
-    Owns the learned starts :math:`s_l`, one number a channel, or one a unit where :math:`H_l` is flat, and the
-    logarithms of the step sizes :math:`\tau_l`; the stages' weights stay the network's. At first :math:`s_l = 0` and
-    :math:`\tau_l = 1 / \phi_{l-1}'(0)`; where that slope is next to nothing, :math:`s_l = 1` and the slope there.
+    Its parameters are the starts :math:`s_l`, one number per channel, or per unit if :math:`H_l` is flat, and the
+    logarithms of the step sizes :math:`\tau_l`; the stages' weights belong to the network. Initially :math:`s_l = 0`
+    and :math:`\tau_l = 1 / \phi_{l-1}'(0)`; if that slope is small, :math:`s_l = 1` and :math:`\tau_l` is the
+    reciprocal slope there.
 
     Args:
-        stages: :math:`E_1, \dots, E_L`, first to last, from one tensor to one tensor each (the last one to the
-            structure of the target): modules such as a residual block, or any callables. See :func:`cut`. A last
-            one that is no module is not evaluated here.
-        sample: one input, shape ``(1, ...)``, for the shapes between the stages.
+        stages: :math:`E_1, \dots, E_L`, first to last, each mapping one tensor to one tensor (the last one to the
+            structure of the target): modules such as a residual block, or any callables. See :func:`cut`. If the
+            last one is not a module, it is not evaluated on construction.
+        sample: one input, shape ``(1, ...)``, from which the shapes between the stages are derived.
         squash: :math:`\phi_0`; the identity for inputs without a range.
 
     Raises:
-        ValueError: no stage, one that normalises with the batch, mixes its samples or draws random numbers; a sample
-            that is not one.
+        ValueError: no stages; a stage that uses batch statistics, mixes samples or draws random numbers; a
+            ``sample`` that is not a batch of one.
 
     Shape:
         targets of ``N`` samples, in the structure of the last stage's output, to starts ``(N, ...)``.
@@ -138,7 +139,7 @@ def last_activation(stage: Network) -> Elementwise:
     if not isinstance(last, ELEMENTWISE):
         return _identity
     activation = cast(Elementwise, last)
-    # One that works in place would overwrite what it is applied to.
+    # An in-place activation would overwrite its input.
     return (lambda x: activation(x.clone())) if getattr(last, "inplace", False) else activation
 
 
@@ -160,13 +161,13 @@ def _begin(activation: Elementwise, like: Tensor) -> tuple[float, float]:
 
 
 def _by_channel(sample: Tensor) -> Tensor:
-    """Return one number a channel, or one a unit of a flat sample, to be expanded to it."""
+    """Return one number per channel, or per unit of a flat sample, expandable to the sample's shape."""
     return sample if sample.ndim == 2 else sample[(slice(None), slice(None), *[slice(0, 1)] * (sample.ndim - 2))]
 
 
 @torch.no_grad()
 def _through(number: int, stage: Network, sample: Tensor) -> Tensor:
-    """Return what a stage puts out, once it is known that it can be run backwards."""
+    """Return the output of a stage after checking that the stage treats samples independently."""
     try:
         if isinstance(stage, nn.Module):
             refuse_batch_statistics(stage)

@@ -1,4 +1,4 @@
-"""Activation layers, and the change of dtype as one."""
+"""The arcsinh activation, and the conversion of dtypes as a layer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Arcsinh(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Cast:
-    """The change to a dtype."""
+    """Conversion to a dtype."""
 
     dtype: torch.dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return ``x`` in the dtype."""
+        """Return ``x`` converted to the dtype."""
         return x.to(self.dtype)

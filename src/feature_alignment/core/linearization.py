@@ -49,11 +49,11 @@ def affine_map(
 
 
 def jacobian(output: Structure, pull_back: PullBack) -> Tensor:
-    """Return the Jacobian that ``pull_back`` is the transpose of: a row for every number the network puts out.
+    """Return the Jacobian whose transpose ``pull_back`` applies, with one row per output of the network.
 
     Args:
         output: of the network for a batch of one, ``K`` numbers in all.
-        pull_back: from structures like ``output`` to inputs of ``D`` numbers, as :func:`vjp` has it.
+        pull_back: maps structures like ``output`` to inputs of ``D`` numbers, as returned by :func:`vjp`.
 
     Returns:
         Shape ``(K, D)``.
@@ -73,10 +73,10 @@ def largest_singular_value(
 
     Args:
         network: :math:`E`, as for :func:`align`.
-        point: where to linearise it, shape ``(N, ...)``.
-        iterations: products with :math:`J` and with :math:`J^\top`, at least 1.
-        direction: where to begin, of the shape of ``point``: what an earlier call returned; by default a fixed
-            one without a pattern.
+        point: inputs at which the network is linearised, shape ``(N, ...)``.
+        iterations: number of products with :math:`J` and with :math:`J^\top`, at least 1.
+        direction: initial vector, of the shape of ``point``, such as the one returned by an earlier call; by
+            default a fixed pseudo-random one.
 
     Returns:
         The largest singular value, shape ``(N,)``, and its right singular vector, of the shape of ``point``,
@@ -108,13 +108,13 @@ def largest_singular_value(
 def stable_step_size(network: Network, point: Tensor, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the reciprocal of the squared largest singular value, and the direction to continue from."""
     sigma, direction = largest_singular_value(network, point, 8 if direction is None else 2, direction)
-    # Where nothing depends on the input, no step is too large.
+    # If the output does not depend on the input, no step is too large.
     square = sigma.square().clamp_min(torch.finfo(sigma.dtype).eps)
     return square.reciprocal().view(-1, *[1] * (point.ndim - 1)), direction
 
 
 def _scattered(like: Tensor) -> Tensor:
-    """Return numbers in [-1, 1) without a pattern, always the same: made on the device, and compilable."""
+    """Return fixed pseudo-random numbers in [-1, 1), computed on the device by operations that can be compiled."""
     bits = torch.arange(1, like.numel() + 1, device=like.device) * 2654435761 % 2**32  # Knuth's multiplicative hash,
     bits = (bits ^ bits >> 16) * 73244475 % 2**32  # twice
     return ((bits ^ bits >> 16) >> 8).float().div(2**23).sub(1).view_as(like).to(like.dtype)

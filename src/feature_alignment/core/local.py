@@ -50,13 +50,13 @@ def register_inverse(kind: type[nn.Module], inverse: Inverse) -> None:
 
     Args:
         kind: type of the activation module.
-        inverse: from the module and its output to its input, elementwise or not, without loss.
+        inverse: maps the module and its output to its input, exactly; elementwise or not.
     """
     _INVERSES[kind] = inverse
 
 
 class LocalNetwork(nn.Sequential):
-    r"""A chain of layers that trains layer by layer and runs backwards layer by layer.
+    r"""A chain of layers that is trained layer by layer and reconstructs layer by layer.
 
     Args:
         layers: ``Linear`` and ``Conv2d`` (which learn), ``Flatten`` (from its default dimension on), and
@@ -72,7 +72,7 @@ class LocalNetwork(nn.Sequential):
 
     Raises:
         TypeError: a layer that can be neither aligned nor inverted, by position and type.
-        ValueError: shapes of layers that do not fit each other or ``input_shape``.
+        ValueError: layers whose shapes do not fit each other or ``input_shape``.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class LocalNetwork(nn.Sequential):
 
         Args:
             x: batch of inputs, shape ``(N, *input_shape)``.
-            optimizers: one for each of :meth:`learning_layers`, of that layer's parameters.
+            optimizers: one per layer of :meth:`learning_layers`, for that layer's parameters.
             micro_batch: process each layer's batch in chunks of this size (larger for layers whose weights
                 dominate). Gradients are unchanged; memory is needed for one chunk, besides one copy of the
                 activations passed on. By default the whole batch is one chunk.
@@ -142,7 +142,7 @@ class LocalNetwork(nn.Sequential):
             if _learns(layer):
                 if micro_batch is not None:
                     _regroup(chunks, max(micro_batch, layer.weight.numel() // chunks[0][0].numel()))
-                # What is passed on is the output of the weights before the update (Algorithm 2, lines 2 and 14).
+                # The next layer's input is computed with the weights before the update (Algorithm 2, lines 2, 14).
                 losses.append(self._learn(layer, chunks, next(waiting)))
             else:
                 with torch.no_grad():
@@ -220,7 +220,7 @@ class LocalNetwork(nn.Sequential):
         return z
 
     def _feature(self, layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Return the feature of a learning layer's output from zero."""
+        """Return the feature of a learning layer's output, with start zero."""
         if self.steps == 1 and _has_closed_form(layer):
             return self.step_size * _transposed(layer, output, shape)
         start = output.new_zeros(1, *shape)

@@ -15,18 +15,18 @@ __all__ = ["Selection", "select"]
 
 
 def select(network: nn.Module, *names: str) -> Selection:
-    """Return a network that puts out what named modules inside ``network`` put out.
+    """Return a network whose outputs are those of named modules inside ``network``.
 
-    It is evaluated only as far as the last of them: nothing that follows is computed. Of a module that is called
-    several times in one evaluation, the first call counts. Weights are shared with ``network``, not copied.
+    Its evaluation stops after the last of them: nothing that follows is computed. If a module is called several
+    times in one evaluation, its first output is returned. Weights are shared with ``network``, not copied.
 
     Args:
-        network: any module; it may be called with one batch, shape ``(N, ...)``.
-        names: as :meth:`torch.nn.Module.named_modules` has them, such as ``layer3.1.conv2``.
+        network: any module that can be called with one batch, shape ``(N, ...)``.
+        names: of modules, as in :meth:`torch.nn.Module.named_modules`, such as ``layer3.1.conv2``.
 
     Returns:
-        A module from a batch to what the named module returns, or to a tuple of these if there are several names, in
-        the order of the names. Used like any network: :func:`~feature_alignment.align`,
+        A module that maps a batch to the output of the named module, or to a tuple of outputs if there are several
+        names, in the order of the names. It can be used like any network: :func:`~feature_alignment.align`,
         :func:`~feature_alignment.invert`, :mod:`torch.func`.
 
     Raises:
@@ -68,7 +68,7 @@ class Selection(nn.Module):
 
 
 class _Complete(BaseException):
-    """Ends an evaluation where everything asked for is there; not an Exception, which a network might catch."""
+    """Ends an evaluation once all outputs are found; not an Exception, which the network might catch."""
 
 
 def _outputs(network: nn.Module, names: tuple[str, ...], x: Tensor) -> list[Structure]:
@@ -85,7 +85,7 @@ def _outputs(network: nn.Module, names: tuple[str, ...], x: Tensor) -> list[Stru
         found[module] = output
         if len(found) == len(wanted):
             raise complete
-        # A later layer may work in place.
+        # A later layer may overwrite it in place.
         found[module] = pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, found[module])
 
     handles = [module.register_forward_hook(keep) for module in wanted]

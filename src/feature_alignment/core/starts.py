@@ -1,4 +1,4 @@
-r"""Where the gradient flow starts: :math:`r^0`, one for the whole batch or one per sample.
+r"""Starts of the gradient flow, :math:`r^0`: one for the whole batch or one per sample.
 
 A start for ``N`` samples has shape ``(1, ...)`` if it is shared, which is faster, and ``(N, ...)`` if each has its own.
 """
@@ -17,7 +17,7 @@ def _shared(like: Tensor, count: int) -> Tensor:
     return like.unsqueeze(0)
 
 
-#: From a tensor of the shape of one sample, and a count, to starts. What is shared starts at that tensor itself.
+#: Functions that map a tensor of the shape of one sample, and a count, to starts.
 STARTS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "zeros": lambda like, count: torch.zeros_like(like).unsqueeze(0),
     "learned": _shared,
@@ -34,10 +34,10 @@ def draw_start(kind: str, like: Tensor, count: int) -> Tensor:
         kind: ``zeros``; ``learned`` or ``given``, which is ``like`` itself; noise, fresh for every sample: ``uniform``
             on (0, 1) or ``normal``.
         like: shape, dtype and device of one sample.
-        count: samples, at least 1.
+        count: number of samples, at least 1.
 
     Returns:
-        Shape ``(1, ...)`` where all samples share one, otherwise ``(count, ...)``.
+        Shape ``(1, ...)`` if all samples share one start, otherwise ``(count, ...)``.
 
     Raises:
         ValueError: an unknown kind.
@@ -48,5 +48,5 @@ def draw_start(kind: str, like: Tensor, count: int) -> Tensor:
 
 
 def as_shared(start: Tensor) -> Tensor:
-    """Return one start where ``start`` is one, expanded to a batch."""
+    """Return a start of shape ``(1, ...)`` if ``start`` is one start expanded to a batch, else ``start`` itself."""
     return start[:1] if start.shape[0] > 1 and start.stride(0) == 0 else start

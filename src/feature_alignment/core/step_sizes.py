@@ -1,6 +1,6 @@
-r"""The step size :math:`\tau_t` of every step of equation 2: a rule that is asked before each.
+r"""The step sizes :math:`\tau_t` of equation 2, given by a rule that is evaluated before every step.
 
-A new rule is a class with a ``size`` and, to be had by name, an entry in :data:`STEP_RULES`.
+To add a rule, write a class with a method ``size`` and list it by name in :data:`STEP_RULES`; copy :class:`Stable`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ StepSize: TypeAlias = float | Sequence[float] | Tensor | Literal["auto"]
 
 
 class StepRule(Protocol):
-    """What chooses the step sizes of one run of :func:`~feature_alignment.align`."""
+    """Chooses the step sizes of one run of :func:`~feature_alignment.align`."""
 
     def size(self, network: Network, iterate: Tensor, step: int) -> float | Tensor:
         """Return the size of a step, from 1 on, that starts at ``iterate``: a number, or a tensor to multiply by."""
@@ -40,9 +40,9 @@ class PerStep:
 
 
 class Stable:
-    r"""Sizes for which the linearised flow cannot diverge: :math:`1 / \sigma^2`, anew at every step and sample.
+    r"""Sizes for which the linearised flow cannot diverge: :math:`1 / \sigma^2`, for every step and sample.
 
-    Every power iteration for :math:`\sigma`, the largest singular value, continues from the direction of the last.
+    :math:`\sigma` is the largest singular value of the Jacobian, by power iteration; each continues from the last.
     """
 
     def __init__(self) -> None:
@@ -54,12 +54,12 @@ class Stable:
         return size
 
 
-#: Rules that are asked for by name.
+#: Rules by name, for ``align(..., step_size=NAME)``.
 STEP_RULES: dict[str, Callable[[], StepRule]] = {"auto": Stable}
 
 
 def step_rule(step_size: StepSize, steps: int) -> StepRule:
-    """Return the rule that ``step_size`` stands for, as :func:`~feature_alignment.align` takes it.
+    """Return the rule for the argument ``step_size`` of :func:`~feature_alignment.align`.
 
     Raises:
         ValueError: ``steps`` below 0, a ``step_size`` of an unknown name, not positive, or not one per step.
@@ -75,12 +75,12 @@ def step_rule(step_size: StepSize, steps: int) -> StepRule:
 
 
 def per_step(name: str, given: float | Sequence[float] | Tensor, steps: int) -> Sequence[float | Tensor]:
-    """Return one value per step of what is given once for all or one per step; ValueError, by ``name``."""
+    """Expand one value for all steps, or check one per step; raise a ValueError that begins with ``name``."""
     return _of_tensor(name, given, steps) if isinstance(given, Tensor) else _of_numbers(name, given, steps)
 
 
 def limited(size: float | Tensor, gradient: Tensor, max_step: float | Tensor) -> Tensor:
-    r"""Return the size for which no sample's step is longer: :math:`\tau \min(1, \rho / \lVert \tau g \rVert)`.
+    r"""Return step sizes that bound the norm of steps: :math:`\tau \min(1, \rho / \lVert \tau g \rVert)`.
 
     Args:
         size: :math:`\tau`.
@@ -90,7 +90,7 @@ def limited(size: float | Tensor, gradient: Tensor, max_step: float | Tensor) ->
     Returns:
         Shape ``(N, 1, ...)``.
     """
-    # Not the norm itself, whose derivative at 0 is not a number.
+    # The summand keeps the square root's gradient at 0 finite.
     square = (size * gradient).flatten(1).square().sum(1).view(-1, *[1] * (gradient.ndim - 1))
     return size * (max_step / (square + torch.finfo(square.dtype).tiny).sqrt()).clamp(max=1)
 

@@ -1,4 +1,4 @@
-"""What a network puts out: a tensor, or a nested tuple, list or dict of tensors."""
+"""Outputs of networks: a tensor, or a nested tuple, list or dict of tensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tensors(structure: Structure) -> list[Tensor]:
 
 
 def standard(structure: Structure) -> Structure:
-    """Turn mappings and dataclasses that PyTorch does not take apart into dicts of their parts."""
+    """Convert mappings and dataclasses that are not registered as pytrees into dicts of their parts."""
     if all(leaf is None or isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(structure)):
         return structure
     return pytree.tree_map(_as_dict, structure)
@@ -45,12 +45,12 @@ def _as_dict(leaf: Any) -> Any:
 
 
 def rows(outputs: Structure) -> Tensor:
-    """Put all numbers that a network puts out for a sample into one row: shape ``(N, K)``."""
+    """Flatten and concatenate all outputs of each sample, shape ``(N, K)``."""
     return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in tensors(outputs)], 1)
 
 
 def from_rows(numbers: Tensor, like: Structure) -> Structure:
-    """Undo :func:`rows`: from shape ``(N, K)`` to the structure, dtypes and shapes of samples of ``like``."""
+    """Invert :func:`rows`: map shape ``(N, K)`` to the structure, dtypes and sample shapes of ``like``."""
     parts = tensors(like)
     widths = [leaf[:1].numel() for leaf in parts]
     found = iter(
@@ -61,7 +61,7 @@ def from_rows(numbers: Tensor, like: Structure) -> Structure:
 
 
 def describe(structure: Structure) -> str:
-    """Write a structure with the types of its leaves, such as ``{'z': Tensor}``."""
+    """Return a description of a structure with the types of its leaves, such as ``{'z': Tensor}``."""
     if isinstance(structure, dict):
         return "{" + ", ".join(f"{key!r}: {describe(value)}" for key, value in structure.items()) + "}"
     if isinstance(structure, tuple | list):

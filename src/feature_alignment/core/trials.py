@@ -55,7 +55,7 @@ def _random_state(like: Tensor) -> tuple[Any, ...]:
 
 
 def _is_random(network: Network, first: Tensor, alone: list[Any]) -> bool:
-    """Say whether copies of a sample are treated differently, in a few evaluations."""
+    """Whether the outputs for copies of a sample differ, in a few evaluations."""
     copies = first.expand(COPIES, *first.shape[1:])
     for _ in range(REPEATS):
         outputs = _evaluate(network, copies)
@@ -115,7 +115,7 @@ def _where(network: Network, first: Tensor) -> str:
 
 
 def _record(network: Network, modules: list[nn.Module], batch: Tensor) -> list[tuple[str, nn.Module, list[Tensor]]]:
-    """Return what every module puts out in an evaluation, the innermost first."""
+    """Return the outputs of all modules in an evaluation, the innermost first."""
     calls: list[tuple[str, nn.Module, list[Tensor]]] = []
 
     def hook(name: str) -> Callable[..., None]:

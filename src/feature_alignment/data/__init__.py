@@ -1,7 +1,7 @@
 """Data sets, each as one uint8 tensor that is indexed per batch.
 
 Every set is decoded once, into a memory-mapped cache under ``$FALIGN_CACHE`` (by default
-``~/.cache/feature-alignment``); nothing stands between that tensor and the training step but an index.
+``~/.cache/feature-alignment``); a batch is that tensor at random indices.
 """
 
 from .batches import Batches

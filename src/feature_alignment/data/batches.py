@@ -1,4 +1,4 @@
-"""The batches of a training, each a pure function of the seed and of its number."""
+"""The batches of a training, each a pure function of the seed and the batch's number."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Batches"]
 
 
 class Batches:
-    """Shuffled batches of a data set, by their number: nothing but that number is to be stored and restored.
+    """Shuffled batches of a data set, by number: to resume a training, no other state has to be stored.
 
     The order of the images is a new permutation every epoch, drawn by a :class:`torch.Generator` whose seed is the
     first eight bytes, big-endian, of the SHA-256 of the text ``"SEED EPOCH"``. An incomplete last batch is dropped.
-    ``W`` processes with batches of ``b`` see together, update by update, what one process with ``W * b`` sees.
+    In every update, ``W`` processes with batches of ``b`` together get the batch of one process with ``W * b``.
 
     Args:
-        images: the training split; without labels (``labels=None``) there are none in the batches either.
-        batch_size: images a batch of this process.
+        images: the training split; if its labels are none, so are those of the batches.
+        batch_size: images per batch and process.
         seed: of the order.
-        device: where the batches are needed. A set smaller than a quarter of a CUDA device's free memory is moved
-            there whole; a larger one is transferred batch by batch from pinned memory.
-        rank: number of this process.
+        device: of the batches. A set smaller than a quarter of a CUDA device's free memory is moved there as a
+            whole; a larger one is transferred batch by batch from pinned memory.
+        rank: index of this process, from 0.
         world_size: number of processes.
 
     Raises:

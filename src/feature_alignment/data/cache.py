@@ -1,4 +1,4 @@
-"""The cache of decoded sets: every set is decoded once, into files that are mapped into memory.
+"""The cache of decoded data sets: every set is decoded once, into memory-mapped files.
 
 A set is a directory under :func:`cache_directory` with ``images.npy``, uint8, shape ``(N, C, H, W)``; ``labels.npy``
 where there are classes; and ``meta.json``, which is written last.
@@ -30,7 +30,7 @@ __all__ = [
     "nothing_skipped", "store",
 ]  # fmt: skip
 
-#: What is known of a set that was decoded: ``count`` of images, names of the ``classes``, images ``skipped``.
+#: Of a decoded set: ``count``, the number of images; ``classes``, their names; ``skipped``, unreadable images.
 Meta: TypeAlias = dict[str, Any]
 
 
@@ -62,15 +62,15 @@ def data_directory() -> Path:
 
 
 def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[Meta], bool] = lambda meta: True) -> Decoded:
-    """Return the set cached under ``name``; where there is none, build it.
+    """Return the set cached under ``name``; build it if it is missing.
 
-    It is built in a directory of its own and moved into place whole, so that neither a process killed
-    half-way nor two that build at once leave anything but a complete set behind.
+    It is built in a temporary directory that is renamed when complete, so that neither a killed process nor two
+    processes that build at once leave an incomplete set behind.
 
     Args:
         name: of its directory.
-        build: decodes the set into the directory that it is given.
-        keep: whether to keep what was built.
+        build: decodes the set into the directory passed to it and returns its :data:`Meta`.
+        keep: whether to keep the set in the cache, given its :data:`Meta`.
     """
     place = cache_directory() / name
     if (place / "meta.json").is_file():
@@ -80,7 +80,7 @@ def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[Meta], bool
     try:
         meta = build(scratch)
         (scratch / "meta.json").write_text(json.dumps(meta))
-        # Where it is not kept, the open mapping stays valid after the files' names are gone.
+        # If the set is not kept, the open mapping remains valid after its files are unlinked.
         return _open(_in_place(scratch, place) if keep(meta) else scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -112,9 +112,13 @@ def _mapped(path: Path) -> Tensor:
 
 
 def memory_map(directory: Path, shape: tuple[int, ...]) -> Pixels:
-    """Return the pixels of a set to be written, which need not fit into memory but on the disk."""
+    """Return a memory-mapped uint8 array for the pixels of a set, which may be larger than the memory.
+
+    Raises:
+        DataError: there is not enough space on the disk.
+    """
     needed, free = int(np.prod(shape)), shutil.disk_usage(directory).free
-    if needed > free:  # writing to a mapping on a full disk would end the process without a word
+    if needed > free:  # writing to a mapping on a full disk would kill the process (SIGBUS)
         raise DataError(
             f"{directory.parent}: {shape[0]} images of {' x '.join(map(str, shape[1:]))} need {needed / 1e9:.3f} GB, "
             f"{free / 1e9:.3f} GB are free; set FALIGN_CACHE to a larger place, or a smaller image_size"
@@ -124,17 +128,17 @@ def memory_map(directory: Path, shape: tuple[int, ...]) -> Pixels:
 
 
 def store(directory: Path, source: str, pixels: Pixels, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> Meta:
-    """Write a set that is there as arrays.
+    """Write a set that is held in arrays.
 
     Args:
         directory: to write to.
-        source: what to call it in a message.
+        source: name of the set in error messages.
         pixels: uint8, shape ``(N, C, H, W)``.
         labels: in ``0 .. len(classes) - 1``, shape ``(N,)``.
         classes: their names.
 
     Raises:
-        DataError: not as many labels as images, none of both, or a label out of range.
+        DataError: the numbers of labels and images differ or are zero, or a label is out of range.
     """
     if not 0 < len(pixels) == len(labels):
         raise DataError(f"{source}: {len(pixels)} images and {len(labels)} labels, expected as many of both")
@@ -149,15 +153,15 @@ def store(directory: Path, source: str, pixels: Pixels, labels: npt.NDArray[np.i
 
 
 def listing(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Return name, size and time of the files under ``root``: what tells a folder from the same folder changed."""
+    """Return name, size and modification time of the files under ``root``, which change when the folder does."""
     return sorted((str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def hash_of(key: Any) -> str:
-    """Return 16 hexadecimal digits that depend on ``key``, which JSON can hold."""
+    """Return a hash of ``key``, any JSON value, as 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
 def nothing_skipped(meta: Meta) -> bool:
-    """Whether every image could be read: a set with broken images is not kept, so that they are named every time."""
+    """Whether every image could be read: a set with broken images is not cached, so that every run warns of them."""
     return not meta["skipped"]

@@ -18,7 +18,7 @@ def image_column(repository: str, features: dict[str, Any], asked: str | None) -
     """Return the column of the images: the one asked for, or the only one.
 
     Raises:
-        DataError: there is none, no such one, or more than one to choose from.
+        DataError: there is none, the one asked for does not exist or has no images, or the choice is ambiguous.
     """
     found = _column(repository, features, "image", asked, [name for name in features if _is_image(features[name])])
     if found is None:
@@ -32,7 +32,7 @@ def label_column(repository: str, features: dict[str, Any], asked: str | None) -
     """Return the column of the labels: the one asked for, or ``label``, or the only one of classes, or none.
 
     Raises:
-        DataError: no such column, one that has no labels, or more than one to choose from.
+        DataError: the column asked for does not exist or has no labels, or the choice is ambiguous.
     """
     classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     usual = [name for name in ("label",) if name in features and _is_label(features[name])]

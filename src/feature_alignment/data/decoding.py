@@ -25,14 +25,14 @@ else:
     PIL = require("PIL", "train", "reading images")
     Image, ImageOps = (require(f"PIL.{name}", "train", "reading images") for name in ("Image", "ImageOps"))
 
-#: An image not yet decoded: what to call it in a message, and the file or its bytes.
+#: An image not yet decoded: its name in messages, and the file or its content.
 Picture: TypeAlias = tuple[str, Path | io.BytesIO]
 
 #: Side of the images of CelebA, of a folder, and of a set whose images differ in size.
 SIDE = 64
 #: PIL's modes without colour.
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
-#: What PIL raises for a file that is no whole image.
+#: Exceptions that PIL raises for a damaged or incomplete image.
 UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError)
 
 
@@ -51,18 +51,18 @@ def decode(
     channels: int,
     strict: bool,
 ) -> Meta:
-    """Write a split image by image; those that cannot be read are named and skipped.
+    """Decode a split image by image; unreadable images are skipped with a warning each.
 
     Args:
         directory: to write to.
-        title: what to call the set in a message.
-        pictures, labels: of the split, as many of both; a label of -1 is none.
+        title: name of the set in messages.
+        pictures, labels: of the split, of equal number; a label of -1 means no label.
         classes: names of the labels.
         image_size, channels: of the result.
-        strict: stop at the first image that cannot be read instead.
+        strict: stop at the first unreadable image instead of skipping it.
 
     Raises:
-        DataError: no image can be read, or one where ``strict``.
+        DataError: no image can be read, or, if ``strict``, one image cannot.
     """
     pixels = memory_map(directory, (len(labels), channels, image_size, image_size))
     kept: list[int] = []
@@ -95,7 +95,7 @@ def decode_image(name: str, file: Path | io.BytesIO, image_size: int, channels: 
     """Decode one image: orient it, resize its shorter side, crop the centre; transparency becomes white.
 
     Args:
-        name: what to call it in a message.
+        name: of the image, in messages.
         file: its path or content.
         image_size: side of the result.
         channels: 1 (grey) or 3 (RGB).
@@ -142,7 +142,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def common_shape(pictures: Iterable[Picture]) -> tuple[int, int]:
-    """Return side and channels of images from their headers: their own side if it is one, 1 if all are grey."""
+    """Return side and channels from the images' headers: their side if all are squares of it, 1 if all are grey."""
     sizes, grey = set(), True
     for _, file in pictures:
         try:

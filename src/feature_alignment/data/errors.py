@@ -1,4 +1,4 @@
-"""What goes wrong with data."""
+"""Errors in data sets and images."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class DataError(Exception):
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of another library's error, shortened to one line."""
+    """Return the message of an error of another library, shortened to one line."""
     return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Folders of images: a subfolder a class, or none."""
+"""Folders of images: one subfolder per class, or no subfolders."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _by_class(top: Path) -> dict[str, list[Path]]:
 
 
 def _classes_of(train: Path, groups: dict[str, list[Path]], top: Path) -> list[str]:
-    """Return the classes of the training split, which must be all there are."""
+    """Return the classes of the training split; raise a DataError if the held-out split has others."""
     names = [folder.name for folder in _class_folders(train)]
     unknown = sorted(set(groups) - set(names))
     if unknown:

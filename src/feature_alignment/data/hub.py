@@ -42,12 +42,12 @@ def decode_hub(directory: Path, repository: str, request: Request) -> Meta:
     Args:
         directory: to write to.
         repository: owner/name, or a folder that ``datasets`` can load.
-        request: the split (docs/data.md says how a set may name it) and the columns of images and labels, by default
-            the ones there are; ``image_size`` is by default the images' own if that is one, else 64, ``channels``
-            1 if all the images are grey.
+        request: the split (docs/data.md lists its possible names) and the columns of images and labels, by default
+            the only ones; ``image_size`` is by default that of the images if all are squares of one size, else 64;
+            ``channels`` is by default 1 if all images are grey, else 3.
 
     Raises:
-        DataError: the set cannot be loaded, the split is empty, or a column is missing, unusable or in doubt.
+        DataError: the set cannot be loaded, the split is empty, or a column is missing, unusable or ambiguous.
     """
     train, test = _train_and_test(repository, _parts_of(repository))
     rows = train if request.split == "train" else test
@@ -57,7 +57,7 @@ def decode_hub(directory: Path, repository: str, request: Request) -> Meta:
     label = label_column(repository, train.features, request.label)
     labels, classes = labels_of(repository, train, test, rows, label)
     image_size, channels = request.image_size, request.channels
-    if image_size is None or channels is None:  # both splits as the training images are
+    if image_size is None or channels is None:  # from the training images, so that both splits agree
         own_size, own_channels = common_shape(_pictures_of(repository, train, image))
         image_size, channels = image_size or own_size, channels or own_channels
     pictures = _pictures_of(repository, rows, image)
@@ -76,7 +76,7 @@ def _parts_of(repository: str) -> dict[str, Any]:
 
 
 def _train_and_test(repository: str, parts: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the training and the held-out rows, every tenth if the set holds none out itself."""
+    """Return the training and the held-out rows; every tenth row is held out if the set has no test split."""
     if "train" not in parts and len(parts) != 1:
         raise DataError(f"{repository}: no split train; its splits are {', '.join(parts)}")
     if test := held_out_name(parts):
@@ -87,7 +87,7 @@ def _train_and_test(repository: str, parts: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _pictures_of(repository: str, rows: Any, column: str) -> Iterator[Picture]:
-    """Yield the images row by row: ``rows[column]`` could be more than the memory holds."""
+    """Yield the images row by row, since ``rows[column]`` could exceed the memory."""
     rows = rows.select_columns([column])
     if isinstance(rows.features[column], datasets.Image):
         rows = rows.cast_column(column, datasets.Image(decode=False))

@@ -1,4 +1,4 @@
-"""Images as one tensor of bytes."""
+"""Images as one uint8 tensor."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Images(Dataset[tuple[Tensor, Tensor | None]]):
         return self.pixels[index], None if self.labels is None else self.labels[index]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Return a whole batch by its indices."""
+        """Return a batch of images, and their labels, by index."""
         chosen = torch.as_tensor(indices, device=self.pixels.device)
         return self.pixels[chosen], None if self.labels is None else self.labels[chosen]
 

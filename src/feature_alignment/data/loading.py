@@ -1,4 +1,4 @@
-"""Images by name: the one place that knows where they may come from."""
+"""Loading images by name, from any of their sources."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def load(
     image: str | None = None,
     label: str | None = None,
 ) -> Images:
-    """Load one split of a data set; docs/data.md says what there is and where it is looked for.
+    """Load one split of a data set; docs/data.md lists the sets and where their files are searched.
 
     Args:
-        name: a name in :data:`DATA_SETS`; or a folder of images in any format PIL reads: one subfolder a
+        name: a name in :data:`DATA_SETS`; or a folder of images in any format PIL reads: one subfolder per
             class, or no subfolders and no labels; with subfolders ``train`` and ``test`` these are the
             splits, otherwise every tenth image is held out; or owner/name of a set on the Hugging Face Hub
-            (``hf:`` before the name says that it is one), or a folder of parquet files like those there.
+            (the prefix ``hf:`` resolves ambiguity), or a folder of parquet files in its format.
         split: ``train`` or ``test``.
-        image_size: side to which images are brought: the shorter side is resized, the centre cropped. By default
+        image_size: side of the images: the shorter side is resized, the centre cropped. By default
             that of the data set, 64 for a folder.
         channels: 1 or 3; by default those of the data set, 3 for a folder.
-        strict: stop at the first unreadable image of a folder or the Hub instead of naming and skipping it.
-        image: column of the images, for a set of the Hub; by default the one there is.
-        label: column of the labels, for a set of the Hub: classes, integers or strings; by default the one
-            there is, if any.
+        strict: stop at the first unreadable image of a folder or the Hub instead of skipping it with a warning.
+        image: column of the images, for a set of the Hub; by default the only one.
+        label: column of the labels, for a set of the Hub: classes, integers or strings; by default ``label``,
+            or the only column of classes, or none.
 
     Raises:
-        DataError: an unknown name, a data set that is not there, or one with no usable image.
+        DataError: an unknown name, a data set whose files are missing, or one without a readable image.
         MissingExtra: a library that this kind of data set needs is not installed.
 
     Example:
@@ -58,7 +58,7 @@ def load(
 
 
 def _found(name: str, request: Request) -> Decoded:
-    # The sources of folders and of the Hub need libraries that named sets can do without.
+    # Imported here: folders and sets of the Hub need libraries that named sets do not.
     if _is_on_hub(name):
         from .hub import load_hub
 

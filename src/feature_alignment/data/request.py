@@ -1,4 +1,4 @@
-"""What is asked of a source of images."""
+"""A request to a source of images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Request"]
 
 @dataclass(frozen=True)
 class Request:
-    """One split, as :func:`feature_alignment.data.load` describes it.
+    """The arguments of :func:`feature_alignment.data.load` but the name, validated.
 
     Raises:
-        DataError: an impossible split, size or number of channels.
+        DataError: an unknown split, or a size or number of channels out of range.
     """
 
     split: Split

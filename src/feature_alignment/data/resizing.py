@@ -13,12 +13,12 @@ from .cache import Decoded, Meta, memory_map
 
 __all__ = ["fit"]
 
-#: Images converted at a time, so that a set need not fit into memory.
+#: Images converted at a time, since a set may be larger than the memory.
 CHUNK = 256
 
 
 def fit(directory: Path, found: Decoded, shape: tuple[int, ...]) -> Meta:
-    """Write a set of square images at ``shape``, which is ``(C, H, W)``, into ``directory``."""
+    """Convert a set of square images to ``shape``, ``(C, H, W)``, and write it into ``directory``."""
     fitted = memory_map(directory, (len(found.pixels), *shape))
     for start in progress(range(0, len(fitted), CHUNK), "resizing"):
         chunk = _resized(_coloured(found.pixels[start : start + CHUNK], shape[0]), shape[1])

@@ -12,7 +12,7 @@ __all__ = ["HELD_OUT", "TEST_NAMES", "Split", "held_out", "held_out_name"]
 
 Split: TypeAlias = Literal["train", "test"]
 
-#: Names of the held-out split beside ``train``, the most wanted first.
+#: Names of the held-out split beside ``train``, in order of preference.
 TEST_NAMES = ("test", "validation", "valid", "val")
 
 #: Every ``HELD_OUT``-th image of a set without a split of its own is held out.
@@ -20,7 +20,7 @@ HELD_OUT = 10
 
 
 def held_out_name(names: Container[str], known: tuple[str, ...] = TEST_NAMES) -> str | None:
-    """Return which of ``names`` is the held-out split beside ``train``; none if there are not both.
+    """Return which of ``names`` is the held-out split; none if it or ``train`` is missing.
 
     Example:
         >>> held_out_name(["train", "val", "extra"])

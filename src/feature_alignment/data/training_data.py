@@ -1,4 +1,4 @@
-"""What a training is given to learn from: the options of the data, and the splits that they choose."""
+"""The data of a training: its options, and the splits they select."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["DataOptions", "TrainingData"]
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What to train on.
+    """Options of the data.
 
     Args:
         name: a named set such as mnist, a folder of images, or owner/name on the Hugging Face Hub, see
             :func:`feature_alignment.data.load`.
         batch_size: images per batch; an incomplete last batch is dropped.
-        image_size: side to which images are brought; by default that of the data set (64 for a folder).
+        image_size: side of the images; by default that of the data set (64 for a folder).
         channels: 1 or 3; by default those of the data set (3 for a folder).
-        labels: use the labels, where the data set has some, for a conditional model.
+        labels: use the labels, if the data set has any, for a conditional model.
         strict: stop at the first unreadable image instead of skipping it.
-        image: column of the images, for a set of the Hub; found by itself where there is only one.
-        label: column of the labels, for a set of the Hub; found by itself where there is only one.
+        image: column of the images, for a set of the Hub; by default the only one.
+        label: column of the labels, for a set of the Hub; by default ``label``, or the only column of classes.
     """
 
     name: str = "mnist-mini"
@@ -42,15 +42,15 @@ class DataOptions:
 
 
 class TrainingData:
-    """A data set as a training needs it.
+    """A data set for training.
 
     Args:
-        options: which, and in what batches.
+        options: which data set, and its batch size.
 
     Attributes:
         options: as given.
         batch_size: as in the options.
-        train: the training split, with its labels even where they are not used.
+        train: the training split, with its labels even if ``options.labels`` is false.
         image_shape: ``(C, H, W)`` of the images.
         classes: number of classes for a conditional model, 0 for an unconditional one.
 

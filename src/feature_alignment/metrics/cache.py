@@ -14,7 +14,7 @@ __all__ = ["cached_tensors"]
 
 
 def cached_tensors(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors cached under ``name``, which are computed and written where there are none."""
+    """Return the tensors cached under ``name``; compute and cache them if they are missing."""
     place = cache_directory() / f"{name}.safetensors"
     if place.is_file():
         return load_file(place)

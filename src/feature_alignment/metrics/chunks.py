@@ -1,4 +1,4 @@
-"""Many images through a network or measure, a few at a time."""
+"""Evaluating a network or measure on many images in chunks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["CHUNK", "in_chunks"]
 
-#: Images per call of a network or measure: bounds the memory, changes no result.
+#: Images per call of a network or measure; bounds the memory without changing results.
 CHUNK = 250
 
 

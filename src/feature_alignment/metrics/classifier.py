@@ -1,4 +1,4 @@
-"""A small classifier of a data set's own: a feature extractor that needs no download."""
+"""A small classifier trained on the data set itself: a feature extractor that needs no download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .distances import frechet_distance
 
 __all__ = ["Classifier", "class_agreement", "classifier_fid", "classifier_for"]
 
-#: Images a batch while it trains.
+#: Images per batch of its training.
 BATCH = 64
 
 
@@ -65,14 +65,15 @@ class Classifier(nn.Module):
 
 
 def classifier_for(train: Images, *, steps: int = 1500, seed: int = 0) -> Classifier:
-    """Return the classifier of a data set, trained on its training split the first time and cached.
+    """Return the classifier of a data set, in eval mode, trained on the training split once and cached.
 
-    Without labels it learns to tell by how many quarter turns an image is rotated, which needs none.
+    If the set has no labels, it learns to predict rotations by multiples of 90 degrees (four classes).
 
     Args:
         train: the training split.
-        steps: Adam updates at 1e-3 on 64 images, each batch shifted at random by up to two pixels.
-        seed: of everything random about it.
+        steps: number of Adam updates, at a learning rate of 1e-3 on 64 images, each batch shifted at random by up
+            to two pixels.
+        seed: of initialisation, batches, shifts and dropout.
     """
     classes = len(train.classes) if train.labels is not None else 4
     key = hashlib.sha256(f"{train.shape} {classes} {len(train)} {steps} {seed}".encode())
@@ -110,7 +111,7 @@ def _batch(train: Images) -> tuple[Tensor, Tensor]:
 def classifier_fid(classifier: Classifier, real: Tensor, generated: Tensor) -> float:
     """Fréchet distance (equation 8) between two sets of images in the features of ``classifier``.
 
-    Not comparable with the FID of Inception's features, and never called that.
+    It is not comparable with FID, which uses the features of Inception-v3.
 
     Args:
         classifier: in eval mode.

@@ -1,4 +1,4 @@
-"""What is measured: held-out images, and what a model made of them."""
+"""The input of all measures: held-out images, and a model's reconstructions and samples."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class LeftOut(Exception):  # noqa: N818 (it says why something is left out, whic
 
 @dataclass
 class Comparison:
-    """Images and what a model made of them, and the feature extractors, each made when first asked for.
+    """Images, a model's reconstructions and samples, and the feature extractors, which are created on first use.
 
     Attributes:
         train: the training split.
         held_out: the images measured.
-        real: as many training images: the reference for samples.
+        real: an equal number of training images, the reference for samples.
         labels: of the held-out images, given to a conditional model; none for an unconditional one.
         reconstructions, samples: by stage, ``reference`` last; in [0, 1], shape ``(N, C, H, W)``, on the CPU.
-        inception: for FID and KID; none if they are not wanted.
-        notes: what to beware of, by measure; a measure may add to them.
+        inception: feature extractor of FID and KID; none leaves them out.
+        notes: caveats by measure; a measure may add to them.
     """
 
     train: Images
@@ -62,9 +62,9 @@ class Comparison:
         }
 
     def of_reconstructions(self, measure: Callable[[Tensor, Tensor], float]) -> dict[str, float]:
-        """Return by stage what ``measure`` says of the images and their reconstructions."""
+        """Return, by stage, ``measure(images, reconstructions)``."""
         return {stage: measure(self.images, each) for stage, each in self.reconstructions.items()}
 
     def of_samples(self, measure: Callable[[Tensor, Tensor], float]) -> dict[str, float]:
-        """Return by stage what ``measure`` says of the images and the samples."""
+        """Return, by stage, ``measure(images, samples)``."""
         return {stage: measure(self.images, each) for stage, each in self.samples.items()}

@@ -31,8 +31,8 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
         \lVert \mu_1 - \mu_2 \rVert^2 + \operatorname{tr}\bigl(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1 \Sigma_2)^{1/2}\bigr)
 
     Args:
-        real, generated: shape ``(N, features)``, two or more each. With no more of them than features the
-            covariances are singular and the distance comes out too large.
+        real, generated: shape ``(N, features)``, at least two each. If ``N`` does not exceed the number of features,
+            the covariances are singular and the distance is biased upwards.
 
     Raises:
         ValueError: fewer than two features in a set.
@@ -46,11 +46,12 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
 def kernel_distance(real: Tensor, generated: Tensor) -> float:
     r"""Kernel inception distance: the squared maximum mean discrepancy of two sets of features.
 
-    The kernel is :math:`(x^\top y / d + 1)^3` for ``d`` features. The mean over 100 random subsets of 1000;
-    sets of no more than 1000 are compared once, whole. The estimate is unbiased, so it may come out below 0.
+    The kernel is :math:`(x^\top y / d + 1)^3` for ``d`` features. The result is the mean over 100 random subsets of
+    1000; two sets of equal size, at most 1000, are compared once as a whole. The estimate is unbiased and may be
+    negative.
 
     Args:
-        real, generated: shape ``(N, features)``, two or more each.
+        real, generated: shape ``(N, features)``, at least two each.
 
     Raises:
         ValueError: fewer than two features in a set.

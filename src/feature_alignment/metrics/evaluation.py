@@ -34,22 +34,22 @@ def evaluate(
 
     Reconstructions are decoded from the latent that :meth:`~Model.encode` gives (a posterior's mean); a
     conditional model is given the label. As many samples are drawn from the prior as there are held-out
-    images, with their labels. What the model decodes and, where it has a refiner, the refined images are
-    measured separately; ``reference`` holds what each measure says of real images, for comparison: the mean of
-    the training images as a constant reconstruction, and real training images as samples.
+    images, with their labels. Decoded images and, if the model has a refiner, refined images are measured
+    separately. For comparison, ``reference`` has each measure of real images: the mean training image as a
+    constant reconstruction, and training images as samples.
 
     Args:
         model: any model.
-        train: trains the classifier, and is the reference.
+        train: training split, for the classifier and the reference.
         test: held-out images.
         seed: of the samples.
-        limit: use only so many held-out images, evenly spaced.
-        inception: gives ``fid`` and ``kid``, which are left out without it.
+        limit: maximum number of held-out images, evenly spaced; none for all.
+        inception: feature extractor of ``fid`` and ``kid``, which are left out without it.
 
     Returns:
-        What ``metrics.json`` holds: the measures in :data:`MEASURES`, each with a key a stage, which are
-        :attr:`Model.stage`, ``refined`` and ``reference``; ``notes`` says of a measure why it is left out or
-        what to beware of.
+        The content of ``metrics.json``: the measures in :data:`MEASURES`, each a dictionary with the keys
+        :attr:`Model.stage`, ``refined`` and ``reference``; ``notes`` has caveats by measure, and the reasons for
+        those left out.
 
     Raises:
         ValueError: a ``limit`` below 1.
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def _compared(model: Model, train: Images, held_out: Images, seed: int, inception: Inception | None) -> Comparison:
-    """Let the model reconstruct the images and draw as many samples."""
+    """Return the model's reconstructions of the images and an equal number of samples, with their references."""
     real = _evenly(train, len(held_out))  # the same share of every class as in the held-out images
     images, labels = held_out.images(), held_out.labels if model.classes else None
     reconstructions, samples = _reconstruct_and_sample(model, images, labels, seed)
@@ -107,7 +107,7 @@ def _reconstruct_and_sample(
     for start in progress(range(0, len(images), size), "reconstructing and sampling"):
         chunk = images[start : start + size].to(model.device)
         given = None if labels is None else labels[start : start + size]
-        # A reconstruction may be a long search: it is made once, for all measures.
+        # Computed once for all measures: a reconstruction may be a long search.
         reconstructions.append(_stages(model, model.reconstruct(chunk, given), given))
         samples.append(_stages(model, model.sample(len(chunk), given, generator=generator), given))
     return _joined(reconstructions), _joined(samples)

@@ -1,4 +1,4 @@
-"""The feature extractor with which FID and KID are defined. Needs the extra ``[fid]``."""
+"""Inception-v3, the feature extractor of FID and KID. Needs the extra ``[fid]``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .cache import cached_tensors
 
 __all__ = ["INCEPTION_URL", "Inception", "inception_features", "inception_weights"]
 
-#: Images per call, whose activations are large: bounds the memory, changes no result.
+#: Images per call, few as the activations are large; bounds the memory without changing results.
 CHUNK = 50
 
 #: The weights of the Inception-v3 with which FID is defined, as torch-fidelity converted and serves them.
@@ -25,22 +25,22 @@ INCEPTION_URL = (
 
 
 def inception_weights() -> Path:
-    """Return where torch hub, and with it torch-fidelity, keeps the weights of Inception-v3 once downloaded."""
+    """Return the path where PyTorch Hub, and hence torch-fidelity, caches the weights of Inception-v3."""
     return Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_URL.rpartition("/")[2]
 
 
 class Inception(nn.Module):
-    """The Inception-v3 with which FID and KID are defined, up to its 2048 pooled features.
+    """The Inception-v3 that defines FID and KID, up to its 2048 pooled features.
 
-    Images are rounded to 8 bits, as they would be in files, and brought to 299 x 299 pixels as in the original
-    implementation; grey ones are repeated in three channels. Nothing is ever downloaded.
+    Images are rounded to 8 bits, as in image files, and resized to 299 x 299 pixels as in the original
+    implementation; grey images are repeated in three channels. Nothing is downloaded.
 
     Args:
         weights: the file at :data:`INCEPTION_URL`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds something else.
+        ValueError: the file does not contain these weights.
         MissingExtra: torch-fidelity is not installed.
 
     Shape:
@@ -57,13 +57,13 @@ class Inception(nn.Module):
         require("torch_fidelity", "fid", "FID and KID")
         network = require("torchmetrics.image.fid", "train", "FID and KID").NoTrainInceptionV3
         with path.open("rb") as file:
-            #: Tells these weights from others: the SHA-256 of the file.
+            #: SHA-256 of the file.
             self.identity = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            # Refuses a pickle that runs code; torch-fidelity, which reads the file next, does not.
+            # Loaded here first, as torch-fidelity would execute code in a malicious pickle.
             torch.load(path, map_location="cpu", weights_only=True)
             self.network = network("inception-v3-compat", [str(self.num_features)], str(path), antialias=False)
-        except Exception:  # whatever unpickling and loading may raise, in many lines
+        except Exception:  # unpickling and loading raise errors of many types, with messages of many lines
             raise ValueError(f"{path}: not the weights of Inception-v3; expected the file at {INCEPTION_URL}") from None
 
     @property
@@ -85,7 +85,7 @@ class Inception(nn.Module):
 
 
 def inception_features(inception: Inception, images: Images) -> Tensor:
-    """Return the features of real images, shape ``(N, 2048)``, computed the first time and cached."""
+    """Return the features of real images, shape ``(N, 2048)``, computed once and cached."""
     key = hashlib.sha256(f"{inception.identity} {images.shape}".encode())
     key.update(images.pixels.numpy().tobytes())
     name = f"inception-{Path(images.name).name}-{images.split}-{len(images)}-{key.hexdigest()[:16]}"

@@ -1,6 +1,6 @@
 """The registry of measures.
 
-A new one is a function of a :class:`Comparison` and an entry in :data:`MEASURES`; copy ``reconstruction_error``.
+To add one, write a function of a :class:`Comparison` and list it in :data:`MEASURES`; copy ``reconstruction_error``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["MEASURES", "Measure", "stages_of"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that says how good a model is.
+    """A measure of the quality of a model.
 
     Attributes:
         title: a few words, with the unit.
         better: ``lower`` or ``higher``.
-        meaning: a sentence.
-        reference: what was measured under the stage ``reference``.
-        function: takes a :class:`Comparison` and returns the number by stage; nothing where the measure does not
-            apply. It may raise :class:`LeftOut` with a reason.
+        meaning: a short definition.
+        reference: images measured under the stage ``reference``.
+        function: maps a :class:`Comparison` to numbers by stage; an empty dictionary if the measure does not apply.
+            It may raise :class:`LeftOut` with a reason.
     """
 
     title: str
@@ -121,7 +121,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def stages_of(metrics: dict[str, Any]) -> list[str]:
-    """Return the stages that ``metrics.json`` has measures of, ``reference`` last.
+    """Return the stages measured in ``metrics.json``, ``reference`` last.
 
     Example:
         >>> stages_of({"psnr": {"reference": 9.0, "decoded": 20.0}, "images": 500})

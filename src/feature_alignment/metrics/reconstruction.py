@@ -1,4 +1,4 @@
-"""How near a reconstruction comes to its image."""
+"""Measures of reconstructions: squared error, PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .chunks import in_chunks
 
 __all__ = ["SSIM_PADDING", "psnr", "reconstruction_error", "ssim"]
 
-#: SSIM's window of 11 pixels is mirrored by as many at the border; an image has to be larger than that.
+#: Pixels by which SSIM reflects an image at its border, half of its window of 11; images must be larger.
 SSIM_PADDING = 5
 
 
@@ -37,7 +37,7 @@ def psnr(images: Tensor, reconstructions: Tensor) -> float:
     .. math::
         -10 \log_{10} \bigl(\lVert x - \hat x \rVert_2^2 / CHW\bigr)
 
-    An image counts for at most 100 dB, so that one exact reconstruction does not make the mean infinite.
+    The ratio of an image is clamped to 100 dB, so that an exact reconstruction does not make the mean infinite.
 
     Args:
         images, reconstructions: in [0, 1], shape ``(N, C, H, W)``.
@@ -65,11 +65,11 @@ def ssim(images: Tensor, reconstructions: Tensor) -> float:
         \frac{(2 \mu \hat\mu + c_1) (2 \sigma_{x \hat x} + c_2)}
              {(\mu^2 + \hat\mu^2 + c_1) (\sigma^2 + \hat\sigma^2 + c_2)}
 
-    Means and covariances are those under a Gaussian window of 11 pixels with a standard deviation of 1.5,
-    mirrored at the border; :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`.
+    Means and covariances are weighted by a Gaussian window of 11 pixels with a standard deviation of 1.5;
+    images are reflected at the border; :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`.
 
     Args:
-        images, reconstructions: in [0, 1], shape ``(N, C, H, W)``, six pixels or more along each side.
+        images, reconstructions: in [0, 1], shape ``(N, C, H, W)``, with sides of at least six pixels.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,4 @@
-"""The paper's models. Every one can ``encode``, ``decode``, ``reconstruct``, ``sample``, save and load."""
+"""The paper's models. Each one encodes, decodes, reconstructs and samples images, and can be saved and loaded."""
 
 from .ae import AE
 from .fa import FA

@@ -1,4 +1,4 @@
-"""What the models with a discriminator share: its options and its loss, in each formulation."""
+"""Options, loss and update of a discriminator, shared by the models that have one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class AdversarialOptions(ModelOptions):
     Args:
         adversarial: ``least-squares`` (equations 5, 6), ``wasserstein`` with clipped critic weights, or
             ``wasserstein-gp`` with a gradient penalty.
-        critic_clip: bound on the critic's weights, for ``wasserstein``.
+        critic_clip: bound on the absolute value of the critic's weights, for ``wasserstein``.
         penalty_weight: weight of the gradient penalty, for ``wasserstein-gp``.
-        discriminator_rate: its learning rate, as a multiple of ``learning_rate``.
+        discriminator_rate: learning rate of the discriminator, as a multiple of ``learning_rate``.
     """
 
     adversarial: Adversarial = "least-squares"
@@ -38,17 +38,17 @@ class AdversarialOptions(ModelOptions):
 
 
 def discriminator_loss(discriminator: nn.Module, options: AdversarialOptions, real: Tensor, fake: Tensor) -> Loss:
-    """Return the loss of equation 6, or that of the critic of a Wasserstein GAN.
+    """Return the loss of equation 6, or that of the critic of a Wasserstein GAN, a scalar.
 
     Args:
-        discriminator: from images to scores.
-        options: the formulation.
+        discriminator: maps images to scores, shape ``(N,)``.
+        options: which formulation, and the weight of its gradient penalty.
         real: images, shape ``(N, C, H, W)``.
-        fake: generated images, detached, ``N`` or more.
+        fake: generated images, detached, at least ``N`` of them.
     """
     if type(discriminator) is Discriminator:
         of_real, of_fake = discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
-    else:  # in one of the user's own, samples of a batch may see each other
+    else:  # a user's own discriminator may mix the samples of a batch (batch normalisation)
         of_real, of_fake = discriminator(real), discriminator(fake)
     loss = critic_loss(of_real, of_fake, options.adversarial)
     if options.adversarial == "wasserstein-gp":
@@ -59,7 +59,7 @@ def discriminator_loss(discriminator: nn.Module, options: AdversarialOptions, re
 def update_discriminator(
     discriminator: nn.Module, options: AdversarialOptions, real: Tensor, fake: Tensor, updates: Updates
 ) -> None:
-    """Take one update on :func:`discriminator_loss`, and clip the critic's weights where the formulation does."""
+    """Take one update on :func:`discriminator_loss`; for ``wasserstein``, clip the critic's weights afterwards."""
     updates.take("discriminator", lambda: discriminator_loss(discriminator, options, real, fake))
     if options.adversarial == "wasserstein":
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The autoencoder, a baseline: the same encoder with a decoder of its own."""
+"""The autoencoder, a baseline: the same encoder with a separate decoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["AE"]
 
 
 class AE(Model):
-    r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`.
+    r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`, averaged over the batch.
 
     Samples are decoded from a normal distribution with the mean and covariance of the training images' latents.
 

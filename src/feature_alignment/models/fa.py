@@ -32,23 +32,23 @@ __all__ = ["FA"]
 class FA(Model):
     r"""Feature alignment, Algorithm 1.
 
-    The reconstruction of an image is the feature of its latent: the input to which
-    :func:`feature_alignment.align` leads from a start that knows nothing of the image. Training minimises,
+    The reconstruction of an image is the feature of its latent: the input that
+    :func:`feature_alignment.align` reaches from a start that is independent of the image. Training minimises,
     per image,
 
     .. math::
         \mathcal L = \lVert x - \hat r \rVert^2
 
-    Nothing gives the latents a distribution to sample from; samples are decoded from a normal one with the
-    mean and covariance of the training images' latents.
+    The loss does not prescribe a distribution of the latents; samples are decoded from a normal distribution with
+    the mean and covariance of the training images' latents.
 
     Args:
         image_shape: ``(C, H, W)``, square.
         latent: size of the latent vector.
         encoder: a module of your own from ``(N, C, H, W)`` to ``(N, width)``, instead of the one described
             by ``channels``, ``width`` and ``activation``. It must treat the samples of a batch independently.
-        stages: what it consists of, one after the other, for a start of ``layers``; by default an
-            :class:`torch.nn.Sequential` is cut before every linear layer.
+        stages: for a start of ``layers``, the modules whose composition is the encoder, first to last; by default
+            a :class:`torch.nn.Sequential` is cut before every linear layer.
         options: see :class:`feature_alignment.models.fa_options.FAOptions`.
 
     Raises:
@@ -76,7 +76,7 @@ class FA(Model):
         self.encoder: nn.Module = encoder or Encoder(
             image_shape, asked.channels, asked.width, asked.activation, asked.activate_width
         )
-        #: From the encoder's output to the latent; in a variational model, to its mean.
+        #: Maps the encoder's output to the latent; in a variational model, to the posterior's mean.
         self.mean = nn.Linear(asked.width, latent)
         for module in (self.mean, self.encoder if encoder is None else None):
             if module is not None:
@@ -117,39 +117,39 @@ class FA(Model):
     def feature(
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
     ) -> Tensor:
-        """Return the feature of ``latent`` (and class), differentiable, see :meth:`Snapshot.feature`."""
+        """Return the feature of each latent, given its class; differentiable. See :meth:`Snapshot.feature`."""
         return self.snapshot(len(latent)).feature(latent, one_hot, check=check, steps=steps)
 
     # --- the network ------------------------------------------------------------------------------------
 
     def snapshot(self, count: int = 1) -> Snapshot:
-        """Return the network at the weights it has now, to encode and align ``count`` images."""
+        """Return the network at its current weights, to encode and align ``count`` images."""
         return Snapshot.of(self, count)
 
     def heads(self) -> list[nn.Linear]:
-        """Return the linear layers, side by side, that the encoder's output goes to."""
+        """Return the parallel linear layers applied to the encoder's output."""
         return [self.mean]
 
     def all_heads(self, hidden: Tensor) -> Tensor:
-        """Return what the heads make of the encoder's output, side by side, shape ``(N, K)``."""
+        """Apply all heads to the encoder's output and concatenate their outputs, shape ``(N, K)``."""
         return torch.cat([head(hidden) for head in self.heads()], 1)
 
     def aligned_parts(self) -> list[Network]:
-        """Return what turns the heads' outputs into what is aligned: nothing, they are."""
+        """Return the functions that map the heads' outputs to the aligned output; here none, the two are equal."""
         return []
 
     def target(self, latent: Tensor, one_hot: Tensor | None = None) -> Structure:
-        """Return what the network should say of the feature."""
+        r"""Return :math:`z_x`, the output that the network should have at the feature."""
         return latent
 
     def starts(self, count: int) -> Tensor | LayeredStart:
-        """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or a function from targets to it."""
+        """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or the function of targets it is."""
         if self.layered_start is not None:
             return self.layered_start
         return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
-        """Return what ``layers`` make of images; by itself, for ``torch.compile``."""
+        """Return ``layers(images)``; a method of its own so that ``torch.compile`` can replace it."""
         outputs: Tensor = layers(images)
         return outputs
 
@@ -178,30 +178,32 @@ class FA(Model):
         return feature.sigmoid() if squash == "last" else feature
 
     def _affine_map(self) -> tuple[Tensor, Tensor]:
-        """Return the one matrix product that decodes after one step from a shared start."""
+        """Return matrix and offset of the affine map from targets to features, for one step from a shared start."""
         network, sizes = self.snapshot().network, self._step_sizes(1)
         size: Any = sizes if isinstance(sizes, str) else sizes[0]
         squashed = Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
         return affine_map(squashed, self.start.unsqueeze(0), size)
 
     def _step_sizes(self, steps: int) -> Any:
-        """Return the size of each of so many steps, shape ``(steps,)``, or the name of the rule that chooses them."""
+        """Return the step sizes, shape ``(steps,)``, or the name of the rule that chooses them."""
         rule = self.options.step_size
         return rule if isinstance(rule, str) else _lasting(self.log_step_sizes.exp(), steps)
 
     def _layered_start(self, stages: Sequence[nn.Module] | None) -> LayeredStart:
-        """Return the start that runs the encoder backwards stage by stage."""
+        """Return the start that inverts the encoder approximately, stage by stage from the last to the first."""
         if stages is None and not isinstance(self.encoder, nn.Sequential):
             raise ValueError(
-                f"start: layers needs the stages of an encoder that is no nn.Sequential, but "
-                f"{type(self.encoder).__name__}: stages=[...]"
+                f"start: layers needs stages=[...], the modules whose composition is the encoder, since "
+                f"{type(self.encoder).__name__} is not an nn.Sequential"
             )
         stages = cut(self.encoder) if stages is None else stages  # type: ignore[arg-type]
         sample = self.start.detach().unsqueeze(0)
         start = LayeredStart([*stages, self._last_stage], sample)
         with torch.no_grad():
             if not torch.allclose(Chain(stages)(sample), self.encoder(sample), atol=1e-5):
-                raise ValueError("stages: one after the other they are not the encoder; a connection across a cut?")
+                raise ValueError(
+                    "stages: their composition is not the encoder; is there a connection that skips a cut?"
+                )
         return start
 
     def _last_stage(self, hidden: Tensor) -> Structure:
@@ -210,16 +212,16 @@ class FA(Model):
     # --- training ---------------------------------------------------------------------------------------
 
     def aligned_parameters(self) -> list[nn.Parameter]:
-        """Return the weights that the encoder's loss trains."""
+        """Return the parameters of the aligned network: those of the encoder and of the heads."""
         return [*self.encoder.parameters(), *(each for head in self.heads() for each in head.parameters())]
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
-        ways = [self.log_step_sizes, self.log_max_steps, self.start]
-        ways += [] if self.layered_start is None else self.layered_start.parameters()
-        return {"encoder": self.adam([*self.aligned_parameters(), *ways])}
+        flow = [self.log_step_sizes, self.log_max_steps, self.start]
+        flow += [] if self.layered_start is None else self.layered_start.parameters()
+        return {"encoder": self.adam([*self.aligned_parameters(), *flow])}
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
-        """Take one update of Algorithm 1."""
+        r"""Take one update of Algorithm 1, on the mean of :math:`\lVert x - \hat r \rVert^2` over the batch."""
         images = self.prepare(images, updates)
 
         def loss() -> Loss:
@@ -232,7 +234,7 @@ class FA(Model):
         updates.take("encoder", loss, self.options.clip_gradient)
 
     def prepare(self, images: Tensor, updates: Updates) -> Tensor:
-        """Clamp the weights, check once that the encoder suits alignment, and return the images, clamped."""
+        """Clamp the weights, refuse batch statistics before the first update, and return the clamped images."""
         self.clamp_weights()
         if updates.done == 0:
             refuse_batch_statistics(self.encoder)
@@ -241,7 +243,7 @@ class FA(Model):
 
     @torch.no_grad()
     def clamp_weights(self) -> None:
-        r"""Clamp the encoder's weights to :math:`[-\sqrt 2, \sqrt 2]`, or the bound asked for (equation 7)."""
+        r"""Clamp the encoder's parameters to :math:`[-\sqrt 2, \sqrt 2]`, or to the option's bound (equation 7)."""
         bound = self.options.clamp_weights
         if bound is not None:
             for parameter in self.aligned_parameters():
@@ -249,12 +251,12 @@ class FA(Model):
 
 
 def _lasting(values: Tensor, steps: int) -> Tensor:
-    """Return the first ``steps`` of the values, or all of them and the last one again and again."""
+    """Return the first ``steps`` of the values, with the last one repeated if there are fewer."""
     return values[torch.arange(steps, device=values.device).clamp(max=max(len(values) - 1, 0))]
 
 
 def _is_affine(options: FAOptions) -> bool:
-    """Whether decoding is one affine map: one step from a start that all images share."""
+    """Whether decoding is an affine map, as after one step from a start shared by all images."""
     known = not isinstance(options.step_size, str) or options.step_size == "auto"
     if not known or options.steps != 1 or options.start == LAYERS:
         return False

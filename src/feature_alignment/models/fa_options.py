@@ -14,7 +14,7 @@ from .options import EncoderOptions, at_least, one_of
 __all__ = ["LAYERS", "FAOptions"]
 
 Squash = Literal["last", "every", "none"]
-#: The start that depends on the target.
+#: Name of the start that is computed from the target, layer by layer.
 LAYERS = "layers"
 
 
@@ -24,18 +24,19 @@ class FAOptions(EncoderOptions):
 
     Args:
         steps: :math:`T`; 0 with a start of ``layers`` only.
-        step_size: :math:`\tau`, a number or one per step, or the name of a rule, ``auto``: chosen at every step so
+        step_size: :math:`\tau`: a number, one number per step, or ``auto``, which chooses it at every step so
             that the flow cannot diverge, see :func:`feature_alignment.align`.
         learn_step_size: train the step sizes, one per step, kept positive.
-        max_step: :math:`\rho`, the longest step of an image at first, one learned bound per step; none for no bound.
+        max_step: :math:`\rho`, initial value of the learned bounds, one per step, on the norm of an image's step;
+            none for no bound.
         start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
-            ``learned``, a parameter; ``layers``, the encoder run backwards stage by stage, see
+            ``learned``, a parameter; ``layers``, an approximate inverse of the encoder, stage by stage, see
             :class:`feature_alignment.LayeredStart`; in Python also a tensor of the image's shape, saved as ``given``.
         squash: where the sigmoid that keeps pixels in (0, 1) acts: ``last`` step only (the paper's code),
             ``every`` step (the iterate lives in logit space; needed to train with more than one step), or
             ``none`` (the paper).
-        recompute: keep only the iterate of every step for the backward pass and compute the rest again: more
-            steps then hardly need more memory, but about half as much time again.
+        recompute: keep only the iterates for the backward pass and recompute the activations of each step: memory
+            then hardly grows with the number of steps, and an update takes about half as long again.
         clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
         clamp_weights: bound on every weight of the encoder, applied before each update (equation 7); none for
             no bound.

@@ -1,4 +1,4 @@
-"""The generative adversarial network, a baseline; it reconstructs by a search in its latent space (§4)."""
+"""The generative adversarial network, a baseline; it reconstructs by optimising the latent (§4)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class GANOptions(EncoderOptions, AdversarialOptions):
     """Options of :class:`GAN`.
 
     Args:
-        search_steps: Adam steps of a search in the latent space.
-        search_rate: its learning rate.
-        search_restarts: starts of the search, drawn once for all images; the best end counts.
+        search_steps: Adam steps of the search in the latent space.
+        search_rate: learning rate of the search.
+        search_restarts: number of starting points, the same for all images; the best result is returned.
     """
 
     search_steps: int = 200
@@ -43,8 +43,8 @@ class GAN(Model):
     r"""Generative adversarial network with the encoder's mirror as generator and the encoder as discriminator.
 
     The losses are equations 5 and 6 without the perceptual term, with :math:`G(z)`, :math:`z \sim
-    \mathcal N(0, I)`, in the place of :math:`G(\hat r)`. The latent of an image is
-    :math:`\arg\min_z \lVert x - G(z) \rVert^2`, searched by gradient steps from several starts.
+    \mathcal N(0, I)`, in place of :math:`G(\hat r)`. The latent of an image is
+    :math:`\arg\min_z \lVert x - G(z) \rVert^2`, minimised by Adam from several starting points.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -68,17 +68,17 @@ class GAN(Model):
     ) -> None:
         super().__init__(image_shape, latent=latent, **options)
         channels, width, activation = self.options.channels, self.options.width, self.options.activation
-        # Before the generator, whose mirror cannot tell what is wrong with a size that does not fit.
+        # Before the generator: only the encoder checks the image's size.
         self.discriminator = discriminator or Discriminator(image_shape, channels, width, activation)
         self.generator = Decoder(image_shape, latent, channels, width, activation, normalize=True).apply(orthogonal_)
         self.to(memory_format=torch.channels_last)
 
     @inference
     def encode(self, images: Tensor) -> Tensor:
-        """Return the latent whose image is nearest to each image, searched for all images at once.
+        """Return the latent whose image is nearest to each image, shape ``(N, latent)``, all found in one batch.
 
-        An image's latent depends on that image alone: the starts are the same for every image and every
-        call, and Adam acts on each number by itself.
+        An image's latent depends on that image alone: the starting points are the same for every image and every
+        call, and Adam is elementwise.
         """
         self.check_images(images)
         count, restarts = len(images), self.options.search_restarts

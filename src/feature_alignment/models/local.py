@@ -1,4 +1,4 @@
-"""Local feature alignment (§3.4): every layer learns by itself, and reconstruction goes layer by layer."""
+"""Local feature alignment (§3.4): every layer has its own loss, and reconstruction proceeds layer by layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LocalOptions(ModelOptions):
     Args:
         channels, width: of the encoder, see :class:`feature_alignment.models.networks.Encoder`.
         steps: :math:`T`, gradient steps of each layer's feature.
-        step_size: :math:`\tau`.
+        step_size: :math:`\tau`, of every layer.
     """
 
     channels: Sequence[int] = (32, 64)
@@ -39,18 +39,18 @@ class LocalOptions(ModelOptions):
 class Local(Model):
     r"""Encoder trained by Algorithm 2, decoded by Algorithm 3.
 
-    Its activation is :math:`\operatorname{arcsinh}`, which is inverted exactly. Samples are decoded from a normal
+    The activation is :math:`\operatorname{arcsinh}`, which is inverted exactly. Samples are decoded from a normal
     distribution with the mean and covariance of the training images' latents.
 
     Args:
         image_shape: ``(C, H, W)``, square.
         latent: size of the latent vector.
-        layers: of your own, from images to ``(N, latent)``, see :class:`feature_alignment.core.local.LocalNetwork`,
-            instead of those described by ``channels`` and ``width``.
+        layers: layers of your own from ``(N, C, H, W)`` to ``(N, latent)``, instead of those described by
+            ``channels`` and ``width``, see :class:`feature_alignment.core.local.LocalNetwork`.
         options: see :class:`LocalOptions`.
 
     Raises:
-        ValueError: an option out of range, or layers that do not lead from images to latents, named.
+        ValueError: an option out of range, named, or layers whose output is not a latent.
         TypeError: a layer that can be neither aligned nor inverted, by position and type.
     """
 
@@ -78,7 +78,7 @@ class Local(Model):
 
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:
-        """Return the image of each latent by Algorithm 3, its pixels clamped to [0, 1]."""
+        """Return the image of each latent by Algorithm 3, with pixels clamped to [0, 1]."""
         self.check_latent(latent)
         self.one_hot(labels, len(latent))
         return self.network.run_backwards(latent).clamp(0, 1)
@@ -88,7 +88,7 @@ class Local(Model):
         return {f"layer_{number}": self.adam(layer.parameters()) for number, layer in enumerate(layers)}
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
-        """Take one update of Algorithm 2."""
+        """Take one update of Algorithm 2: every layer on its own loss."""
         _, losses = self.network.local_step(images, list(updates.optimizers.values()))
         updates.terms |= {f"layer_{number}": loss for number, loss in enumerate(losses)}
         updates.terms["layers"] = torch.stack(losses).sum()

@@ -1,4 +1,4 @@
-"""The terms of the losses (3) to (6). All return one value per example, shape ``(N,)``, unless said."""
+"""The terms of the losses (3) to (6). Each returns one value per example, shape ``(N,)``, unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Spread = Literal["deviation", "variance"]
 
 
 def squared_error(images: Tensor, others: Tensor) -> Tensor:
-    r""":math:`\lVert x - \hat x \rVert_2^2` per image, summed over channels and pixels."""
+    r""":math:`\lVert x - \hat x \rVert_2^2` per image, summed over channels and pixels; images ``(N, C, H, W)``."""
     return (images - others).square().flatten(1).sum(1)
 
 
@@ -36,7 +36,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     .. math::
         \tfrac12 \sum_i \bigl(\mu_i^2 + \sigma_i^2 - \log \sigma_i^2 - 1\bigr)
 
-    Equation 3 prints it with a minus sign, equation 4 with the plus that a penalty needs.
+    Equation 3 prints it with a minus sign; equation 4 has the plus sign of a penalty.
 
     Args:
         mean, log_variance: shape ``(N, latent)``.
@@ -64,9 +64,9 @@ def critic_loss(real: Tensor, fake: Tensor, kind: Adversarial = "least-squares")
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    r""":math:`(\lVert \nabla D(\tilde x) \rVert_2 - 1)^2`, mean over random points between real and fake images.
+    r""":math:`(\lVert \nabla D(\tilde x) \rVert_2 - 1)^2`, mean over random interpolates of real and fake images.
 
-    Returns a scalar, shape ``()``. Source: Gulrajani et al., *Improved training of Wasserstein GANs*, 2017.
+    Returns a scalar, shape ``()``. Gulrajani et al., *Improved training of Wasserstein GANs*, 2017.
     """
     mix = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     scores, pull_back = vjp(critic, torch.lerp(fake.detach(), real, mix))
@@ -84,8 +84,8 @@ def perceptual_distance(
     r""":math:`\lVert \mu - \mu' \rVert^2 + \lVert \sigma - \sigma' \rVert^2`, the perceptual term of equation 5.
 
     Args:
-        mean, log_variance: of the images, shape ``(N, latent)``.
-        other_mean, other_log_variance: of the refined images, same shape.
+        mean, log_variance: posterior of the images, shape ``(N, latent)``.
+        other_mean, other_log_variance: posterior of the refined images, same shape.
         spread: compare standard deviations (the paper's code) or variances (equation 5 as printed).
     """
     power = 0.5 if spread == "deviation" else 1.0

@@ -1,4 +1,4 @@
-"""What every model shares: the protocol ``encode``, ``decode``, ``reconstruct``, ``sample``, ``refine``."""
+"""The base class of the models: the protocol ``encode``, ``decode``, ``reconstruct``, ``sample``, ``refine``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ M = TypeVar("M", bound="Model")
 
 
 def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """Run a method of a model in eval mode, without gradients, on the model's device; restore the mode afterwards."""
+    """Run a model's method in eval mode, without gradients, on the model's device; restore the mode afterwards."""
 
     def here(self: M, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, Tensor) else value
@@ -52,7 +52,7 @@ class Model(Saved, nn.Module, ABC):
     """A model of images that reconstructs and samples.
 
     A subclass defines :meth:`encode`, :meth:`decode`, :meth:`optimizers` and :meth:`training_step`, which states the
-    losses and the order of their updates; it names its options in a dataclass, ``Options``. Images are floating point
+    losses and the order of their updates; its options are the dataclass ``Options``. Images are floating point
     in [0, 1], shape ``(N, C, H, W)``; latents have shape ``(N, latent)``; labels are int64, shape ``(N,)``.
 
     Args:
@@ -65,9 +65,9 @@ class Model(Saved, nn.Module, ABC):
     """
 
     Options: ClassVar[type[Any]] = ModelOptions
-    #: Methods and modules that a training step evaluates, and that ``torch.compile`` may take over.
+    #: Names of the methods and modules evaluated in a training step that ``torch.compile`` may compile.
     compiled: ClassVar[tuple[str, ...]] = ()
-    #: What reports call the images that :meth:`decode` returns.
+    #: Name, in reports and ``metrics.json``, of the images that :meth:`decode` returns.
     stage: ClassVar[str] = "feature"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -80,11 +80,11 @@ class Model(Saved, nn.Module, ABC):
             raise ValueError(f"image_shape: expected channels, height and width, got {tuple(image_shape)}")
         self.options: ModelOptions = build(self.Options, type(self).__name__, options)
         self.image_shape = tuple(image_shape)
-        #: Names of the classes of a conditional model; their numbers until a training tells better ones.
+        #: Names of the classes of a conditional model; the numbers ``"0"``, ``"1"``, ... until it is trained.
         self.class_names: tuple[str, ...] = tuple(map(str, range(self.options.classes)))
-        #: The network that sharpens what the model decodes, where it has one.
+        #: The network that sharpens decoded images, if the model has one.
         self.refiner: Any = None
-        #: Where the latents of samples come from.
+        #: The distribution from which the latents of samples are drawn.
         self.sampler: Sampler = Normal(self.options.latent)
 
     @property
@@ -99,12 +99,12 @@ class Model(Saved, nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Data type of the weights."""
         return next(self.parameters()).dtype
 
     # --- the protocol -----------------------------------------------------------------------------------
@@ -115,18 +115,21 @@ class Model(Saved, nn.Module, ABC):
 
     @abstractmethod
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:
-        """Return the image of each latent.
+        """Return the image of each latent, shape ``(N, C, H, W)``.
 
         Args:
             latent: shape ``(N, latent)``.
             labels: the class of each image, int64 of shape ``(N,)``, or a mixture of classes, floating point
-                of shape ``(N, classes)``; needed exactly by a conditional model.
-            stress: the value of the one-hot vector's one; above 1 it emphasises the class (§3.3).
+                of shape ``(N, classes)``; required by a conditional model, refused by an unconditional one.
+            stress: value of the non-zero entry of the one-hot vector; above 1 it emphasises the class (§3.3).
+
+        Raises:
+            ValueError: latents of another shape, or labels that are missing, superfluous or out of range.
         """
 
     @inference
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Encode and decode. A conditional model without ``labels`` infers them, see :meth:`infer_labels`."""
+        """Encode and decode. A conditional model infers the labels if none are given, see :meth:`infer_labels`."""
         latent = self.encode(images)
         if self.classes and labels is None:
             labels = self.infer_labels(images)
@@ -140,48 +143,48 @@ class Model(Saved, nn.Module, ABC):
         stress: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Decode ``count`` latents drawn from the prior.
+        """Decode ``count`` latents drawn from the prior; shape ``(count, C, H, W)``.
 
         Args:
             count: number of images.
-            labels: the class of each image, shape ``(count,)``; drawn uniformly if a conditional model
-                gets none.
+            labels: the class of each image, shape ``(count,)``; by default a conditional model draws them
+                uniformly.
             stress: as for :meth:`decode`.
-            generator: source of randomness, on the CPU; torch's default if none.
+            generator: source of randomness, on the CPU; by default PyTorch's global one.
         """
         if self.classes and labels is None:
             labels = torch.randint(self.classes, (count,), generator=generator)
         return self.decode(self.prior(count, generator, labels), labels, stress)
 
     def prior(self, count: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
-        """Draw latents, shape ``(count, latent)``, from :attr:`sampler`: N(0, I), the prior of every model with one.
+        """Draw latents from :attr:`sampler`, by default the prior N(0, I); shape ``(count, latent)``.
 
-        A model whose loss leaves its latents free (plain feature alignment, an autoencoder) draws from a Gaussian that
-        :meth:`fit_sampler` fits to the latents of training images.
+        A model without a prior (plain feature alignment, local feature alignment, an autoencoder) draws from a
+        Gaussian that :meth:`fit_sampler` fits to the latents of training images.
         """
         return self.sampler.draw(count, labels, generator).to(self.device, self.dtype)
 
     def fit_sampler(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
-        """Fit the sampler, where it learns, to the latents of training images; ``falign train`` does so at its end.
+        """Fit the sampler, unless it is fixed, to the latents of training images, as ``falign train`` does at the end.
 
         Args:
-            images: floating point in [0, 1], or uint8 up to 255; shape ``(N, C, H, W)``, two or more.
-            labels: their classes, or none.
-            chunk: images encoded at a time.
+            images: floating point in [0, 1], or uint8 up to 255; shape ``(N, C, H, W)``, at least two.
+            labels: their classes, int64 of shape ``(N,)``, or none.
+            chunk: number of images encoded at a time.
         """
         if self.sampler.learns:
             self.sampler.fit(torch.cat([self.encode(self.as_floats(part)) for part in images.split(chunk)]), labels)
 
     def as_floats(self, images: Tensor) -> Tensor:
-        """Return images in [0, 1] in the model's dtype: pixels of a byte are divided by 255."""
+        """Return images in [0, 1]: uint8 ones are divided by 255 in the model's dtype, others returned unchanged."""
         return images.to(self.dtype) / 255 if images.dtype == torch.uint8 else images
 
     @inference
     def refine(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Sharpen decoded images with the refiner.
+        """Sharpen decoded images, shape ``(N, C, H, W)``, with the refiner.
 
         Raises:
-            ValueError: the model has no refiner, or is conditional and gets no ``labels``.
+            ValueError: the model has no refiner, or is conditional and ``labels`` are missing.
         """
         if self.refiner is None:
             raise ValueError(f"refine: {type(self).__name__} has no refiner; its images are final as decoded")
@@ -189,7 +192,7 @@ class Model(Saved, nn.Module, ABC):
 
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
-        """Return the class under which each image is reconstructed best, shape ``(N,)``."""
+        """Return the class given which each image is reconstructed best, int64, shape ``(N,)``."""
         latent = self.encode(images)
         errors = []
         for label in range(self.classes):
@@ -199,15 +202,18 @@ class Model(Saved, nn.Module, ABC):
 
     @inference
     def interpolate(self, latent: Tensor, labels: Tensor | None = None, size: int = 11) -> Tensor:
-        """Decode a square of latents (and classes) that vary linearly between four corners; refined, if it can be.
+        """Decode a square grid of latents (and classes), bilinear between four corners; refined if there is a refiner.
 
         Args:
             latent: of the corners top left, top right, bottom left and bottom right, shape ``(4, latent)``.
-            labels: their classes, shape ``(4,)``; needed exactly by a conditional model.
-            size: images along each side.
+            labels: their classes, shape ``(4,)``; required by a conditional model, refused by an unconditional one.
+            size: images along each side, at least 2.
 
         Returns:
             Shape ``(size, size, C, H, W)``.
+
+        Raises:
+            ValueError: not four corners, a size below 2, or unsuitable labels.
         """
         if len(latent) != 4 or size < 2:
             raise ValueError(f"interpolate: expected 4 corners and a size of at least 2, got {len(latent)} and {size}")
@@ -237,11 +243,11 @@ class Model(Saved, nn.Module, ABC):
             raise ValueError(f"latent: expected shape (N, {self.latent}), got {tuple(latent.shape)}")
 
     def one_hot(self, labels: Tensor | None, count: int) -> Tensor | None:
-        """Check ``labels`` (see :meth:`decode`) and return them as one-hot vectors, ``(N, classes)``, or none.
+        """Check ``labels`` (see :meth:`decode`) and return them as one-hot vectors, ``(count, classes)``, or none.
 
         Raises:
-            ValueError: labels missing for a conditional model, given to an unconditional one, of another
-                number than the images, or out of range.
+            ValueError: labels missing for a conditional model, given to an unconditional one, of the wrong
+                shape, or (in eval mode) out of range.
         """
         if not self.classes:
             if labels is not None:
@@ -258,7 +264,7 @@ class Model(Saved, nn.Module, ABC):
             return labels.to(self.dtype)
         if labels.shape != (count,):
             raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
-        # Reading them would make a GPU wait in every update.
+        # Not in training: reading them would synchronise with the GPU in every update.
         if not self.training and count and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
             raise ValueError(
                 f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
@@ -269,7 +275,7 @@ class Model(Saved, nn.Module, ABC):
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
-        """Return the optimisers by the name of what each trains, made by :meth:`adam`."""
+        """Return the optimisers, made by :meth:`adam`, by name; a name says what is trained, such as ``encoder``."""
 
     @abstractmethod
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
@@ -277,12 +283,12 @@ class Model(Saved, nn.Module, ABC):
 
         Args:
             images: in [0, 1], shape ``(N, C, H, W)``.
-            labels: their classes, or none.
-            updates: takes a step of an optimiser, see :class:`feature_alignment.models.updates.Updates`.
+            labels: their classes, int64 of shape ``(N,)``, or none.
+            updates: minimises the losses, see :class:`feature_alignment.models.updates.Updates`.
         """
 
     def adam(self, parameters: Iterable[nn.Parameter], factor: float = 1.0) -> Adam:
-        """Return Adam for those of ``parameters`` that are trained, at ``factor`` times the learning rate."""
+        """Return Adam for those ``parameters`` that require a gradient, at ``factor`` times the learning rate."""
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         first, second = self.options.betas
         return Adam(trained, lr=factor * self.options.learning_rate, betas=(first, second), fused=True)

@@ -34,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Encoder(nn.Sequential):
-    """Encoder of Tables 2, 3 and 4, up to but without the last ``Linear(Z)``: from image to feature vector.
+    """Encoder of Tables 2, 3 and 4 without the last ``Linear(Z)``: from an image to a vector of ``width`` numbers.
 
     For every entry ``f`` of ``channels``: ``Conv2d(f, 3, 1, 1)`` and ``Conv2d(f, 3, 2, 1)``, each followed
     by the activation, so the image's side is halved once per entry; then flatten and ``Linear(width)``.
@@ -51,10 +51,10 @@ class Encoder(nn.Sequential):
 
     Args:
         image_shape: ``(C, H, W)``.
-        channels: filters per halving.
-        width: features put out.
+        channels: number of filters, one entry per halving of the side.
+        width: number of outputs.
         activation: a name in :data:`ACTIVATIONS`; the paper's is ``leaky_relu`` (slope 0.01).
-        activate_width: have an activation after ``Linear(width)`` too.
+        activate_width: apply the activation after ``Linear(width)`` too.
 
     Shape:
         ``(N, C, H, W)`` to ``(N, width)``.
@@ -99,7 +99,7 @@ class Encoder(nn.Sequential):
 
     @property
     def last(self) -> nn.Module:
-        """The last layer: ``Linear(width)`` in Tables 2 to 4, where nothing but linear layers follows it."""
+        """The last layer: in Tables 2 to 4 ``Linear(width)``, to which linear heads are applied directly."""
         return self[len(self) - 1]
 
 
@@ -108,13 +108,13 @@ class Decoder(nn.Sequential):
 
     ``Linear(width)``, ``Linear`` to the last feature maps, then for every entry ``f`` of ``channels``, last to
     first, a transposed ``Conv2d(f, 3, 2, 1)``, which doubles the side, and ``Conv2d(f', 3, 1, 1)`` to the
-    filters ``f'`` of the entry before it; the last one goes to the image's channels and a sigmoid. Every other
-    layer is followed by the activation.
+    filters ``f'`` of the entry before it; the last one has the image's channels and is followed by a sigmoid. Every
+    other layer is followed by the activation.
 
     Args:
         image_shape, channels, width, activation: as for :class:`Encoder`.
         latent: size of the latent vector.
-        normalize: batch normalisation before every activation, as in the paper's generators.
+        normalize: apply batch normalisation before every activation, as in the paper's generators.
 
     Shape:
         ``(N, latent)`` to ``(N, C, H, W)`` in [0, 1].
@@ -146,17 +146,20 @@ class Decoder(nn.Sequential):
 class Refiner(nn.Module):
     """The paper's generator G (§3.3): from an image to a sharper image.
 
-    Three convolutions of ``filters`` filters, batch normalisation after the two hidden ones, a sigmoid at
-    the end. A label enters as an extra image channel, a linear function of its one-hot vector.
+    Three convolutions, the two hidden ones with ``filters`` filters, batch normalisation and LeakyReLU, the last one
+    with a sigmoid. A label enters as an extra image channel, a linear function of its one-hot vector.
 
     Args:
         image_shape: ``(C, H, W)``.
-        filters: width of the hidden layers; the paper's code has 128.
+        filters: filters of the hidden layers; the paper's code has 128.
         kernel_size: odd; 3 in the paper, 9 for CIFAR-10 in its code.
-        classes: number of classes, 0 for no label.
+        classes: number of classes, 0 for an unconditional refiner.
 
     Shape:
         images ``(N, C, H, W)`` and one-hot labels ``(N, classes)`` to ``(N, C, H, W)`` in [0, 1].
+
+    Raises:
+        ValueError: an even kernel size.
     """
 
     def __init__(self, image_shape: Sequence[int], filters: int = 128, kernel_size: int = 3, classes: int = 0) -> None:
@@ -176,7 +179,7 @@ class Refiner(nn.Module):
         )
 
     def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
-        """Return the refined images; ``one_hot`` is needed exactly if the refiner has classes."""
+        """Return the refined images; ``one_hot`` is required if and only if the refiner has classes."""
         if self.label_channel is not None:
             if one_hot is None:
                 raise ValueError("one_hot: this refiner was built with classes and needs the labels")
@@ -212,7 +215,7 @@ class Discriminator(nn.Sequential):
         return cast(Tensor, self.chain()(images))
 
     def chain(self) -> Chain:
-        """Return the layers with the last two fused, at the weights they have now."""
+        """Return the layers with the last two linear ones fused, at their current weights."""
         encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
         if not speed.enabled() or hooked(encoder, encoder.last, head):
             return Chain([encoder, head, flatten])

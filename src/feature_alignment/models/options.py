@@ -1,4 +1,4 @@
-"""Options of models: frozen dataclasses that inherit as the models do, and are given as plain keyword arguments."""
+"""Options of models: frozen dataclasses that inherit as the models do, passed as plain keyword arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Schedule = Literal["constant", "cosine"]
 
 
 def one_of(name: str, value: object, options: Any) -> None:
-    """Raise a ValueError unless ``value`` is among those of the ``Literal`` type ``options``."""
+    """Raise a ValueError unless ``value`` is one of the values of the ``Literal`` type ``options``."""
     if value not in get_args(options):
         raise ValueError(f"{name}: expected one of {', '.join(get_args(options))}, got {value!r}")
 
@@ -37,9 +37,9 @@ class ModelOptions:
         latent: size of the latent vector.
         classes: number of classes of a conditional model, 0 for an unconditional one.
         learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
-        betas: of Adam.
+        betas: decay rates of Adam's first and second moments.
         schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the training's updates.
-        clip_gradient: largest norm of the gradient of the encoder (and decoder); none for no bound.
+        clip_gradient: bound on the norm of the encoder's (and decoder's) gradient; none for no bound.
     """
 
     latent: int = 32
@@ -63,10 +63,11 @@ class EncoderOptions(ModelOptions):
     """Options of a model with the encoder of Tables 2 to 4.
 
     Args:
-        channels: filters per halving of the image's side, see :class:`feature_alignment.models.networks.Encoder`.
+        channels: number of filters, one entry per halving of the image's side, see
+            :class:`feature_alignment.models.networks.Encoder`.
         width: size of the encoder's output.
         activation: of the encoder; smooth ones (``silu``) suit more than one step.
-        activate_width: have an activation after the encoder's last linear layer too; the paper's tables have none.
+        activate_width: apply the activation after the encoder's last linear layer too; the paper's tables do not.
     """
 
     channels: Sequence[int] = (32, 64)
@@ -76,9 +77,9 @@ class EncoderOptions(ModelOptions):
 
 
 def with_options(cls: type, options: type[ModelOptions]) -> None:
-    """Give the constructor of ``cls`` the signature and the documentation that its options make up.
+    """Give the constructor of ``cls`` an explicit signature and docstring, derived from its options.
 
-    A constructor takes its options as ``**options``; ``help``, editors and the command line read them from here.
+    The constructor itself takes ``**options``; ``help``, editors and the command line read the derived signature.
     """
     function: Callable[..., Any] = inspect.unwrap(cls.__init__)  # type: ignore[misc]
     parameters = list(inspect.signature(function).parameters.values())
@@ -128,7 +129,7 @@ def _described(options: type[ModelOptions]) -> list[str]:
 
 
 def build(options: type[ModelOptions], model: str, given: dict[str, Any]) -> Any:
-    """Return the options with those ``given``; TypeError for an unknown one, with the nearest name."""
+    """Return the options with the values ``given``; raise a TypeError that suggests a name for an unknown one."""
     known = [field.name for field in dataclasses.fields(options)]
     for name in given:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Saving and loading: weights in ``model.safetensors``; class, options and names of the classes in ``config.json``."""
+"""Saving and loading: weights in ``model.safetensors``; model class, options, class names in ``config.json``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = TypeVar("S", bound="Saved")
 
 
 class Saved:
-    """The part of a model that writes and reads files."""
+    """Mixin that saves and loads a model."""
 
     Options: ClassVar[type[Any]]
     options: Any
@@ -27,7 +27,7 @@ class Saved:
     class_names: tuple[str, ...]
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
+        """Write ``model.safetensors`` and ``config.json`` into ``directory``, each atomically."""
         from .. import __version__
 
         directory = Path(directory)
@@ -50,11 +50,12 @@ class Saved:
 
         Args:
             name: a directory, or the name of a repository on the Hugging Face Hub (``owner/name``).
-            arguments: override what ``config.json`` says; a custom ``encoder`` module has to be given.
+            arguments: override those in ``config.json``; a custom ``encoder`` module has to be passed here.
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: the files hold another model than the class asked for, or do not fit.
+            ValueError: the files hold a model of another class, or weights that do not fit ``config.json``.
+            MissingExtra: a name on the Hub, and its library is not installed.
         """
         directory = Path(name)
         if not directory.is_dir():

@@ -1,4 +1,4 @@
-"""The network at the weights it has now, as one object."""
+"""The encoder and its heads at their current weights, as one object."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Snapshot"]
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """An encoder with its heads at the weights it has now; ask for it again once they have changed.
+    """An encoder and its heads at their current weights; take a new snapshot after the weights have changed.
 
-    Posteriors and features of an update come from one snapshot, so that layers that were fused for it are fused once.
+    Posteriors and features of an update come from one snapshot, so that layers are fused once per update.
 
     Attributes:
-        model: whose network it is.
-        layers: from images ``(N, C, H, W)`` to what the heads put out, side by side, ``(N, K)``.
+        model: the model that the network belongs to.
+        layers: map images ``(N, C, H, W)`` to the concatenated outputs of the heads, ``(N, K)``.
     """
 
     model: FA
@@ -37,12 +37,12 @@ class Snapshot:
 
     @classmethod
     def of(cls, model: FA, count: int) -> Snapshot:
-        """Return the snapshot with which ``count`` images are encoded once and aligned for all steps.
+        """Return a snapshot for encoding ``count`` images once and aligning them for all steps.
 
-        The encoder's last layer and the heads are fused into one affine map where that saves work.
+        The encoder's last layer and the heads are fused into one affine map if that reduces the operations.
         """
         encoder, heads = model.encoder, model.heads()
-        in_full = Cast(model.mean.weight.dtype)  # losses are not for bfloat16
+        in_full = Cast(model.mean.weight.dtype)  # under autocast: losses need more precision than bfloat16
         passes = (1 + 2 * model.options.steps) * count
         if _fusible(encoder, heads) and sum(head.out_features for head in heads) <= passes:
             encoder = cast(Encoder, encoder)
@@ -51,34 +51,34 @@ class Snapshot:
 
     @property
     def network(self) -> Chain:
-        """:math:`E`, from images to what is aligned, the structure of ``model.target``."""
+        """:math:`E`, from images to the aligned output, which has the structure of ``model.target``."""
         return Chain([*self.layers.parts, *self.model.aligned_parts()])
 
     def outputs(self, images: Tensor) -> Tensor:
-        """Return what the heads put out for each image, shape ``(N, K)``."""
+        """Return the concatenated outputs of the heads for each image, shape ``(N, K)``."""
         return self.model.evaluate(self.layers, images)
 
     def posterior(self, images: Tensor) -> Posterior:
-        """Return the posterior of each image, under a variational model."""
+        """Return the posterior of each image; for variational models only."""
         return cast("VFA", self.model).split(self.outputs(images))
 
     def feature(
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
     ) -> Tensor:
-        r"""Return :math:`\hat r` of ``latent`` (and class), differentiable; shape ``(N, C, H, W)``.
+        r"""Return :math:`\hat r`, the feature of each latent, given its class; differentiable, ``(N, C, H, W)``.
 
         Args:
             latent: shape ``(N, latent)``.
-            one_hot: the class of each, shape ``(N, classes)``, of a conditional model.
+            one_hot: the class of each, shape ``(N, classes)``, for a conditional model.
             check: as for :func:`feature_alignment.align`.
-            steps: of the flow, by default as many as were trained; those beyond take the last one's size and bound.
+            steps: :math:`T`, by default the trained number; further steps reuse the size and bound of the last one.
         """
         model = self.model
         return model.follow(self.network, model.target(latent, one_hot), model.starts(len(latent)), check, steps)
 
 
 def _fusible(encoder: nn.Module, heads: list[nn.Linear]) -> bool:
-    """Say whether nothing but linear maps follows the trunk: neither a user's own encoder nor a hooked layer."""
+    """Whether only linear layers without hooks follow the trunk of one of our own encoders."""
     if not speed.enabled() or type(encoder) is not Encoder or not isinstance(encoder.last, nn.Linear):
         return False
     return not hooked(encoder, encoder.last, *heads)

@@ -1,4 +1,4 @@
-"""Updates: what training does with a model's losses, whatever loop it runs in."""
+"""Updates: minimising a model's losses, one batch at a time, in any training loop."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Loss", "Updates"]
 
 
 class Loss(NamedTuple):
-    """What a loss function returns to :meth:`Updates.take`.
+    """The result of a loss function, for :meth:`Updates.take`.
 
     Attributes:
-        total: what is minimised, shape ``()``.
-        terms: what the log shows, scalars by name.
-        kept: what later losses of the same batch need, detached.
+        total: the loss to minimise, shape ``()``.
+        terms: detached scalars for the log, by name.
+        kept: detached results that later losses of the same batch use.
     """
 
     total: Tensor
@@ -31,12 +31,12 @@ class Loss(NamedTuple):
 
 
 class Updates:
-    """The optimisers of a model at work, one batch after the other: all that a training loop needs.
+    """The optimisers and learning rate schedules of a model: all that a training loop needs.
 
     Args:
-        model: on its device; set to training mode.
-        total: updates that the training will have, for the learning rate's schedule.
-        done: updates that earlier parts of it had.
+        model: already on its device; it is set to training mode.
+        total: number of updates of the whole training, for the learning rate schedule.
+        done: number of updates done already, in a training that is resumed.
 
     Example:
         >>> from feature_alignment.models import FA, Updates
@@ -57,7 +57,7 @@ class Updates:
         self.terms: dict[str, Tensor] = {}
 
     def step(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Train on a batch: one update of everything the model trains. Return the terms of its losses, by name.
+        """Train on a batch: one update of all of the model's networks. Return the terms of the losses, by name.
 
         Args:
             images: floating point in [0, 1], or uint8 up to 255; shape ``(N, C, H, W)``.
@@ -74,15 +74,15 @@ class Updates:
         return self.terms
 
     def take(self, name: str, loss: Callable[[], Loss], clip: float | None = None) -> Any:
-        """Take a step of one optimiser down a loss; gradients reach nothing but what this optimiser trains.
+        """Evaluate a loss and take a step of one optimiser; only its parameters receive gradients.
 
         Args:
             name: of the optimiser, in :meth:`Model.optimizers`.
-            loss: computes it.
-            clip: largest norm of the gradient; none for no bound.
+            loss: evaluates the loss.
+            clip: bound on the norm of the gradient; none for no bound.
 
         Returns:
-            What the loss ``kept``.
+            ``kept`` of the loss.
         """
         optimizer = self.optimizers[name]
         with self._only(name):
@@ -95,14 +95,14 @@ class Updates:
         self.terms |= found.terms
         return found.kept
 
-    # --- what a training library does in its own way ------------------------------------------------------
+    # --- overridden where a training library is used ------------------------------------------------------
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """Return the context that a training step runs in."""
+        """Return the context of a training step, such as autocast."""
         return nullcontext()
 
     def evaluate(self, name: str, loss: Callable[[], Loss]) -> Loss:
-        """Compute the loss of an optimiser."""
+        """Evaluate the loss that the optimiser ``name`` minimises."""
         return loss()
 
     def backward(self, total: Tensor) -> None:
@@ -110,20 +110,20 @@ class Updates:
         total.backward()
 
     def clip(self, name: str, largest: float) -> None:
-        """Bound the norm of the gradient of what an optimiser trains."""
+        """Clip the norm of the gradient of an optimiser's parameters to ``largest``."""
         nn.utils.clip_grad_norm_(self.parameters[name], largest)
 
     # ------------------------------------------------------------------------------------------------------
 
     def _factor(self, since: int) -> float:
-        """Return what the schedule multiplies the learning rates by, ``since`` updates after the first one here."""
+        """Return the schedule's factor of the learning rates, ``since`` updates after construction."""
         if self.model.options.schedule == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (self.begun + since) / self.total)))
 
     @contextmanager
     def _only(self, name: str) -> Iterator[None]:
-        """Let what the other optimisers train be constants."""
+        """Treat the parameters of all other optimisers as constants."""
         others = [each for other, group in self.parameters.items() if other != name for each in group]
         for parameter in others:
             parameter.requires_grad_(False)

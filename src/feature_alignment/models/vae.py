@@ -1,4 +1,4 @@
-"""The variational autoencoder, a baseline: the same encoder and loss as VFA with a decoder of its own."""
+"""The variational autoencoder, a baseline: the encoder and loss of VFA with a separate decoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class VAEOptions(EncoderOptions, VariationalOptions):
 
 
 class VAE(AE):
-    r"""Variational autoencoder, the loss of equation 4 with :math:`\hat r` replaced by a decoder's image.
+    r"""Variational autoencoder: the loss of equation 4 with :math:`\hat r` replaced by a decoder's output.
 
     Args:
         image_shape, latent, encoder: as for :class:`AE`.
@@ -46,7 +46,7 @@ class VAE(AE):
         self.log_variance = nn.Linear(self.options.width, latent).apply(orthogonal_)
 
     def posterior(self, images: Tensor) -> Posterior:
-        """Return mean and log-variance of each image, and no class scores."""
+        """Return the posterior of each image; it has no class scores."""
         hidden = self.encoder(images)
         return Posterior(self.mean(hidden), self.log_variance(hidden), hidden.new_empty(len(hidden), 0))
 

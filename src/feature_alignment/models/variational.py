@@ -1,4 +1,4 @@
-"""What the variational models share: the posterior of an image and the weight of its KL divergence."""
+"""Shared by the variational models: the posterior of an image and the weight of its KL divergence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VariationalOptions(ModelOptions):
 
     Args:
         beta: weight of the KL divergence: a number, or ``uniform`` for a draw from U(0, 1) per example and update.
-        kl_warmup: number of updates over which that weight grows linearly from 0; 0 for none.
+        kl_warmup: number of updates over which this weight grows linearly from 0 to ``beta``; 0 for no warm-up.
     """
 
     beta: float | Beta = 1.0
@@ -37,7 +37,7 @@ class VariationalOptions(ModelOptions):
 
 
 class Posterior(NamedTuple):
-    """What the encoder says of an image: mean and log-variance, ``(N, latent)``, class scores ``(N, classes)``."""
+    """Mean and log-variance of q(z|x), shape ``(N, latent)``, and class scores, shape ``(N, classes)``."""
 
     mean: Tensor
     log_variance: Tensor
@@ -53,7 +53,7 @@ class Posterior(NamedTuple):
         return self.mean + torch.randn_like(self.mean) * self.deviation
 
     def detach(self) -> Posterior:
-        """Return the same without its graph."""
+        """Return the posterior without its autograd graph."""
         return Posterior(*(part.detach() for part in self))
 
 
@@ -63,8 +63,8 @@ def kl_weight(divergence: Tensor, beta: float | Beta, warmup: int, updates_done:
     Args:
         divergence: of each example, shape ``(N,)``.
         beta: a number, or ``uniform`` for a draw from U(0, 1) per example (§3.3).
-        warmup: number of updates over which the weight grows linearly from 0; 0 for none.
-        updates_done: before this one.
+        warmup: number of updates over which the weight grows linearly from 0; 0 for no warm-up.
+        updates_done: number of updates before this one.
     """
     weight = torch.rand_like(divergence) if beta == "uniform" else float(beta)
     return weight * min(1.0, (updates_done + 1) / warmup) if warmup else weight

@@ -1,4 +1,4 @@
-"""Variational feature alignment (§3.2): an autoencoder whose decoder is the encoder, run backwards."""
+"""Variational feature alignment (§3.2): a variational autoencoder whose decoder is its encoder, run backwards."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ StartBranch = Literal["mean+deviation", "mean"]
 
 @dataclass(frozen=True)
 class VFAOptions(FAOptions, VariationalOptions):
-    """Options of :class:`VFA`.
+    r"""Options of :class:`VFA`.
 
     Args:
-        start_branch: what the start's branch aligns: ``mean+deviation`` (the paper's code) or ``mean``.
+        start_branch: output of the network that is aligned with the latent: ``mean+deviation``,
+            :math:`\mu + \sigma` (the paper's code), or ``mean``, :math:`\mu`.
         class_weight: weight of the class scores in the aligned distance.
-        cross_entropy_weight: weight of a cross-entropy on the class scores of the images.
+        cross_entropy_weight: weight of a cross-entropy loss on the images' class scores.
     """
 
     beta: float | Beta = "uniform"
@@ -49,8 +50,8 @@ class VFAOptions(FAOptions, VariationalOptions):
 class VFA(FA):
     r"""Variational feature alignment.
 
-    The encoder gives every image a posterior :math:`\mathcal N(\mu, \sigma^2)`; the feature of a draw
-    :math:`z` from it is the reconstruction. Training minimises, per image,
+    The encoder maps every image to a posterior :math:`\mathcal N(\mu, \sigma^2)`; the reconstruction is the
+    feature of a draw :math:`z` from it. Training minimises, per image,
 
     .. math::
         \mathcal L_E = \lVert x - \hat r \rVert^2 + \beta \, D_{KL}(q(z|x) \Vert p(z)) \qquad (4)
@@ -88,12 +89,12 @@ class VFA(FA):
     # --- the protocol -----------------------------------------------------------------------------------
 
     def posterior(self, images: Tensor) -> Posterior:
-        """Return mean, log-variance and class scores of each image."""
+        """Return mean, log-variance and class scores of each image, differentiable."""
         return self.snapshot(len(images)).posterior(images)
 
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
-        """Return the class of the highest score if the class head was trained, else the one that explains best."""
+        """Return the class of the highest score if the class head was trained, else the one that reconstructs best."""
         self.check_images(images)
         if self.options.cross_entropy_weight:
             return self.posterior(images).scores.argmax(1)
@@ -105,7 +106,7 @@ class VFA(FA):
         return [self.mean, self.log_variance, *([] if self.scores is None else [self.scores])]
 
     def split(self, outputs: Tensor) -> Posterior:
-        """Take apart what the heads put out, shape ``(N, 2 latent + classes)``."""
+        """Split the concatenated outputs of the heads, shape ``(N, 2 latent + classes)``, into a posterior."""
         return Posterior(*outputs.split([self.latent, self.latent, self.classes], 1))
 
     def aligned_parts(self) -> list[Network]:  # noqa: D102
@@ -136,7 +137,7 @@ class VFA(FA):
         return kept
 
     def encoder_loss(self, images: Tensor, labels: Tensor | None, updates_done: int = 0) -> Loss:
-        """Return the loss of equation 4, with a cross-entropy where it has a weight; keeps posterior and features."""
+        """Return the loss of equation 4 plus a weighted cross-entropy; ``kept`` are posterior and features."""
         options, network = self.options, self.snapshot(len(images))
         posterior = network.posterior(images)
         one_hot = self.one_hot(labels, len(images))

@@ -29,15 +29,15 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
     r"""Options of :class:`VFAGAN`.
 
     Args:
-        refiner_filters: width of the refiner; the paper's code has 128.
-        refiner_kernel: its kernel size; 3 in the paper, 9 for CIFAR-10 in its code.
-        refiner_rate: its learning rate, as a multiple of ``learning_rate``.
-        discriminator_channels, discriminator_width: as ``channels`` and ``width`` of the encoder; by default
-            the encoder's own.
-        fakes: what the discriminator sees as fake: refined features of ``prior`` draws with the batch's labels
-            (the paper's code), of ``reconstruction`` (equation 6), or ``both``.
+        refiner_filters: filters of the refiner's hidden layers; the paper's code has 128.
+        refiner_kernel: kernel size of the refiner, odd; 3 in the paper, 9 for CIFAR-10 in its code.
+        refiner_rate: learning rate of the refiner, as a multiple of ``learning_rate``.
+        discriminator_channels, discriminator_width: ``channels`` and ``width`` of the discriminator; by default
+            those of the encoder.
+        fakes: images that the discriminator is trained to reject: refined features of draws from the ``prior``,
+            given the batch's labels (the paper's code), of each ``reconstruction`` (equation 6), or ``both``.
         perceptual_weight: :math:`\lambda`; the paper has 0.01 for MNIST, 0 for CIFAR-10, 1 for CelebA.
-        perceptual_spread: compare ``deviation`` (the paper's code) or ``variance`` (equation 5).
+        perceptual_spread: compare the standard ``deviation`` (the paper's code) or the ``variance`` (equation 5).
         adversarial_weight: weight of the adversarial term in the refiner's loss; 1 in the paper.
     """
 
@@ -58,9 +58,9 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
 
 
 class VFAGAN(VFA):
-    r"""Variational feature alignment whose features a refiner sharpens.
+    r"""Variational feature alignment with a refiner that sharpens the features.
 
-    The encoder trains as in :class:`VFA`. The refiner G trains on the detached features of
+    The encoder is trained as in :class:`VFA`. The refiner G is trained on the detached features of
     reconstructions, against a discriminator D:
 
     .. math::
@@ -73,6 +73,9 @@ class VFAGAN(VFA):
         discriminator: a module of your own from images to scores, shape ``(N,)``, instead of the encoder's
             architecture with one output.
         options: see :class:`VFAGANOptions`.
+
+    Raises:
+        ValueError: an option out of range, named.
     """
 
     Options: ClassVar[type[Any]] = VFAGANOptions
@@ -109,14 +112,14 @@ class VFAGAN(VFA):
         posterior, features = self.encoder_update(images, labels, updates)
         one_hot = self.one_hot(labels, len(images))
         with torch.no_grad():
-            network = self.snapshot(len(images))  # of the new weights, which both other networks leave as they are
+            network = self.snapshot(len(images))  # after the encoder's update; the other updates do not change it
         refined = updates.take("refiner", lambda: self.refiner_loss(posterior, features, one_hot, network))
         with torch.no_grad():
             fakes = self._fakes(refined, one_hot, network)
         update_discriminator(self.discriminator, self.options, images, fakes, updates)
 
     def refiner_loss(self, posterior: Posterior, features: Tensor, one_hot: Tensor | None, network: Snapshot) -> Loss:
-        """Return the loss of equation 5; keeps the refined images."""
+        """Return the loss of equation 5; ``kept`` are the refined images."""
         options = self.options
         refined: Tensor = self.refiner(features, one_hot)
         scores = self.discriminator(refined)
@@ -132,7 +135,7 @@ class VFAGAN(VFA):
         return Loss(loss, {"refiner": loss.detach(), **terms}, refined.detach())
 
     def _fakes(self, refined: Tensor, one_hot: Tensor | None, network: Snapshot) -> Tensor:
-        """Return what the discriminator is to tell from images."""
+        """Return the images on which the discriminator is trained as fake."""
         fakes = [] if self.options.fakes == "prior" else [refined]
         if self.options.fakes != "reconstruction":
             prior = torch.randn(len(refined), self.latent, dtype=refined.dtype, device=refined.device)

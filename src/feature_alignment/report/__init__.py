@@ -1,4 +1,4 @@
-"""Pictures and pages of what a model does."""
+"""Pictures, charts and pages of a model's results."""
 
 from .pictures import interpolation_picture, one_of_each, reconstruction_picture, sample_picture, save_image
 from .provenance import commit

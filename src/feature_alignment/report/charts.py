@@ -1,4 +1,4 @@
-"""Pictures made of numbers: curves, bars, points, panels of lines."""
+"""Charts of numbers: curves, bars, scatter plots, panels of lines."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Line = tuple[Sequence[float], Sequence[float]]
 
 
 def curves(lines: Mapping[str, Line], path: str | Path | None = None, *, title: str = "") -> bytes:
-    """Draw one small plot a quantity against the number of updates.
+    """Plot quantities against the number of updates, one small plot each.
 
     Args:
-        lines: name to update numbers and values.
-        path: of the picture, whose extension says the format; none to have it in memory only.
-        title: above it.
+        lines: maps each name to update numbers and values.
+        path: file to write, in the format of its extension; none for no file.
+        title: of the figure.
 
     Returns:
-        The content of the file, PNG where there is no path.
+        The content of the file; PNG if there is no path.
     """
     figure, panels = new_panels(len(lines), 3, (3.6, 2.4, 0.3), title)
     for axes, (name, (steps, values)) in zip(panels, lines.items(), strict=True):
@@ -45,10 +45,10 @@ def bars(
     title: str = "",
     unit: str = "",
 ) -> bytes:
-    """Draw one bar a group, with its value above and a whisker of one standard deviation.
+    """Draw one bar per group, labelled with its value, and an error bar of one standard deviation.
 
     Args:
-        groups: label to mean and standard deviation, which may be none.
+        groups: maps each label to mean and standard deviation, which may be none.
         path, title: as for :func:`curves`.
         unit: what the bars measure.
 
@@ -108,10 +108,10 @@ def plots(
     x_scale: str = "linear",
     marker: str = "",
 ) -> bytes:
-    """Draw panels of lines beside each other, their values on a logarithmic scale.
+    """Draw panels of lines with a logarithmic ordinate.
 
     Args:
-        panels: title of a panel to its quantities: label to lines of the same colour, each of abscissae and values.
+        panels: maps each panel's title to its quantities, and each quantity's label to lines of the same colour.
         path, title: as for :func:`curves`.
         x_label, x_scale: of the abscissae; scales as matplotlib names them.
         marker: of the points, as matplotlib names it.

@@ -1,4 +1,4 @@
-"""Figures of matplotlib, in memory or in a file. Needs the extra ``[train]``."""
+"""Matplotlib figures, in memory or in a file. Needs the extra ``[train]``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-else:  # at once, so that it is not missed after a training
+else:  # at import, so that a missing library is reported before a training and not after it
     Figure = require("matplotlib.figure", "train", "pictures").Figure
 
 __all__ = ["DPI", "finish", "new_axes", "new_figure", "new_panels"]
@@ -22,7 +22,7 @@ DPI = 100
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of this many inches."""
+    """Return an empty figure; width and height in inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
@@ -35,13 +35,13 @@ def new_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def new_panels(count: int, most_across: int, size: tuple[float, float, float], title: str) -> tuple[Figure, list[Axes]]:
-    """Return a figure with ``count`` plots beside and under each other.
+    """Return a figure with ``count`` plots on a grid.
 
     Args:
-        count: of the plots.
-        most_across: of them beside each other.
-        size: width and height of one, and height of the title, in inches.
-        title: above all.
+        count: number of plots.
+        most_across: maximum number of columns.
+        size: width and height of a plot, and height of the title, in inches.
+        title: of the figure.
     """
     width, height, head = size
     across = min(most_across, max(1, count))

@@ -1,4 +1,4 @@
-"""Pages from templates: HTML that is one file, its pictures inside. Needs the extra ``[train]``."""
+"""HTML pages from templates, each one file with embedded pictures. Needs the extra ``[train]``."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ..extras import require
 
 if TYPE_CHECKING:
     import jinja2
-else:  # at once, so that it is not missed after a training
+else:  # at import, so that a missing library is reported before a training and not after it
     jinja2 = require("jinja2", "train", "reports")
 
 __all__ = ["TEMPLATES", "data_uri", "render"]
 
-#: The templates of this room; ``base.html.j2`` is for all pages.
+#: Folder of the templates; all pages extend ``base.html.j2``.
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
-    """Fill a template in; what is put into it is escaped.
+    """Render a template; values are escaped.
 
     Args:
-        template: its file name.
-        folder: where it is; one that it extends may be in :data:`TEMPLATES`.
-        values: what it shows.
+        template: file name of the template.
+        folder: its folder; a template that it extends may be in :data:`TEMPLATES`.
+        values: variables of the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
@@ -39,5 +39,5 @@ def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
 
 
 def data_uri(png: bytes) -> str:
-    """Return a picture as an address that holds it, so that a page can be sent as one file."""
+    """Return a PNG picture as a data URI, which embeds it in a page."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,4 +1,4 @@
-"""What a model makes, as pictures: one image, reconstructions, samples, interpolations."""
+"""Pictures of a model's results: single images, reconstructions, samples, interpolations."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from . import sheets
 
 __all__ = ["interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "save_image"]
 
-#: Most classes that get a column of samples each.
+#: Maximum number of classes shown, one column each.
 MAX_COLUMNS = 20
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Write one image in [0, 1], shape ``(C, H, W)``, pixel for pixel."""
+    """Write one image in [0, 1], shape ``(C, H, W)``, at its own size."""
     pixels = to_pixels(image)
     picture = require("PIL.Image", "train", "pictures").fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     picture.save(path)
 
 
 def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:
-    """Return ``count`` images evenly spaced over the split, whether it is ordered by class or mixed.
+    """Return ``count`` images, sorted by class and evenly spaced over the split.
 
     Returns:
         Images in [0, 1], float32, shape ``(count, C, H, W)``, and their labels, if any.
@@ -41,14 +41,14 @@ def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:
 def reconstruction_picture(
     model: Model, images: Tensor, labels: Tensor | None, path: Path | None = None, *, title: str = "reconstructions"
 ) -> bytes:
-    """Draw originals, what the model decodes and, where it can, refined images under each other.
+    """Draw images above their reconstructions and, if the model has a refiner, the refined ones.
 
     Args:
         model: any model.
-        images: shape ``(N, C, H, W)``.
-        labels: their classes, or none; a conditional model infers them where there are none.
-        path: of the picture; none to have it in memory only.
-        title: above it.
+        images: in [0, 1], shape ``(N, C, H, W)``.
+        labels: their classes, or none: a conditional model then infers them.
+        path: file to write; none for no file.
+        title: of the picture.
 
     Returns:
         The content of the file.
@@ -80,15 +80,15 @@ def sample_picture(
     stress: float = 1.0,
     seed: int = 0,
 ) -> bytes:
-    """Draw samples from the prior, refined if the model can; a column a class if it is conditional.
+    """Draw samples from the prior, refined if the model has a refiner; one column per class if it is conditional.
 
     Args:
         model: any model.
         classes: names of its classes.
-        path: of the picture; none to have it in memory only.
-        rows: samples of each class.
+        path: file to write; none for no file.
+        rows: number of samples of each class.
         columns: the classes to show; by default all, at most 20.
-        stress: value of the one-hot vector's one.
+        stress: value of the non-zero entry of the one-hot vector.
         seed: of the latents.
 
     Returns:
@@ -108,14 +108,14 @@ def sample_picture(
 def interpolation_picture(
     model: Model, latent: Tensor, labels: Tensor | None, path: Path | None = None, *, title: str, size: int = 11
 ) -> bytes:
-    """Draw a square of images between four corners.
+    """Draw a square grid of images, interpolated between four corners.
 
     Args:
         model: any model.
         latent: of the corners, shape ``(4, latent)``: top left, top right, bottom left, bottom right.
-        labels: their classes, shape ``(4,)``; needed exactly by a conditional model.
-        path: of the picture; none to have it in memory only.
-        title: above it.
+        labels: their classes, shape ``(4,)``; required by a conditional model, refused by an unconditional one.
+        path: file to write; none for no file.
+        title: of the picture.
         size: images along each side.
 
     Returns:

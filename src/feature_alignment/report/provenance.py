@@ -1,4 +1,4 @@
-"""Where results come from."""
+"""Provenance of results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["commit"]
 
 
 def commit() -> str | None:
-    """Return the commit of the source, where it is a checkout."""
+    """Return the commit of the source; none if it is not a Git checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""What a finished run shows: pictures, ``metrics.json`` and ``report.html``."""
+"""The report of a finished run: pictures, ``metrics.json`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from .provenance import commit
 
 __all__ = ["write_report"]
 
-require("torchmetrics", "train", "the measures of a report")  # at once, so that it is not missed after a training
+# At import, so that a missing library is reported before a training and not after it.
+require("torchmetrics", "train", "the measures of a report")
 
-#: The pictures of a run, in the order shown, with what they show.
+#: The pictures of a run, in the order shown, with their captions.
 PICTURES = {
-    "reconstructions.png": "Held-out images, never trained on: the original, what the model decodes from its latent "
-    "(a feature is the encoder run backwards) and, if there is a refiner, what that makes of it.",
+    "reconstructions.png": "Held-out images, never trained on: the original, the image decoded from its latent (a "
+    "feature is the encoder run backwards) and, if the model has a refiner, the refined image.",
     "samples.png": "Samples from the prior.",
     "interpolation.png": "Latents between those of four held-out images.",
     "losses.png": "Losses during training.",
@@ -41,13 +42,13 @@ def write_report(
     limit: int | None = None,
     inception: Inception | None = None,
 ) -> None:
-    """Measure a trained model on held-out images and write every picture, ``metrics.json`` and ``report.html``.
+    """Measure a trained model on held-out images and write all pictures, ``metrics.json`` and ``report.html``.
 
     Args:
-        run: whose directory to write into.
-        model: trained.
+        run: the run, into whose directory the files are written.
+        model: the trained model.
         train, test: the splits of its data set.
-        training: what :func:`feature_alignment.training.fit` returned; becomes part of ``metrics.json``.
+        training: the result of :func:`feature_alignment.training.fit`, which is added to ``metrics.json``.
         seed: of the samples.
         limit, inception: as for :func:`feature_alignment.metrics.evaluate`.
     """
@@ -55,7 +56,7 @@ def write_report(
     metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": commit()}
     write_atomically(run.metrics, json.dumps(metrics, indent=2) + "\n")
     _draw(run, model, test, seed)
-    write_atomically(run.report, _page(run, metrics))  # last: it says that the run is complete
+    write_atomically(run.report, _page(run, metrics))  # last: it marks the run as complete
 
 
 def _draw(run: Run, model: Model, test: Images, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Pictures made of images: a grid, versions of the same ones under each other."""
+"""Pictures composed of images: a grid, and versions of the same images one below the other."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def grid(
 
     Args:
         images: in [0, 1], shape ``(rows, columns, C, H, W)``.
-        path: of the picture, whose extension says the format; none to have it in memory only.
-        title: above it.
-        rows: a label a row, left of it.
-        columns: a label a column, above it.
+        path: file to write, in the format of its extension; none for no file.
+        title: of the picture.
+        rows: one label per row, on its left.
+        columns: one label per column, above it.
         gap: white pixels between images.
 
     Returns:
-        The content of the file, PNG where there is no path.
+        The content of the file; PNG if there is no path.
     """
     count_down, count_across, channels, height, width = images.shape
     sheet = _sheet(images.cpu(), gap)
@@ -44,7 +44,7 @@ def grid(
     tall, wide = sheet.shape[0] * zoom, sheet.shape[1] * zoom
     figure = new_figure((wide + (130 if rows else 40)) / DPI, (tall + 80) / DPI)
     axes = figure.subplots()
-    # Enlarged by whole pixels here, so that no resampling blurs what is compared.
+    # Enlarged by an integer factor, so that no resampling blurs the images.
     pixels = np.kron(to_pixels(sheet.movedim(-1, 0)), np.ones((zoom, zoom, 1), np.uint8))
     axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_title(textwrap.fill(title, max(12, wide // 8), break_long_words=False), fontsize=11)
@@ -57,7 +57,7 @@ def grid(
 
 
 def _sheet(images: Tensor, gap: int) -> Tensor:
-    """Return the images beside and under each other on white, shape ``(height, width, C)``."""
+    """Tile the images on white, shape ``(height, width, C)``."""
     down, across, channels, height, width = images.shape
     padded = torch.ones(down, across, channels, height + gap, width + gap)
     padded[..., :height, :width] = images
@@ -70,12 +70,12 @@ def _middles(count: int, size: int, gap: int, zoom: int) -> list[float]:
 
 
 def pairs(rows: Mapping[str, Tensor], path: str | Path | None = None, *, title: str = "", columns: int = 10) -> bytes:
-    """Draw versions of the same images under each other, in blocks of ``columns`` images.
+    """Draw versions of the same images one below the other, in blocks of ``columns`` images.
 
     Args:
-        rows: label of a version to its images, shape ``(N, C, H, W)``, the same ``N`` for all.
+        rows: maps the label of each version to its images, shape ``(N, C, H, W)``, with the same ``N``.
         path, title: as for :func:`grid`.
-        columns: images beside each other.
+        columns: images per row.
 
     Returns:
         As :func:`grid`.

@@ -18,24 +18,24 @@ __all__ = ["PAPER_SETS", "SCALES", "TARGETS", "Result", "Study", "Table", "Targe
 def reproduce(
     target: str, data: str | None, scale: Scale, seeds: Sequence[int], out: Path, inception: Inception | None = None
 ) -> list[Path]:
-    """Make one table or figure, or ``all`` of them, and the report of everything under ``out``.
+    """Reproduce one table or figure, or ``all`` of them, and write the report on all results in ``out``.
 
-    Trainings that are there are used; one that was interrupted goes on from its last checkpoint.
+    Finished trainings in ``out`` are reused; an interrupted one continues from its last checkpoint.
 
     Args:
         target: a name in :data:`TARGETS`, or ``all``: those that the paper has for this kind of data set.
-        data: name of a data set or a folder; by default the paper's own, or for ``all`` all three of these.
+        data: name of a data set or a folder; by default the paper's own, or all three of its sets for ``all``.
         scale: ``smoke``, ``cpu`` or ``paper``.
         seeds: of the trainings.
         out: directory to write into.
-        inception: gives FID and KID.
+        inception: feature extractor of FID and KID; none leaves them out.
 
     Returns:
         Paths of the JSON files written, and of ``report.html`` and ``report.md``.
 
     Raises:
-        DataError: a data set cannot be loaded, or does not suit the target.
-        TrainingError: a training cannot go on.
+        DataError: a data set cannot be loaded, or is unsuitable for the target.
+        TrainingError: a training cannot continue.
     """
     like = None if target == "all" else TARGETS[target].like
     default = list(PAPER_SETS.values()) if target == "all" else [PAPER_SETS[like or "MNIST"]]

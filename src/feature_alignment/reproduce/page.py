@@ -1,4 +1,4 @@
-"""Results as files: JSON first, then Markdown and HTML from the JSON."""
+"""Writing results: JSON, then Markdown and HTML made from it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TITLE = "Feature alignment as a generative process, reproduced"
 
 
 def write_result(study: Study, result: Result, models: Sequence[str]) -> Path:
-    """Write ``TARGET.json`` (with how it was made) and ``TARGET.md``; return the former's path.
+    """Write ``TARGET.json``, with its settings and provenance, and ``TARGET.md``; return the path of the JSON.
 
     Args:
-        study: that it was measured in.
-        result: what was measured.
-        models: those that were trained for it.
+        study: the study that produced the result.
+        result: the table or figure.
+        models: names of the models trained for it.
     """
     trained = [study.run(model, seed).results() for model in models for seed in study.seeds]
     found = asdict(result) | {
@@ -70,13 +70,13 @@ def _order(result: dict[str, Any]) -> tuple[str, int, str]:
 
 
 def _json(found: dict[str, Any]) -> str:
-    """Return JSON to be read by eye: a list of numbers on one line."""
+    """Return readable JSON, with each list of numbers on one line."""
     text = json.dumps(found, indent=2)
     return re.sub(r"\[[-+.\deEInfityNaul,\s]*\]", lambda numbers: " ".join(numbers[0].split()), text)
 
 
 def _rounded(value: Any) -> Any:
-    """Round every number to six digits, which is more than any measurement here is good for."""
+    """Round every number to six significant digits, which exceeds the precision of the measurements."""
     if isinstance(value, dict):
         return {name: _rounded(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -138,7 +138,7 @@ def _markdown(result: dict[str, Any], folder: str) -> list[str]:
 
 
 def _section(result: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Return what the template shows of one result."""
+    """Return the template's variables for one result."""
     heads, *rows = _table(result)
     pictures = [(caption, data_uri((directory / name).read_bytes())) for name, caption in result["pictures"].items()]
     return {

@@ -1,4 +1,4 @@
-"""What a table or figure comes to."""
+"""The result of a table or figure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Result", "Table"]
 
 @dataclass
 class Table:
-    """Numbers beside each other.
+    """A table of numbers.
 
     Attributes:
-        columns: heads of all columns but the first.
-        rows: label to cells: text, a number, a :data:`feature_alignment.reproduce.study.Cell`, or none.
+        columns: heads of all columns but the first, which has the labels.
+        rows: maps each label to its cells: text, a number, a :data:`feature_alignment.reproduce.study.Cell`, or none.
     """
 
     columns: list[str]
@@ -27,12 +27,12 @@ class Result:
 
     Attributes:
         target: its name on the command line.
-        title: what it shows.
-        claim: what the paper says of it.
+        title: a few words.
+        claim: the paper's claim about it.
         table: its numbers.
-        pictures: file name, beside the JSON, to caption.
-        notes: what to know when reading it.
-        numbers: whatever else was measured.
+        pictures: maps file names, in the directory of the JSON, to captions.
+        notes: remarks for the reader.
+        numbers: further measurements.
     """
 
     target: str

@@ -1,8 +1,8 @@
-"""What is trained for the paper's tables and figures, at each scale: the bundled configurations, fitted to the images.
+"""Settings of the trainings for the paper's tables and figures: the bundled configurations, adapted to the images.
 
-``paper`` is §4 of the paper and its published code, as the configurations that ``falign train`` takes have it: the
-encoders of Tables 2-4, 10,000 images measured. ``cpu`` is for a machine without a GPU (``configs/cpu``): narrower
-networks, a higher learning rate, fewer updates. ``smoke`` trains next to nothing: it shows that everything runs.
+The scale ``paper`` follows §4 of the paper and its published code, as do the configurations of ``falign train``: the
+encoders of Tables 2-4, 10,000 images measured. ``cpu`` (``configs/cpu``) is for a machine without a GPU: narrower
+networks, a higher learning rate, fewer updates. ``smoke`` trains for ten updates, to check that everything runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 __all__ = ["PAPER_SETS", "SCALES", "PaperSet", "Scale", "Setting", "paper_set", "setting"]
 
 Scale: TypeAlias = Literal["smoke", "cpu", "paper"]
-#: A data set of the paper, which another one is compared with.
+#: A data set of the paper; results on any other data set are compared with those on one of these.
 PaperSet: TypeAlias = Literal["MNIST", "CIFAR-10", "CelebA"]
 
 #: The paper's data sets, and the names under which they are loaded.
@@ -27,7 +27,7 @@ PAPER_SETS: dict[PaperSet, str] = {"MNIST": "mnist", "CIFAR-10": "cifar10", "Cel
 SCALES: dict[Scale, int] = {"smoke": 100, "cpu": 1000, "paper": 10_000}
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-#: The paper's own settings of the model with refiner; the others have one for all data sets.
+#: The paper's settings of the model with refiner, by data set; every other model has one setting.
 VFA_GAN: dict[PaperSet, str] = {"MNIST": "vfa-gan", "CIFAR-10": "cifar10", "CelebA": "celeba"}
 #: Filters per halving of Tables 2 to 4, and their narrow counterparts; the width of the encoder's output by halvings.
 FILTERS: dict[Scale, list[int]] = {"paper": [32, 64, 128, 256], "cpu": [8, 16, 32, 64], "smoke": [4, 8, 8, 8]}
@@ -36,15 +36,15 @@ WIDTHS = {2: 4096, 3: 2048, 4: 4096}
 
 @dataclass(frozen=True)
 class Setting:
-    """One training.
+    """The setting of one training.
 
     Attributes:
-        model: name of its class.
-        options: of the model, but for shape and classes of the images.
-        batch_size: images an update.
-        steps: updates of training.
-        labels: whether the labels are used, where the data have some.
-        images: held-out images measured.
+        model: name of the model's class.
+        options: of the model, without image shape and number of classes.
+        batch_size: images per update.
+        steps: number of updates.
+        labels: whether the labels are used, if the data set has any.
+        images: number of held-out images measured.
     """
 
     model: str
@@ -56,7 +56,7 @@ class Setting:
 
 
 def paper_set(name: str, shape: Sequence[int]) -> PaperSet:
-    """Return the paper's data set that the images of this name and shape are to be compared with."""
+    """Return the data set of the paper with which results on a set of this name and image shape are compared."""
     for paper, loaded in PAPER_SETS.items():
         if name == loaded:
             return paper
@@ -66,11 +66,11 @@ def paper_set(name: str, shape: Sequence[int]) -> PaperSet:
 
 
 def setting(model: str, scale: Scale, name: str, shape: Sequence[int], count: int) -> Setting:
-    """Return how a model is trained.
+    """Return the setting of a model's training.
 
     Args:
         model: ``ae``, ``vae``, ``gan``, ``vfa-gan``, ``local``, or ``vfa-2d`` (two latents, figure 5a).
-        scale: how much.
+        scale: ``smoke``, ``cpu`` or ``paper``.
         name: of the data set.
         shape: of its images.
         count: of its training images.
@@ -104,5 +104,5 @@ def _config(name: str) -> dict[str, Any]:
 
 
 def _halvings(shape: Sequence[int]) -> int:
-    """Return how often Tables 2, 3 and 4 halve the side: from 28 to 7, from 32 and from 64 to 4."""
+    """Return the number of halvings of the side in Tables 2, 3 and 4: from 28 to 7, from 32 and from 64 to 4."""
     return 2 if shape[1] <= 28 else 3 if shape[1] <= 48 else 4

@@ -1,4 +1,4 @@
-"""The trainings behind the tables and figures: each is made once, continued if interrupted, and used again."""
+"""The trainings behind the tables and figures, each run once, continued if interrupted, and reused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Cell = dict[str, Any]
 
 
 def cell(values: Sequence[float]) -> Cell:
-    """Summarise one number a seed."""
+    """Summarise the values of a measure, one per seed."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"values": list(values), "mean": statistics.fmean(values), "std": deviation}
 
@@ -38,10 +38,10 @@ class Study:
 
     Args:
         data: name of a data set or a folder, see :func:`feature_alignment.data.load`.
-        scale: how much to train, see :mod:`feature_alignment.reproduce.settings`.
+        scale: ``smoke``, ``cpu`` or ``paper``, see :mod:`feature_alignment.reproduce.settings`.
         seeds: of the trainings.
-        out: where ``runs/DATA/MODEL-seedN`` and the results, in ``DATA``, go.
-        inception: gives FID and KID.
+        out: directory for the runs, ``runs/DATA/MODEL-seedN``, and the results, ``DATA``.
+        inception: feature extractor of FID and KID; none leaves them out.
 
     Raises:
         DataError: the data set cannot be loaded.
@@ -52,24 +52,24 @@ class Study:
     ) -> None:
         self.data, self.scale, self.seeds, self.inception = data, scale, list(seeds), inception
         self.train, self.test = load(data, "train"), load(data, "test")
-        #: Of the data set, fit for a file's name.
+        #: Name of the data set, without folders.
         self.name = Path(data).name
-        #: The paper's data set that this one is compared with.
+        #: The data set of the paper with which this one is compared.
         self.like = paper_set(self.name, self.train.shape)
         self.directory = out / self.name
         self.runs = out / "runs" / self.name
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def setting(self, model: str) -> Setting:
-        """Return how a model is trained."""
+        """Return the setting of a model's training."""
         return setting(model, self.scale, self.name, self.train.shape, len(self.train))
 
     @functools.cache  # noqa: B019 (a study lives as long as the command)
     def run(self, name: str, seed: int) -> Run:
-        """Return the finished run of a model and seed; train, or go on training, where there is none.
+        """Return the finished run of a model and seed; train it, or continue its training, if necessary.
 
         Raises:
-            TrainingError: another setting was trained there before.
+            TrainingError: the run's directory has a training with other settings.
         """
         chosen = self.setting(name)
         run = Run(self.runs / f"{name}-seed{seed}")
@@ -101,14 +101,14 @@ class Study:
 
     @functools.cache  # noqa: B019
     def model(self, name: str) -> Model:
-        """Return the trained model of a name, of the first seed."""
+        """Return the trained model of the first seed."""
         return self.run(name, self.seeds[0]).model()
 
     def metrics(self, model: str) -> list[dict[str, Any]]:
-        """Return what was measured of a model, one dictionary a seed."""
+        """Return the metrics of a model, one dictionary per seed."""
         return [self.run(model, seed).results() for seed in self.seeds]
 
     def measure(self, model: str, name: str, stage: str) -> Cell | None:
-        """Return one measure over the seeds, or none where it was not taken."""
+        """Return one measure over the seeds; none if it is missing for a seed."""
         found = [metrics[name][stage] for metrics in self.metrics(model) if stage in metrics.get(name, {})]
         return cell(found) if len(found) == len(self.seeds) else None

@@ -1,6 +1,6 @@
-"""Where the latents of samples come from.
+"""Distributions from which the latents of samples are drawn.
 
-A new sampler is a file with a subclass of :class:`Sampler` and an entry in :data:`SAMPLERS`.
+To add one, write a file with a subclass of :class:`Sampler` and list it in :data:`SAMPLERS`; copy ``gaussian.py``.
 """
 
 from .gaussian import Gaussian

@@ -11,7 +11,7 @@ __all__ = ["Gaussian"]
 
 
 class Gaussian(Sampler):
-    r""":math:`\mathcal N(m, C)`, where nothing in the loss gives the latents a distribution; N(0, I) until fitted.
+    r""":math:`\mathcal N(m, C)`, for models whose loss does not prescribe a distribution; N(0, I) until fitted.
 
     Draws are :math:`m + L \epsilon` with :math:`\epsilon \sim \mathcal N(0, I)` and the symmetric root
     :math:`L = C^{1/2}`, which exists for singular covariances too.
@@ -33,9 +33,9 @@ class Gaussian(Sampler):
 
     @torch.no_grad()
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
-        """Take mean and covariance from latents, in float64; ValueError for fewer than two."""
+        """Estimate mean and covariance in float64; raise a ValueError if there are fewer than two latents."""
         if len(latents) < 2:
-            raise ValueError(f"latents: expected two or more to take a covariance from, got {len(latents)}")
+            raise ValueError(f"latents: expected two or more to estimate a covariance, got {len(latents)}")
         double = latents.double()
         values, vectors = torch.linalg.eigh(double.T.cov().reshape(self.latent, self.latent))
         self.mean.copy_(double.mean(0))

@@ -21,7 +21,7 @@ class Normal(Sampler):
     learns = False
 
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
-        """Change nothing: a prior is not fitted."""
+        """Do nothing: the prior is fixed."""
 
     def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
         return torch.randn(count, self.latent, generator=generator)

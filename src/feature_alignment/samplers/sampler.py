@@ -1,4 +1,4 @@
-"""What every sampler has to do."""
+"""The base class of the samplers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Sampler"]
 
 
 class Sampler(nn.Module, ABC):
-    """A distribution of latents. What it has learned is in its buffers, and is saved with the model that owns it.
+    """A distribution of latents. Its fitted parameters are buffers, which are saved with the model that owns it.
 
     Args:
-        latent: numbers in a latent.
+        latent: size of the latent vector.
     """
 
-    #: Whether :meth:`fit` changes anything.
+    #: Whether :meth:`fit` has an effect.
     learns = True
 
     def __init__(self, latent: int) -> None:
@@ -26,10 +26,10 @@ class Sampler(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
-        """Take the distribution from latents of training images.
+        """Fit the distribution to latents of training images.
 
         Args:
-            latents: shape ``(N, latent)``, two or more.
+            latents: shape ``(N, latent)``, at least two.
             labels: the class of each, int64, shape ``(N,)``, or none.
         """
 
@@ -38,7 +38,7 @@ class Sampler(nn.Module, ABC):
         """Draw latents, shape ``(count, latent)``, on the device and in the dtype of the sampler's buffers.
 
         Args:
-            count: how many.
-            labels: the class of each, int64, shape ``(count,)``, for a sampler that knows classes.
-            generator: source of randomness, on the CPU; torch's default if none.
+            count: number of latents.
+            labels: the class of each, int64, shape ``(count,)``, for a class-conditional sampler.
+            generator: source of randomness, on the CPU; by default PyTorch's global one.
         """

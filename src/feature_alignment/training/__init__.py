@@ -14,7 +14,7 @@ __all__ = ["Run", "TrainingError", "TrainingOptions", "fit"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the training library only for those who train."""
+    """Import the training library only when ``fit`` is used."""
     if name == "fit":
         from .loop import fit
 

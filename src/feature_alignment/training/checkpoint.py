@@ -1,7 +1,7 @@
-"""Checkpoints: weights, the optimisers' moments, and the number of updates done, from which everything else follows.
+"""Checkpoints: the weights, the optimisers' moments and the number of updates done.
 
-The order of the images and every update's random numbers are functions of the seed and of the update's number, see
-:class:`feature_alignment.data.Batches` and :func:`seed_update`: there is no other state.
+There is no other state: the order of the images and the random numbers of an update are functions of the seed and of
+the update's number, see :class:`feature_alignment.data.Batches` and :func:`seed_update`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = ["load_checkpoint", "save_checkpoint", "seed_update"]
 
 
 def seed_update(seed: int, update: int, rank: int) -> None:
-    """Seed the random numbers of one update: noise is a function of seed, update and process."""
+    """Seed PyTorch for one update, so that its noise is a function of seed, update and process."""
     digest = hashlib.sha256(f"{seed} {update} {rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "big") - 2**63)
 
 
 def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically; every process has to call this.
 
     Args:
-        fabric: of the training; every process has to call this.
-        path: where to.
-        updates: between two of them.
-        seconds: trained so far.
+        fabric: of the training.
+        path: file to write.
+        updates: model and optimisers, between two updates.
+        seconds: training time so far.
     """
     if fabric.is_global_zero:
         state = {
@@ -49,10 +49,10 @@ def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is run.
+    """Read a checkpoint, without executing any code that a pickle may contain.
 
     Raises:
-        TrainingError: it is damaged or of another kind.
+        TrainingError: the file is damaged, or is not a checkpoint of this version.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -66,7 +66,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def restore_model(path: Path, state: dict[str, Any], model: torch.nn.Module) -> None:
-    """Load the weights of a checkpoint; TrainingError if they are another model's."""
+    """Load the weights of a checkpoint; raise a TrainingError if they belong to another model."""
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
@@ -75,7 +75,7 @@ def restore_model(path: Path, state: dict[str, Any], model: torch.nn.Module) -> 
 
 
 def restore_optimizers(path: Path, state: dict[str, Any], updates: Updates) -> None:
-    """Load the optimisers' moments; learning rates and betas stay those that are asked for now."""
+    """Load the optimisers' moments; learning rates and betas are those of the current options."""
     if state["optimizers"].keys() != updates.optimizers.keys():
         raise TrainingError(f"{path}: has the optimisers {', '.join(state['optimizers'])}, not those of this model")
     for name, optimizer in updates.optimizers.items():

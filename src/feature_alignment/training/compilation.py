@@ -1,4 +1,4 @@
-"""``torch.compile`` and TensorFloat-32, switched on for a training and off again."""
+"""Context managers that enable ``torch.compile`` and TensorFloat-32 during a training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ __all__ = ["compiled", "matrix_products"]
 
 @contextmanager
 def compiled(model: Model, mode: str | None) -> Iterator[None]:
-    """Let ``torch.compile`` take over, for as long as it lasts, what a training step evaluates.
+    """Compile the model's parts that a training step evaluates; on exit they are uncompiled again.
+
+    Args:
+        model: its class lists the parts in ``compiled``.
+        mode: of ``torch.compile``; none leaves the model as it is.
 
     Raises:
-        TrainingError: there is nothing to take over, or it fails.
+        TrainingError: the model has no part to compile, or compilation fails.
     """
-    # A gradient penalty differentiates the discriminator's gradient, which compiled code does not offer.
+    # A gradient penalty differentiates the discriminator twice, which compiled code does not support.
     twice = {"discriminator"} if getattr(model.options, "adversarial", "") == "wasserstein-gp" else set()
     names = [name for name in model.compiled if name not in twice] if mode else []
     if mode and not names:
@@ -50,7 +54,7 @@ def compiled(model: Model, mode: str | None) -> Iterator[None]:
 
 @contextmanager
 def matrix_products(precision: str) -> Iterator[None]:
-    """Let products of float32 matrices use TensorFloat-32 if ``precision`` is ``tf32``."""
+    """Compute float32 matrix products in TensorFloat-32 if ``precision`` is ``tf32``; restore the setting on exit."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else before)
     try:

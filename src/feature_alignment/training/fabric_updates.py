@@ -1,4 +1,4 @@
-"""Updates under Lightning Fabric: its precision, and its distributed data parallelism."""
+"""Updates under Lightning Fabric, with its mixed precision and distributed data parallelism."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FabricUpdates"]
 
 
 class _Trained(nn.Module):
-    """What one optimiser trains, as the module that Fabric wraps: its forward pass is the loss."""
+    """The parameters of one optimiser as the module that Fabric wraps; its forward pass evaluates the loss."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Trained(nn.Module):
 class FabricUpdates(Updates):
     """:class:`Updates` whose losses are evaluated and differentiated by Fabric.
 
-    Every optimiser has a wrapper of its own, so that only gradients of what it trains are exchanged.
+    Every optimiser has its own wrapper, so that only the gradients of its parameters are exchanged.
     """
 
     def __init__(self, fabric: Fabric, model: Model, total: int, done: int = 0) -> None:
@@ -49,5 +49,5 @@ class FabricUpdates(Updates):
         self.fabric.backward(total)
 
     def clip(self, name: str, largest: float) -> None:  # noqa: D102
-        # Fabric's own refuses fused optimisers at reduced precision, though only scaled gradients would need it.
+        # Fabric's own clipping refuses fused optimisers in mixed precision; only scaled gradients would need that.
         nn.utils.clip_grad_norm_(self.parameters[name], largest)

@@ -12,11 +12,12 @@ __all__ = ["Log", "read_rows"]
 
 
 class Log:
-    """Writes the losses of every few updates, each line as soon as it is known.
+    """Writes the losses every few updates, flushing each line.
 
     Args:
         path: of the CSV file.
-        done: updates that are done already: later lines, which a continuation will write again, are dropped.
+        done: number of updates done already; lines of later updates are dropped, as the resumed training writes
+            them again.
     """
 
     def __init__(self, path: Path, done: int = 0) -> None:

@@ -26,7 +26,7 @@ from .stopping import Stopped, Stopper
 
 __all__ = ["fit"]
 
-#: Of the weights, by how a precision begins.
+#: Data type of the weights, for the precisions that have one other than float32.
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 #: Most training images that a sampler is fitted to, evenly spread over the set, which may be ordered by class.
@@ -39,18 +39,19 @@ def fit(
     """Train ``model`` and write log, checkpoints and the model itself into the run's directory.
 
     Args:
-        model: in its initial state; ``resume`` replaces it by the checkpoint's.
-        data: what to train on.
-        run: where to write.
-        options: how to train.
-        resume: go on from the newest checkpoint.
+        model: in its initial state; with ``resume``, the checkpoint's weights are loaded into it.
+        data: training images and batches.
+        run: directory to write.
+        options: number of updates, seed, device, precision, ...
+        resume: continue from the newest checkpoint.
 
     Returns:
-        ``steps`` trained, ``seconds`` that took, earlier parts of a continued run included, and the ``device``.
+        ``steps``, the number of updates; ``seconds``, the training time, of earlier parts of a resumed run too; and
+        ``device``, a description of the hardware.
 
     Raises:
-        TrainingError: nothing to resume, an accelerator that is not there, a loss that became infinite.
-        Stopped: by Ctrl-C or another signal; a checkpoint was written.
+        TrainingError: no checkpoint to resume from, an unavailable accelerator, or a loss that is not finite.
+        Stopped: by Ctrl-C, SIGTERM or SIGHUP, after writing a checkpoint.
     """
     if resume and not run.checkpoint.is_file():
         raise TrainingError(f"{run.directory}: nothing to resume, there is no {run.checkpoint.name} in it yet")
@@ -77,7 +78,7 @@ def fit(
 
 
 def _launched(options: TrainingOptions) -> Fabric:
-    """Return Fabric with its processes started."""
+    """Return Fabric after starting its processes."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     several = torch.cuda.device_count() > 1 if options.devices == "auto" else str(options.devices) != "1"
     try:
@@ -95,7 +96,7 @@ def _launched(options: TrainingOptions) -> Fabric:
 
 
 class _Training:
-    """One training at work: the loop over the updates and what happens between them."""
+    """The training loop: updates, log lines and checkpoints."""
 
     def __init__(
         self, fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
@@ -114,7 +115,7 @@ class _Training:
         self.log = Log(run.log, self.updates.done) if fabric.is_global_zero else None
 
     def run_updates(self) -> None:
-        """Train to the last update, the time limit or a signal."""
+        """Train until the last update, the time limit or a signal, and save a checkpoint."""
         updates, options = self.updates, self.options
         with Stopper().listening() as stopper, self._progress() as bar:
             since = time.perf_counter()
@@ -143,7 +144,7 @@ class _Training:
             self.log.close()
 
     def device_name(self) -> str:
-        """Return what it was trained on, in words."""
+        """Return a description of the hardware, such as ``cpu, 2 threads``."""
         kind = self.fabric.device
         threads = f"{kind.type}, {torch.get_num_threads()} threads"
         name = torch.cuda.get_device_name(kind) if kind.type == "cuda" else threads
@@ -163,11 +164,11 @@ class _Training:
 
     def _out_of_time(self) -> bool:
         limit = self.options.max_seconds
-        # Every process has to stop at the same update, by one clock.
+        # All processes have to stop at the same update, so the first one's clock decides.
         return limit is not None and bool(self.fabric.broadcast(self.seconds >= limit))
 
     def _logged(self, losses: dict[str, Tensor]) -> dict[str, str]:
-        """Write a line of the log; return what the progress bar shows."""
+        """Write a line of the log; return the first losses, formatted for the progress bar."""
         values = self._finite(losses)
         number = self.updates.done - 1
         if self.log is not None:

@@ -1,4 +1,4 @@
-"""How to train, and what a training refuses."""
+"""Options of a training, and the error it raises."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ __all__ = ["TrainingError", "TrainingOptions"]
 
 
 class TrainingError(Exception):
-    """A training that cannot start or go on; the message is one line for the user."""
+    """A training cannot start or continue; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train.
+    """Options of a training.
 
     Args:
-        steps: updates, each on one batch.
+        steps: number of updates, each on one batch.
         seed: of initialisation, order of the images and noise.
         accelerator: ``auto``, ``cpu``, ``gpu``, ...
         devices: number of devices, or ``auto``.
-        precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...; or ``tf32``, which is
-            32-true with products of matrices in TensorFloat-32 on a GPU that has it.
-        compile: `torch.compile` mode of the training step; null turns it off: ``default``, or
-            ``reduce-overhead`` (CUDA graphs) and ``max-autotune`` for a GPU.
-        log_every: updates between two lines of the log.
-        checkpoint_every: updates between two checkpoints.
-        max_seconds: stop early after so many seconds of training; none for no limit.
+        precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...; or ``tf32``: 32-true
+            with matrix products in TensorFloat-32 on GPUs that support it.
+        compile: ``torch.compile`` mode of the training step: ``default``, or, on a GPU, ``reduce-overhead`` (CUDA
+            graphs) or ``max-autotune``; null turns it off.
+        log_every: number of updates between two lines of the log.
+        checkpoint_every: number of updates between two checkpoints.
+        max_seconds: limit on the training time, in seconds; none for no limit.
+
+    Raises:
+        TrainingError: ``steps``, ``log_every`` or ``checkpoint_every`` below 1.
     """
 
     steps: int = 20_000

@@ -1,4 +1,4 @@
-"""The directory of a training: every file in it is named here, and nowhere else."""
+"""The run directory of a training, and the names of its files."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ __all__ = ["Run"]
 
 @dataclass(frozen=True)
 class Run:
-    """The directory of one training and the places in it."""
+    """The run directory of one training and the paths of its files."""
 
     directory: Path
 
     @property
     def config(self) -> Path:
-        """What ``falign train`` was asked to do."""
+        """The configuration that the run was started with."""
         return self.directory / "config.yaml"
 
     @property
     def checkpoint(self) -> Path:
-        """The newest checkpoint, from which ``--resume`` goes on."""
+        """The newest checkpoint, from which ``--resume`` continues."""
         return self.directory / "checkpoints" / "last.ckpt"
 
     @property
     def log(self) -> Path:
-        """The losses, a line every few updates."""
+        """The losses, one line every few updates."""
         return self.directory / "log.csv"
 
     @property
     def metrics(self) -> Path:
-        """What was measured on held-out images."""
+        """Metrics on held-out images."""
         return self.directory / "metrics.json"
 
     @property
     def report(self) -> Path:
-        """Everything on one page; what a run writes last."""
+        """The report, one page; the last file that a run writes."""
         return self.directory / "report.html"
 
     def exists(self) -> bool:
-        """Whether something is there that a new training would overwrite; a configuration alone is nothing yet."""
+        """Whether a new training would overwrite a file other than the configuration."""
         return self.directory.is_dir() and any(path != self.config for path in self.directory.iterdir())
 
     def settings(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Run:
         return found
 
     def results(self) -> dict[str, Any]:
-        """Return what was measured."""
+        """Return the metrics."""
         found: dict[str, Any] = json.loads(self.metrics.read_text())
         return found
 
@@ -89,7 +89,7 @@ class Run:
             raise TrainingError(f"{error}{hint}") from None
 
     def rows(self) -> list[dict[str, float]]:
-        """Return the log, a dictionary of numbers a line."""
+        """Return the log, one dictionary of numbers per line."""
         from .log import read_rows
 
         return read_rows(self.log)

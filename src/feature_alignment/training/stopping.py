@@ -1,4 +1,4 @@
-"""Signals that end a training in good order."""
+"""Signals that end a training after the current update."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Stopped", "Stopper"]
 
 
 class Stopped(KeyboardInterrupt):
-    """A training was stopped by a signal and can go on; the message is one line for the user.
+    """A training was stopped by a signal and can be resumed; the message is one line for the user.
 
     Attributes:
-        signal: its number.
+        signal: number of the signal.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -24,7 +24,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopper:
-    """Remembers a signal until the update at work is complete; the second Ctrl-C interrupts at once."""
+    """Records a signal until the current update is complete; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -36,12 +36,12 @@ class Stopper:
 
     @contextmanager
     def listening(self) -> Iterator[Stopper]:
-        """Listen to Ctrl-C, SIGTERM and SIGHUP, which the main thread alone can do."""
+        """Handle Ctrl-C, SIGTERM and SIGHUP; outside the main thread, which Python requires, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        # One that is ignored, as under nohup, stays so.
+        # A signal that is ignored already, such as SIGHUP under nohup, stays ignored.
         heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._receive) for number in heard}
         try:

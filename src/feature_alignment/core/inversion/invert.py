@@ -81,27 +81,27 @@ def invert(
     *,
     method: str = "auto",
 ) -> Inversion:
-    r"""Find an input that a given network maps to ``target``: no training, nothing known of the network.
+    r"""Find an input that a given network maps to ``target``, without training or knowledge of its layers.
 
     Inputs are not bounded; for images in (0, 1), invert ``lambda r: network(r.sigmoid())`` and squash the result.
-    Many inputs have the same output: the one returned is near ``start``. Every sample is solved by itself: its result
-    does not depend on its neighbours but for rounding. The network is checked by a few evaluations before and one
-    after the search, which are not counted.
+    Many inputs may have the same output: the one returned is near ``start``. Samples are solved independently: a
+    result does not depend on the other samples, except for rounding. A few evaluations before the search and one after
+    it check the network; they are not counted.
 
     Args:
         network: :math:`E`, as for :func:`~feature_alignment.align`; it may not draw random numbers.
         target: :math:`z`, of the structure, shapes and dtypes of the network's output for ``N`` samples.
         start: shape ``(N, ...)``, or ``(1, ...)`` for all.
         tol: the relative residual :math:`\lVert E(r) - z \rVert / \lVert z \rVert` to reach, greater than 0.
-        max_evaluations: the most network evaluations to spend on a sample, at least 1.
+        max_evaluations: budget of network evaluations per sample, at least 1.
         method: ``anderson``, ``lbfgs``, ``gauss_newton`` or ``gradient`` (the plain flow with the step
-            :math:`1 / \sigma^2`, by power iteration, which counts). ``auto`` begins with ``anderson``, goes on with
-            ``lbfgs`` for the samples where a step of it fails to lower the error, and with ``gauss_newton`` for those
-            where that finds no descent.
+            :math:`1 / \sigma^2`, by power iteration, which counts). ``auto`` begins with ``anderson``, continues with
+            ``lbfgs`` for the samples where a step fails to lower the error, and with ``gauss_newton`` for those
+            where ``lbfgs`` finds no descent direction.
 
     Returns:
-        An :class:`Inversion`. Samples that did not converge have the best point seen: no error is raised. Nor where
-        the network cannot be evaluated or differentiated somewhere on the way: a warning says so in one line.
+        An :class:`Inversion`. For samples that did not converge it has the best point found; no error is raised. If
+        the network cannot be evaluated or differentiated at an iterate, a warning of one line is issued.
 
     Raises:
         TypeError, ValueError: as for :func:`~feature_alignment.align`; ``tol``, ``max_evaluations`` or ``method``

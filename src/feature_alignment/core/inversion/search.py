@@ -19,7 +19,7 @@ Pull: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Search:
-    """The best point of every sample so far, and what it cost. Points and errors are flattened.
+    """The best point of every sample so far, and the evaluations spent. Points and errors are flattened.
 
     A solver works on the samples at ``index``. All its tensors have these as their first dimension, and shrink with
     it when samples are solved or out of evaluations, so that only the others are evaluated.

@@ -1,4 +1,4 @@
-"""Vector-Jacobian products of any network: one rule a layer type, and automatic differentiation for the rest."""
+"""Vector-Jacobian products of any network: one rule per layer type, otherwise automatic differentiation."""
 
 from .autodiff import differentiated, leaving_its_input, transposed
 from .explanations import NotDifferentiableError, explained

@@ -63,7 +63,7 @@ def _attempt(function: Callable[[], Any]) -> Any:
 
 
 def path_taken(network: Network, point: Tensor) -> str:
-    """Say by which path :func:`by_differentiation` goes: ``torch.func`` or ``autograd``."""
+    """Return the path taken by :func:`by_differentiation`: ``torch.func`` or ``autograd``."""
     output, pull_back = by_differentiation(network, point)
     pull_back(pytree.tree_map(lambda leaf: None if leaf is None else torch.zeros_like(leaf), output))
     return "autograd" if network in _refused else "torch.func"
@@ -115,7 +115,7 @@ def differentiated(function: Callable[[Structure], Structure], point: Structure)
 
 
 def works_in_place(network: Network) -> bool:
-    """Say whether a module has layers that overwrite their input."""
+    """Whether a module has layers that overwrite their input."""
     return isinstance(network, nn.Module) and any(getattr(each, "inplace", False) for each in network.modules())
 
 
@@ -221,7 +221,7 @@ def transposed(pull_back: PullBack, like: Structure) -> Callable[[Tensor], Struc
     parts = tensors(zeros)
 
     def push(vector: Tensor) -> Structure:
-        if not pulled.requires_grad:  # nothing depends on the input
+        if not pulled.requires_grad:  # the output does not depend on the input
             return pytree.tree_map(_detached, zeros)
         with torch.inference_mode(False):
             vector = vector.clone() if vector.is_inference() else vector

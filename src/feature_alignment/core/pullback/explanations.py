@@ -1,4 +1,4 @@
-"""What PyTorch cannot differentiate twice, by the name of the module and of the operation."""
+"""Errors for operations that PyTorch cannot differentiate twice, which name the module and the operation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class NotDifferentiableError(RuntimeError):
 
 
 class _Explained(torch.autograd.Function):
-    """The identity, whose derivative is an error that says why there is none."""
+    """The identity, whose backward pass raises an error that explains the missing derivative."""
 
     generate_vmap_rule = True
 

@@ -12,7 +12,7 @@ __all__ = ["any_batch"]
 
 
 def any_batch(network: Network) -> Network:
-    """Return the network; one exported with a fixed batch, such that it takes batches of other sizes too."""
+    """Return the network, wrapped to accept any batch size if it was exported with a fixed one."""
     size = _fixed_batch(network)
     return network if size is None else _Padded(network, size)
 
@@ -36,7 +36,7 @@ def _batch_of(graph: fx.Graph) -> int | None:
 
 
 class _Padded:
-    """The network in batches of one size, the last one filled up with copies of the first sample."""
+    """The network evaluated in batches of one size, the last one padded with copies of the first sample."""
 
     def __init__(self, network: Network, size: int) -> None:
         self.network, self.size = network, size

@@ -1,4 +1,4 @@
-"""How to pull back through common layers, a rule a type."""
+"""Rules for pulling back through common layers, one per type."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def transposed_conv2d(
     groups: int,
 ) -> Tensor:
     """Apply the transpose of a convolution to its ``output``: shape ``(N, C, *size)``."""
-    # The pixels at the far border that a stride skips.
+    # Pixels at the far border that the stride leaves out.
     skipped = [
         whole - ((length - 1) * step - 2 * pad + spacing * (kernel - 1) + 1)
         for whole, length, step, pad, spacing, kernel in zip(

@@ -12,13 +12,13 @@ _on = os.environ.get("FALIGN_SPEED", "1") != "0"
 
 
 def enabled() -> bool:
-    """Say whether the faster ways of computing the same are taken: yes, unless ``FALIGN_SPEED=0`` was set at import."""
+    """Whether the optimisations of this folder are used: yes, unless ``FALIGN_SPEED=0`` was set at import."""
     return _on
 
 
 @contextmanager
 def switched(on: bool) -> Iterator[None]:
-    """Turn the faster ways on or off for the ``with`` block, in every thread.
+    """Turn the optimisations on or off for the ``with`` block, in all threads.
 
     Example:
         >>> with switched(False):

@@ -14,12 +14,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def reuse_memory() -> None:
-    """Place large CPU tensors in memory that freed ones have left, until the process ends.
+    """Place large CPU tensors in memory freed by earlier ones, until the process ends.
 
-    By default glibc maps the memory of every tensor above some megabytes anew, which faults it in page by page, and
-    unmaps it again. Here it is told to keep what is freed: the process then stays as large as it was at its peak.
-    ``MALLOC_MMAP_MAX_`` and ``MALLOC_TRIM_THRESHOLD_`` in the environment take precedence. Does nothing but on Linux
-    with glibc, and nothing with :func:`feature_alignment.core.speed.enabled` off.
+    By default glibc maps fresh memory for every tensor above a few megabytes, at the cost of a page fault per page, and
+    unmaps it when the tensor is freed. With this setting freed memory is kept, so the process remains at its peak size.
+    ``MALLOC_MMAP_MAX_`` and ``MALLOC_TRIM_THRESHOLD_`` in the environment take precedence. No effect except on Linux
+    with glibc, or if :func:`feature_alignment.core.speed.enabled` is false.
     """
     if sys.platform != "linux" or not enabled():
         return

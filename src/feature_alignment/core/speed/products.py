@@ -1,4 +1,4 @@
-"""Fewer pull-backs than residuals, where the network puts out fewer numbers than there are samples."""
+"""Pulling back unit vectors instead of residuals if the network has fewer outputs than there are samples."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["units_are_fewer"]
 
 
 def units_are_fewer(errors: Tensor, points: int) -> bool:
-    """Say whether to pull back unit vectors instead of residuals, shape ``(N, K)``, through one shared point."""
+    """Whether to pull back unit vectors instead of residuals, shape ``(N, K)``, through one shared point."""
     return enabled() and points == 1 and errors.shape[1] < errors.shape[0]

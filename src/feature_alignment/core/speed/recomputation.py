@@ -1,7 +1,6 @@
-"""Gradients whose graph is built again in the backward pass, so that only their inputs are kept until then.
+"""Gradients whose graph is recomputed in the backward pass, so that only their inputs are stored.
 
-:func:`torch.utils.checkpoint.checkpoint` does that for other computations, but not for vector-Jacobian products of
-:mod:`torch.func`.
+:func:`torch.utils.checkpoint.checkpoint` does not support vector-Jacobian products of :mod:`torch.func`.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def recomputed(gradient: Gradient, leaves: Sequence[Tensor]) -> Gradient:
 
 
 class _Recompute(torch.autograd.Function):
-    """A function whose graph is built in the backward pass, and only for as long as that takes."""
+    """A function whose graph is built and freed within the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], inputs: int, *given: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
-"""The data sets with a name of their own, a file each.
+"""The named data sets, one file each.
 
-A new one is one file with a :class:`NamedSet` in it and its line in :data:`DATA_SETS`; copy ``stl10.py``.
+To add one, write a file that defines a :class:`NamedSet` and list it in :data:`DATA_SETS`; copy ``stl10.py``.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def _read_binary(path: Path) -> tuple[Pixels, npt.NDArray[np.int64]]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """A pickle can run any function it names; this one may only make NumPy arrays."""
+    """An unpickler that constructs NumPy arrays only, since a pickle can call any function that it names."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = {

@@ -1,4 +1,4 @@
-"""What a named data set is made of."""
+"""The description of a named data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FilesMissing(DataError):  # noqa: N818 (it names what is missing)
     """The files of a named set are not on this machine.
 
     Args:
-        missing: which, and where they were looked for.
+        missing: which files, and where they were searched.
         advice: how to get them.
     """
 
@@ -28,13 +28,13 @@ class FilesMissing(DataError):  # noqa: N818 (it names what is missing)
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A data set with a name of its own.
+    """A named data set.
 
     Attributes:
         read: decodes a split into a directory, see :mod:`feature_alignment.data.cache`; raises
-            :class:`FilesMissing` where its files are not there.
+            :class:`FilesMissing` if the files are missing.
         shape: ``(C, H, W)`` of its images, which are square.
-        hub: repository on the Hugging Face Hub to read where the files are missing.
+        hub: repository on the Hugging Face Hub that is read if the files are missing.
     """
 
     read: Callable[[Split, Path], Meta]

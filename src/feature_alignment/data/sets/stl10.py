@@ -30,7 +30,7 @@ def _read(split: Split, directory: Path) -> Meta:
 
 
 def _pixels_of(path: Path) -> Pixels:
-    """Map a file of images whose columns follow one another."""
+    """Memory-map a file of images that are stored column by column."""
     try:
         pixels: Pixels = np.memmap(path, np.uint8, "r").reshape(-1, 3, 96, 96)
     except ValueError:

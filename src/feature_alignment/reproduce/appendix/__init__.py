@@ -1,4 +1,4 @@
-"""The numerical study of Appendix A: its three claims, measured, a file each."""
+"""The numerical study of Appendix A: its three claims, one file each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .numbers import finite
 
 __all__ = ["appendix_a"]
 
-#: Most updates of the study of the clamp.
+#: Maximum number of updates in the study of the clamp.
 CLAMP_STEPS = 200
 
 
@@ -28,8 +28,8 @@ def appendix_a(directory: Path, images: Tensor, seeds: Sequence[int], steps: int
         steps: updates of the study of the weights; that of the clamp takes at most :data:`CLAMP_STEPS`.
 
     Returns:
-        ``features``, ``weights`` and ``clamp``, each with ``claim``, what the paper says, ``holds``, what was
-        measured in words, and the numbers. It is JSON as it stands: an infinite number is None.
+        ``features``, ``weights`` and ``clamp``, each with ``claim``, the paper's claim, ``holds``, the measured
+        result in words, and the numbers. It can be written as JSON: numbers that are not finite are None.
 
     Raises:
         ValueError: no images, seeds or steps.

@@ -150,7 +150,7 @@ def over_seeds(runs: Sequence[Mapping[str, float]], blank: float) -> dict[str, A
 
 
 def _verdict(name: str, layer: Mapping[str, Any], seeds: int) -> str:
-    """Say for one layer what the numbers say."""
+    """Describe the results of one layer in a sentence."""
     cells = {
         bound: [layer[f"T={unroll}"][bound][str(gain)] for unroll in UNROLLS for gain in GAINS] for bound in BOUNDS
     }

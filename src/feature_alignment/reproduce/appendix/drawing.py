@@ -1,4 +1,4 @@
-"""The three pictures of the study, from its numbers alone."""
+"""The three pictures of the study, drawn from its numbers."""
 
 from __future__ import annotations
 

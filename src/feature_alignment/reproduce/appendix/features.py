@@ -65,7 +65,7 @@ def features(seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _verdict(scalar: dict[str, Any], matrix: dict[str, Any]) -> str:
-    """Say what the numbers say."""
+    """Describe the results in sentences."""
     # Over 100 steps the distance at |w| = 0.1 falls to 0.37; the one on the bound must not fall at all.
     rises = [w for w, left in scalar["distance_after"].items() if left > 1 - 1e-6]
     runs = [run for shape in matrix.values() for run in shape["step_sizes"].values()]
@@ -127,7 +127,7 @@ def equation_16(start: Tensor, weight: Tensor, target: Tensor, steps: int) -> Te
 
 
 def _matrices(outputs: int, inputs: int, seeds: Sequence[int]) -> dict[str, Any]:
-    """Random matrices of one shape, one a seed."""
+    """Measure random matrices of one shape, one per seed."""
     found: dict[str, Any] = {"steps": list(MATRIX_POWERS), "largest_entry": [], "largest_singular_value": []}
     runs: dict[str, dict[str, Any]] = {
         name: {

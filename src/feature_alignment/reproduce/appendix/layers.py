@@ -1,4 +1,4 @@
-"""Single linear layers and what they are trained on: what the studies of the weights and of the clamp share."""
+"""Linear layers and their training data, shared by the studies of the weights and of the clamp."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def linear(inputs: int, outputs: int, start: str, generator: torch.Generator, ga
     if start == "orthogonal":
         nn.init.orthogonal_(layer.weight, gain, generator=generator)
     else:
-        # What nn.Linear does, which cannot be given a generator.
+        # The initialisation of nn.Linear, which does not accept a generator.
         nn.init.uniform_(layer.weight, -gain / math.sqrt(inputs), gain / math.sqrt(inputs), generator=generator)
     return layer
 

@@ -1,4 +1,4 @@
-"""Numbers over seeds, and as JSON holds them."""
+"""Statistics over seeds, and conversion of numbers to JSON."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _layer(data: Tensor, outputs: int, moments: list[int]) -> dict[str, Any]:
 def _trained(
     data: Tensor, outputs: int, start: str, seeds: Sequence[int], steps: int, moments: Sequence[int]
 ) -> dict[str, Any]:
-    """Return what was measured of one layer from one initialisation, over the seeds."""
+    """Return the measurements of one layer with one initialisation, over the seeds."""
     runs = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
@@ -143,7 +143,7 @@ def orthogonality(weight: Tensor) -> tuple[float, float]:
 
 
 def verdict(name: str, layer: Mapping[str, Any]) -> str:
-    """Say for one layer what the numbers say.
+    """Describe the results of one layer in a sentence.
 
     Args:
         name: of the layer.

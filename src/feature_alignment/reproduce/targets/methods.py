@@ -1,4 +1,4 @@
-"""The methods that the paper compares, and what the tables and figures of several of them share."""
+"""The methods that the paper compares, shared by several tables and figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GIVEN_LABEL = "The feature and the refined image are given the class of the imag
 
 
 def measures_of(study: Study, method: str, names: Sequence[str]) -> list[Any]:
-    """Return these measures of a method, over the seeds; none where one was not taken."""
+    """Return these measures of a method, over the seeds; none for each one that is missing."""
     model, stage = METHODS[method]
     return [study.measure(model, name, stage) for name in names]
 

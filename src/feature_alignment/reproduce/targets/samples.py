@@ -1,4 +1,4 @@
-"""Figures 7, 9 and 11: samples, and images between others."""
+"""Figures 7, 9 and 11: samples and interpolations."""
 
 from __future__ import annotations
 

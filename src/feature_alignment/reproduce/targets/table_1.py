@@ -1,4 +1,4 @@
-"""Table 1: FID of the samples, or what stands in for it."""
+"""Table 1: FID of the samples, or classifier FID if the weights of Inception-v3 are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target is."""
+"""The description of a target: a table or figure of the paper."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Target:
 
     Attributes:
         make: measures and draws it.
-        models: that it needs, by their names in :mod:`feature_alignment.reproduce.settings`.
-        like: the data set that the paper shows it for; none if it is for all.
+        models: names, in :mod:`feature_alignment.reproduce.settings`, of the models that it needs.
+        like: the data set for which the paper shows it; none if it shows all.
     """
 
     make: Callable[[Study], Result]
