@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 from command import SMALL
 
 from feature_alignment.cli.main import main
 
 
+@pytest.mark.slow
 def test_killed_training_resumes_from_its_last_checkpoint(tmp_path, no_report, capsys):
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "feature_alignment", "train", "--config", "quickstart", *SMALL,

@@ -133,6 +133,7 @@ def test_while_a_layer_learns_nothing_of_the_others_is_alive():
     loss.backward()
 
 
+@pytest.mark.slow
 def test_training_makes_weights_orthogonal_and_digits_reversible():
     """Appendix A.2: the layer's rows tend to an orthonormal set, and the features to the digits."""
     images = load("mnist-mini", "train").images()

@@ -32,6 +32,7 @@ def no_hub(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
+@pytest.mark.slow
 def test_command_measures_with_the_weights_it_is_given(run, weights, no_hub, capsys):
     assert main(["evaluate", str(run), "--limit", "4", "--inception-weights", str(weights)]) == 0
     printed = capsys.readouterr()
@@ -44,6 +45,7 @@ def test_command_measures_with_the_weights_it_is_given(run, weights, no_hub, cap
     assert "(fid: biased: 4 images give 2048 features a singular covariance" in printed.out
 
 
+@pytest.mark.slow
 def test_command_finds_the_weights_that_torch_hub_has(run, weights, no_hub, capsys):
     no_hub.mkdir(parents=True)
     (no_hub / Path(INCEPTION_URL).name).symlink_to(weights)

@@ -73,6 +73,7 @@ def test_what_cannot_be_measured_is_left_out_with_the_reason(splits):
         evaluate(model, *small, limit=0)
 
 
+@pytest.mark.slow
 def test_evaluate_measures_fid_and_kid_from_one_pass(inception, splits):
     model = small_model(VFA)
     with mock.patch.object(inception, "features", wraps=inception.features) as passes:

@@ -127,6 +127,7 @@ def test_runs_of_another_setting_are_not_mistaken_for_these(digits, capsys):
     assert "local-seed0: was trained with other settings; remove it or choose another --out" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_killed_reproduction_goes_on_where_it_was(tmp_path, monkeypatch):
     command = [sys.executable, "-m", "feature_alignment", "reproduce", "fig13", "--data=mnist-mini",
                "--scale=cpu", "--seeds=0", f"--out={tmp_path}"]  # fmt: skip
@@ -156,6 +157,7 @@ def test_a_killed_reproduction_goes_on_where_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "mnist-mini" / "fig13.png").is_file()
 
 
+@pytest.mark.slow
 def test_figures_of_celeba_and_cifar_on_a_folder_without_classes(tmp_path, capsys):
     rng = np.random.default_rng(0)
     (tmp_path / "faces").mkdir()

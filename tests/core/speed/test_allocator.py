@@ -31,6 +31,7 @@ def faults(**environment):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library is told on Linux only")
+@pytest.mark.slow
 def test_memory_is_fetched_once_unless_the_environment_says_otherwise():
     left_alone = faults()
     assert left_alone > 4 * 50_000  # 220 MB in pages of 4 KB, four times
