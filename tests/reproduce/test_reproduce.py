@@ -40,6 +40,19 @@ def found(out, target, data="mnist-mini"):
     return json.loads((out / data / f"{target}.json").read_text())
 
 
+def test_one_figure_is_made_with_its_numbers_its_picture_and_the_page(tmp_path):
+    command = ["reproduce", "fig13", "--data=mnist-mini", "--scale=smoke", "--seeds", "0", f"--out={tmp_path}"]
+    assert main(command) == 0
+    result = found(tmp_path, "fig13")
+    error = json.loads((tmp_path / "runs" / "mnist-mini" / "local-seed0" / "metrics.json").read_text())
+    assert result["table"]["rows"]["local"][0]["values"] == [error["reconstruction_error"]["feature"]]
+    with Image.open(tmp_path / "mnist-mini" / "fig13.png") as image:
+        image.load()
+    assert f"{error['reconstruction_error']['feature']:.4g}" in (tmp_path / "report.html").read_text()
+    assert "fig13" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.slow
 def test_all_makes_every_table_and_figure_of_mnist_with_pictures(digits):
     names = {"table1", "fig5a", "fig5b", "fig6", "fig7", "fig12", "fig13", "appendix-a"}
     assert {path.stem for path in (digits / "mnist-mini").glob("*.json")} == names
@@ -56,6 +69,7 @@ def test_all_makes_every_table_and_figure_of_mnist_with_pictures(digits):
     }
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_runs_over_the_seeds(digits):
     rows, bars = found(digits, "table1")["table"]["rows"], found(digits, "fig12")["table"]["rows"]
     for method, model, stage in (
@@ -78,6 +92,7 @@ def test_numbers_are_those_of_the_runs_over_the_seeds(digits):
     assert bars["AE"][0]["values"][1] == pytest.approx(float(error.mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_stand_beside(digits):
     """Table 1's column for MNIST, typed here from the paper."""
     result = found(digits, "table1")
@@ -92,6 +107,7 @@ def test_the_papers_numbers_stand_beside(digits):
     assert "classifier FID" in text
 
 
+@pytest.mark.slow
 def test_one_page_shows_everything_and_needs_nothing_else(digits):
     class Sources(HTMLParser):
         found: list[str] = []  # noqa: RUF012
@@ -111,6 +127,7 @@ def test_one_page_shows_everything_and_needs_nothing_else(digits):
         assert (digits / picture).is_file()
 
 
+@pytest.mark.slow
 def test_finished_runs_are_used_again(digits, capsys):
     before = {path: path.stat().st_mtime_ns for path in digits.glob("runs/*/*/model.safetensors")}
     numbers = found(digits, "fig12")["table"]
@@ -121,6 +138,7 @@ def test_finished_runs_are_used_again(digits, capsys):
     assert found(digits, "fig12")["table"] == numbers
 
 
+@pytest.mark.slow
 def test_runs_of_another_setting_are_not_mistaken_for_these(digits, capsys):
     assert main(["reproduce", "fig13", "--data=mnist-mini", "--scale=cpu", "--seeds=0", f"--out={digits}"]) == 2
     said = capsys.readouterr().err.strip().splitlines()

@@ -10,6 +10,7 @@ import torch
 from feature_alignment.reproduce.appendix import appendix_a
 
 
+@pytest.mark.slow
 def test_the_whole_study(images, tmp_path):
     torch.manual_seed(7)
     state = torch.get_rng_state()

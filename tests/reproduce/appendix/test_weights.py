@@ -22,6 +22,7 @@ def test_orthogonality(shape):
     assert columns == pytest.approx(np.linalg.norm(w.T @ w - np.eye(shape[1])))
 
 
+@pytest.mark.slow
 def test_weights_against_principal_components(factors):
     found = weights.weights(factors, [0, 1], 600)
     layer = found["layers"]["images, fewer outputs"]
