@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import signal
 import time
@@ -187,3 +188,10 @@ def test_the_log_is_written_as_it_comes(data, tmp_path, monkeypatch):
     assert seen == [2, 3, 4]
     events = [path for path in tmp_path.iterdir() if path.name.startswith("events.out.tfevents")]
     assert events[0].stat().st_mtime >= begun - 1
+
+
+def test_a_single_training_image_is_no_reason_to_lose_the_model(tmp_path):
+    data = TrainingData(DataOptions(batch_size=1, labels=False))
+    data.train = dataclasses.replace(data.train, pixels=data.train.pixels[:1], labels=data.train.labels[:1])
+    fit(model_of("fa"), data, Run(tmp_path), options(steps=2))  # its sampler takes a covariance of latents
+    assert Model.from_pretrained(tmp_path).sample(2).shape == (2, 1, 28, 28)

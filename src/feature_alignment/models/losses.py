@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..core.pullback.rules import vjp
+from ..core.pullback import vjp
 
 __all__ = [
     "Adversarial",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core import speed
 from ..core.layers import Arcsinh
-from ..core.pullback.rules import Chain, register_pull_back, vjp
+from ..core.pullback import Chain, register_pull_back, vjp
 from ..core.speed.convolution import NarrowConv2d
 from ..core.speed.fusion import composed, hooked
 

@@ -68,7 +68,8 @@ def fit(
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]
-    model.fit_sampler(data.train.pixels[chosen], labels)
+    if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
+        model.fit_sampler(data.train.pixels[chosen], labels)
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes
