@@ -30,21 +30,23 @@ def bundled() -> list[str]:
 
 
 def read(name: str) -> Configuration:
-    """Read a configuration from a YAML file, or a bundled one by its name.
+    """Read a configuration from a YAML file, or a bundled one by its name; ``cifar10`` also finds ``paper/cifar10``.
 
     Raises:
         UsageError: there is no such file, or it has other sections than ``data``, ``training`` and ``model``.
     """
-    path = Path(name) if Path(name).is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
+    stem = name.removesuffix(".yaml")
+    found = [Path(name), CONFIGS / f"{stem}.yaml", CONFIGS / "paper" / f"{stem}.yaml"]
+    path = next((each for each in found if each.is_file()), None)
+    if path is None:
         known = ", ".join(bundled())
         raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}")
     try:
-        found = yaml.safe_load(path.read_text()) or {}
+        sections = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {name}: not YAML: {one_line(error)}") from None
-    _check(name, found)
-    return dict(found)
+    _check(name, sections)
+    return dict(sections)
 
 
 def _check(name: str, found: Any) -> None:

@@ -20,6 +20,7 @@ from ..core.starts import draw_start
 from ..core.structures import rows
 from ..samplers import Gaussian
 from .fa_options import LAYERS, FAOptions
+from .further_steps import further_error
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
@@ -112,7 +113,7 @@ class FA(Model):
             return self.feature(latent, one_hot)
         matrix, offset = self._affine(self, self._affine_map)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
-        return feature if self.options.squash == "none" else feature.sigmoid()
+        return self.squashed(feature)
 
     def feature(
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
@@ -154,28 +155,32 @@ class FA(Model):
         return outputs
 
     def follow(
-        self,
-        network: Chain,
-        target: Structure,
-        starts: Tensor | LayeredStart,
-        check: bool,
-        steps: int | None = None,
+        self, network: Chain, target: Structure, starts: Tensor | LayeredStart, check: bool, steps: int, done: int = 0
     ) -> Tensor:
-        """Return the feature of ``target`` under ``network``, equation 2 with this model's options."""
-        squash = self.options.squash
-        steps = self.options.steps if steps is None else steps
-        feature = align(
-            network,
+        """Return the iterate of equation 2, before the squashing, after ``steps`` steps with this model's options.
+
+        Args:
+            network: from images to the aligned output.
+            target: of each image.
+            starts: see :meth:`starts`, or the iterates after ``done`` steps.
+            check: as for :func:`feature_alignment.align`.
+            steps: number of steps.
+            done: number of steps taken before; those beyond T have the size and bound of the last one.
+        """
+        return align(
+            Chain([torch.sigmoid, network]) if self.options.squash == "every" else network,
             target,
             starts,
             steps=steps,
-            step_size=self._step_sizes(steps),
-            max_step=None if self.options.max_step is None else _lasting(self.log_max_steps.exp(), steps),
-            squash=torch.sigmoid if squash == "every" else None,
+            step_size=self._step_sizes(steps, done),
+            max_step=None if self.options.max_step is None else _lasting(self.log_max_steps.exp(), steps, done),
             recompute=self.options.recompute,
             check=check,
         )
-        return feature.sigmoid() if squash == "last" else feature
+
+    def squashed(self, iterate: Tensor) -> Tensor:
+        """Return the image that an iterate stands for: its sigmoid, unless the option ``squash`` is ``none``."""
+        return iterate if self.options.squash == "none" else iterate.sigmoid()
 
     def _affine_map(self) -> tuple[Tensor, Tensor]:
         """Return matrix and offset of the affine map from targets to features, for one step from a shared start."""
@@ -184,10 +189,10 @@ class FA(Model):
         squashed = Chain([torch.sigmoid, network]) if self.options.squash == "every" else network
         return affine_map(squashed, self.start.unsqueeze(0), size)
 
-    def _step_sizes(self, steps: int) -> Any:
-        """Return the step sizes, shape ``(steps,)``, or the name of the rule that chooses them."""
+    def _step_sizes(self, steps: int, done: int = 0) -> Any:
+        """Return the sizes of the steps after the first ``done``, shape ``(steps,)``, or the name of their rule."""
         rule = self.options.step_size
-        return rule if isinstance(rule, str) else _lasting(self.log_step_sizes.exp(), steps)
+        return rule if isinstance(rule, str) else _lasting(self.log_step_sizes.exp(), steps, done)
 
     def _layered_start(self, stages: Sequence[nn.Module] | None) -> LayeredStart:
         """Return the start that inverts the encoder approximately, stage by stage from the last to the first."""
@@ -221,17 +226,33 @@ class FA(Model):
         return {"encoder": self.adam([*self.aligned_parameters(), *flow])}
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
-        r"""Take one update of Algorithm 1, on the mean of :math:`\lVert x - \hat r \rVert^2` over the batch."""
+        r"""Take one update of Algorithm 1, on the mean of :math:`\lVert x - \hat r \rVert^2` over the batch.
+
+        With ``further_steps``, see :mod:`feature_alignment.models.further_steps`.
+        """
         images = self.prepare(images, updates)
 
         def loss() -> Loss:
             network = self.snapshot(len(images))
-            latent = network.outputs(images)
-            features = network.feature(latent, check=updates.done == 0)
-            error = squared_error(images, features).mean()
-            return Loss(error, {"reconstruction": error.detach()})
+            target = self.target(network.outputs(images))
+            total, error, _ = self.reconstruction(network, images, target, updates.done)
+            return Loss(total, {"reconstruction": error.detach()})
 
         updates.take("encoder", loss, self.options.clip_gradient)
+
+    def reconstruction(
+        self, network: Snapshot, images: Tensor, target: Structure, updates_done: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Return the loss of the reconstruction, the mean of :math:`\lVert x - \hat r \rVert^2`, and the features.
+
+        The two are equal unless the option ``further_steps`` adds the error after these to the loss.
+        """
+        iterate = network.iterate(target, check=updates_done == 0)
+        features = self.squashed(iterate)
+        error = squared_error(images, features).mean()
+        if not self.options.further_steps:
+            return error, error, features
+        return 0.5 * (error + further_error(network, images, target, iterate, updates_done)), error, features
 
     def prepare(self, images: Tensor, updates: Updates) -> Tensor:
         """Clamp the weights, refuse batch statistics before the first update, and return the clamped images."""
@@ -250,9 +271,9 @@ class FA(Model):
                 parameter.clamp_(-bound, bound)
 
 
-def _lasting(values: Tensor, steps: int) -> Tensor:
-    """Return the first ``steps`` of the values, with the last one repeated if there are fewer."""
-    return values[torch.arange(steps, device=values.device).clamp(max=max(len(values) - 1, 0))]
+def _lasting(values: Tensor, steps: int, done: int = 0) -> Tensor:
+    """Return the ``steps`` values after the first ``done``, with the last one repeated if there are fewer."""
+    return values[torch.arange(done, done + steps, device=values.device).clamp(max=max(len(values) - 1, 0))]
 
 
 def _is_affine(options: FAOptions) -> bool:

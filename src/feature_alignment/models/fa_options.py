@@ -29,6 +29,8 @@ class FAOptions(EncoderOptions):
         learn_step_size: train the step sizes, one per step, kept positive.
         max_step: :math:`\rho`, initial value of the learned bounds, one per step, on the norm of an image's step;
             none for no bound.
+        further_steps: :math:`K`, train also for 1 to K steps beyond T, so that more steps at inference bring a feature
+            nearer to its image, see :mod:`feature_alignment.models.further_steps`; 0 for T steps only.
         start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
             ``learned``, a parameter; ``layers``, an approximate inverse of the encoder, stage by stage, see
             :class:`feature_alignment.LayeredStart`; in Python also a tensor of the image's shape, saved as ``given``.
@@ -46,6 +48,7 @@ class FAOptions(EncoderOptions):
     step_size: float | Sequence[float] | str = 1.0
     learn_step_size: bool = False
     max_step: float | None = None
+    further_steps: int = 0
     start: str = "zeros"
     squash: Squash = "last"
     recompute: bool = False
@@ -65,6 +68,12 @@ class FAOptions(EncoderOptions):
         if self.start == LAYERS and self.squash != "every":
             raise ValueError(f"squash: a start of layers is in logit space, expected every, got {self.squash!r}")
         at_least(0 if self.start == LAYERS else 1, steps=self.steps)
+        at_least(0, further_steps=self.further_steps)
+        if self.further_steps and (self.squash == "last" or not self.steps):
+            raise ValueError(
+                f"further_steps: {self.further_steps} steps need one before them and a squash of every or none, got "
+                f"steps {self.steps} and squash {self.squash!r}"
+            )
         if self.max_step is not None and not self.max_step > 0:
             raise ValueError(f"max_step: expected a positive number or none, got {self.max_step}")
         if self.step_size == "auto" and self.learn_step_size:

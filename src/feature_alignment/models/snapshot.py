@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor, nn
 
 from ..core import speed
+from ..core.checks import batch_size
 from ..core.layers import Cast
 from ..core.pullback import Chain
 from ..core.speed.fusion import composed, hooked
+from ..core.structures import Structure
 from .networks import Encoder
 from .variational import Posterior
 
@@ -74,7 +76,17 @@ class Snapshot:
             steps: :math:`T`, by default the trained number; further steps reuse the size and bound of the last one.
         """
         model = self.model
-        return model.follow(self.network, model.target(latent, one_hot), model.starts(len(latent)), check, steps)
+        return model.squashed(self.iterate(model.target(latent, one_hot), check=check, steps=steps))
+
+    def iterate(self, target: Structure, *, check: bool = False, steps: int | None = None) -> Tensor:
+        """Return the iterate that :meth:`feature` squashes, for each target; differentiable, ``(N, C, H, W)``."""
+        model, count = self.model, batch_size(target)
+        steps = model.options.steps if steps is None else steps
+        return model.follow(self.network, target, model.starts(count), check, steps)
+
+    def further(self, target: Structure, iterate: Tensor) -> Tensor:
+        """Return the iterate after one step more than T."""
+        return self.model.follow(self.network, target, iterate, False, 1, self.model.options.steps)
 
 
 def _fusible(encoder: nn.Module, heads: list[nn.Linear]) -> bool:

@@ -13,7 +13,7 @@ from ..core.checks import Network
 from ..samplers import Normal
 from .fa import FA
 from .fa_options import FAOptions
-from .losses import kl_divergence, squared_error
+from .losses import kl_divergence
 from .model import inference
 from .networks import orthogonal_
 from .options import at_least, one_of
@@ -140,14 +140,12 @@ class VFA(FA):
         """Return the loss of equation 4 plus a weighted cross-entropy; ``kept`` are posterior and features."""
         options, network = self.options, self.snapshot(len(images))
         posterior = network.posterior(images)
-        one_hot = self.one_hot(labels, len(images))
-        features = network.feature(posterior.draw(), one_hot, check=updates_done == 0)
-
-        reconstruction = squared_error(images, features)
+        target = self.target(posterior.draw(), self.one_hot(labels, len(images)))
+        reconstruction, error, features = self.reconstruction(network, images, target, updates_done)
         divergence = kl_divergence(posterior.mean, posterior.log_variance)
         beta = kl_weight(divergence, options.beta, options.kl_warmup, updates_done)
-        loss = (reconstruction + beta * divergence).mean()
-        terms = {"reconstruction": reconstruction.mean().detach(), "kl": divergence.mean().detach()}
+        loss = reconstruction + (beta * divergence).mean()
+        terms = {"reconstruction": error.detach(), "kl": divergence.mean().detach()}
         if labels is not None and options.cross_entropy_weight:
             entropy = nn.functional.cross_entropy(posterior.scores, labels)
             loss = loss + options.cross_entropy_weight * entropy

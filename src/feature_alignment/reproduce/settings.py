@@ -1,7 +1,7 @@
 """Settings of the trainings for the paper's tables and figures: the bundled configurations, adapted to the images.
 
-The scale ``paper`` follows §4 of the paper and its published code, as do the configurations of ``falign train``: the
-encoders of Tables 2-4, 10,000 images measured. ``cpu`` (``configs/cpu``) is for a machine without a GPU: narrower
+The scale ``paper`` follows §4 of the paper and its published code (``configs/paper``): the encoders of Tables 2-4,
+10,000 images measured. ``cpu`` (``configs/cpu``) is for a machine without a GPU: narrower
 networks, a higher learning rate, fewer updates. ``smoke`` trains for ten updates, to check that everything runs.
 """
 
@@ -28,7 +28,7 @@ SCALES: dict[Scale, int] = {"smoke": 100, "cpu": 1000, "paper": 10_000}
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 #: The paper's settings of the model with refiner, by data set; every other model has one setting.
-VFA_GAN: dict[PaperSet, str] = {"MNIST": "vfa-gan", "CIFAR-10": "cifar10", "CelebA": "celeba"}
+VFA_GAN: dict[PaperSet, str] = {"MNIST": "paper/vfa-gan", "CIFAR-10": "paper/cifar10", "CelebA": "paper/celeba"}
 #: Filters per halving of Tables 2 to 4, and their narrow counterparts; the width of the encoder's output by halvings.
 FILTERS: dict[Scale, list[int]] = {"paper": [32, 64, 128, 256], "cpu": [8, 16, 32, 64], "smoke": [4, 8, 8, 8]}
 WIDTHS = {2: 4096, 3: 2048, 4: 4096}
@@ -95,7 +95,7 @@ def _file(model: str, scale: Scale, like: PaperSet) -> str:
     """Return the name of a model's configuration."""
     if scale != "paper":
         return f"cpu/{model}"
-    return {"vfa-gan": VFA_GAN[like], "vfa-2d": "vfa"}.get(model, model)
+    return {"vfa-gan": VFA_GAN[like], "vfa-2d": "paper/vfa"}.get(model, f"paper/{model}")
 
 
 def _config(name: str) -> dict[str, Any]:
