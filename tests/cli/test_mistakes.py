@@ -29,7 +29,7 @@ FILES = {
         (["train", "--model", "VFA", "--model.steps", "0"], "steps: expected at least 1, got 0"),
         (["train", "--model", "VFA", "--model.squash", "x"], "squash: expected one of 'last', 'every', 'none'"),
         (["train", "--model", "VFA", "--model.channels", "[8,8,8]"], "divisible by 8"),
-        (["train", "--config", "nope"], "--config nope: no such file, nor one of the bundled configurations: ae, celeba, cifar10"),
+        (["train", "--config", "nope"], "--config nope: no such file, nor one of the bundled configurations: cpu/ae, cpu/gan"),
         (["train", "--model", "VFA", "--data.name", "nowhere"], "data set 'nowhere': neither a known name (mnist-mini, mnist, fash"),
         (["train", "--model", "AE", "--model.class_weight", "3"], "--model.class_weight: AE has no such option"),
         (["train", "--model", "Local", "--model.channels", "[8,8,8]"], "divisible by 8"),
