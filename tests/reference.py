@@ -27,25 +27,29 @@ def half_squared_distance(outputs, targets):
     return sum(0.5 * (output - target).square().sum() for output, target in pairs)
 
 
-def algorithm_1(network, target, start, *, steps=1, step_size=1.0, squash=None):
+def algorithm_1(network, target, start, *, steps=1, step_size=1.0, max_step=None, squash=None):
     """The features of every sample (equation 2), differentiable to any order.
 
     Args:
         network: from a batch to a tensor or a structure of tensors.
         target: of that structure, ``N`` samples.
         start: ``(1, ...)`` or ``(N, ...)``; it may require a gradient.
-        steps, step_size, squash: as for ``align``; ``step_size`` a number or one per step.
+        steps, step_size, max_step, squash: as for ``align``; numbers, or one per step.
     """
-    sizes = [step_size] * steps if isinstance(step_size, float | int) or step_size.ndim == 0 else step_size
+
+    def per_step(value):
+        return value if isinstance(value, list) or (hasattr(value, "ndim") and value.ndim) else [value] * steps
+
     features = []
     for sample in range(len(parts(target)[0])):
         wanted = [part[sample : sample + 1] for part in parts(target)]
         r = start[sample : sample + 1] if len(start) > 1 else start
         if not r.requires_grad:
             r = r.clone().requires_grad_()
-        for size in sizes:
+        for size, bound in zip(per_step(step_size), per_step(max_step), strict=True):
             loss = half_squared_distance(network(r if squash is None else squash(r)), wanted)
-            r = r - size * torch.autograd.grad(loss, r, create_graph=True)[0]
+            move = size * torch.autograd.grad(loss, r, create_graph=True)[0]
+            r = r - (move if bound is None else move * torch.clamp(bound / move.norm(), max=1))
         features.append(r if squash is None else squash(r))
     return torch.cat(features)
 

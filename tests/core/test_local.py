@@ -6,6 +6,7 @@ import gc
 
 import pytest
 import torch
+from reference import algorithm_2, algorithm_3
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -51,31 +52,24 @@ def test_transposed_layer_is_one_alignment_step_from_zero(layer, shape):
 
 @pytest.mark.parametrize("options", [{}, {"step_size": 0.3}, {"steps": 3, "step_size": 0.2}])
 def test_local_step_is_algorithm_2(options):
-    """Typed out line by line, with `autograd.grad`, plain gradient descent and one sample per gradient."""
     network, twin = convolutional(**options), convolutional(**options)
     twin.load_state_dict(network.state_dict())
     images = torch.rand(3, 2, 6, 6, dtype=torch.float64)
     output, losses = network.local_step(images, optimizers_of(network))
-
-    x, expected = images, []
-    for layer in twin:
-        z = layer(x)
-        if any(True for _ in layer.parameters()):
-            r = torch.zeros_like(x).requires_grad_()
-            for _ in range(options.get("steps", 1)):
-                distance = 0.5 * (layer(r) - z).square().sum()
-                r = r - options.get("step_size", 1.0) * torch.autograd.grad(distance, r, create_graph=True)[0]
-            loss = (x - r).square().sum() / 3
-            expected.append(loss)
-            weights = list(layer.parameters())
-            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
-                if gradient is not None:
-                    weight.data -= 1e-2 * gradient
-        x = z.detach()
-    torch.testing.assert_close(output, x)
+    expected_output, expected = algorithm_2(list(twin), images, 1e-2, **options)
+    torch.testing.assert_close(output, expected_output)
     torch.testing.assert_close(torch.stack(losses), torch.stack(expected).detach())
     for mine, other in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 3, "step_size": 0.2}])
+def test_the_way_back_is_algorithm_3(options):
+    network = convolutional(**options)
+    output = network(torch.rand(3, 2, 6, 6, dtype=torch.float64)).detach()
+    shapes = [(2, 6, 6), (4, 6, 6), (4, 6, 6), (5, 3, 3), (5, 3, 3), (45,), (7,)]
+    expected = algorithm_3(list(network), shapes, output, **options)
+    torch.testing.assert_close(network.run_backwards(output), expected)
 
 
 def test_orthogonal_layers_are_inverted_exactly():

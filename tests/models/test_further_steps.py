@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import half_squared_distance
+from reference import algorithm_1
 
 from feature_alignment import align
 from feature_alignment.data import load
@@ -19,15 +19,9 @@ def _seed():
     torch.manual_seed(0)
 
 
-def step(network, target, place, size, bound):
-    """One bounded step of equation 2 in logit space, each sample by itself."""
-    moved = []
-    for each, wanted in zip(place.split(1), target.split(1), strict=True):
-        r = each if each.requires_grad else each.clone().requires_grad_()
-        distance = half_squared_distance(network(r.sigmoid()), wanted)
-        (slope,) = torch.autograd.grad(distance, r, create_graph=True)
-        moved.append(r - slope * size * (bound / (size * slope).norm()).clamp(max=1))
-    return torch.cat(moved)
+def further(network, target, place, size, bound):
+    """One more step of Algorithm 1 in logit space."""
+    return algorithm_1(lambda r: network(r.sigmoid()), target, place, step_size=size, max_step=bound)
 
 
 @pytest.mark.parametrize("done", [0, 3, 4])
@@ -47,13 +41,13 @@ def test_the_loss_and_its_gradients_are_those_of_the_formula(done):
     target = encoder(images)
     place = model.layered_start(target)
     for size, bound in zip(sizes, bounds, strict=True):
-        place = step(encoder, target, place, size, bound)
+        place = further(encoder, target, place, size, bound)
     expected_error = (images - place.sigmoid()).square().sum() / 17
-    further, wanted = place[:3].detach(), target[:3]  # an eighth of the batch, rounded up
+    beyond, wanted = place[:3].detach(), target[:3]  # an eighth of the batch, rounded up
     for _ in range(done % 4):
-        further = step(encoder, wanted, further, sizes[-1], bounds[-1]).detach()
-    further = step(encoder, wanted, further, sizes[-1], bounds[-1])
-    expected = 0.5 * (expected_error + (images[:3] - further.sigmoid()).square().sum() / 3)
+        beyond = further(encoder, wanted, beyond, sizes[-1], bounds[-1]).detach()
+    beyond = further(encoder, wanted, beyond, sizes[-1], bounds[-1])
+    expected = 0.5 * (expected_error + (images[:3] - beyond.sigmoid()).square().sum() / 3)
 
     torch.testing.assert_close(features, place.sigmoid())
     torch.testing.assert_close((loss, error), (expected, expected_error))
@@ -77,14 +71,15 @@ def test_steps_beyond_those_trained_continue_with_the_last_size_and_bound():
         torch.testing.assert_close(model.feature(latent, steps=4), expected)
 
 
+@pytest.mark.slow
 def test_features_of_a_model_trained_for_further_steps_keep_improving():
-    """Held-out digits; without further steps the same training ends above 1.05 times at some number of steps."""
-    train, test = load("mnist-mini", "train").images(500), load("mnist-mini", "test").images(100)
-    options = OPTIONS | {"channels": (4, 8), "width": 64, "latent": 16, "max_step": 20.0}
-    model = FA((1, 28, 28), **options, steps=1, further_steps=15, learning_rate=3e-3, clip_gradient=10.0)
-    updates = Updates(model, 60)
-    while updates.done < 60:
-        updates.step(train[torch.arange(32) + 7 * updates.done], None)
+    """Held-out digits: at no number of steps is the error more than 1.05 times that after the T trained for."""
+    train, test = load("mnist-mini", "train").images(), load("mnist-mini", "test").images(100)
+    options = OPTIONS | {"channels": (8, 16), "width": 128, "latent": 32, "activate_width": True, "max_step": 20.0}
+    model = FA((1, 28, 28), **options, steps=1, further_steps=15, learning_rate=2e-3, clip_gradient=10.0)
+    updates = Updates(model, 150)
+    while updates.done < 150:
+        updates.step(train[(64 * updates.done + torch.arange(64)) % len(train)], None)
     with torch.no_grad():
         latent = model.encode(test)
         errors = [float((test - model.feature(latent, steps=steps)).square().sum() / 100) for steps in range(1, 17)]

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from reference import algorithm_1
 from torch import nn
 
 from feature_alignment.core import speed
@@ -203,13 +204,13 @@ def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
     clamped = images.clamp(0.01, 0.99)
     at = twin.posterior(clamped)
     z = at.mean + noise * (at.log_variance / 2).exp()
-    start = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
-    here = twin.posterior(start)
-    one_hot = nn.functional.one_hot(labels, 10)
-    distance = 0.5 * (here.mean + (here.log_variance / 2).exp() - z).square().sum()
-    distance = distance + 0.5 * (here.scores - one_hot).square().sum()
-    (gradient,) = torch.autograd.grad(distance, start, create_graph=True)
-    feature = torch.sigmoid(start - gradient)
+
+    def aligned(x):
+        here = twin.posterior(x)
+        return here.mean + (here.log_variance / 2).exp(), here.scores
+
+    start = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    feature = torch.sigmoid(algorithm_1(aligned, (z, nn.functional.one_hot(labels, 10)), start))
     kl = 0.5 * (at.mean**2 + at.log_variance.exp() - 1 - at.log_variance).sum(1)
     loss = ((clamped - feature).square().sum((1, 2, 3)) + 0.7 * kl).mean()
     loss = loss + 0.3 * nn.functional.cross_entropy(at.scores, labels)
@@ -447,12 +448,9 @@ def test_plain_feature_alignment_is_algorithm_1(digits):
     model.double()
     images = digits[0][:16].double()
     train(model, images, None, 1)
-    z = twin.mean(twin.encoder(images))
-    r = torch.zeros(16, 1, 28, 28, dtype=torch.float64, requires_grad=True)
-    for tau in (0.5, 0.3):
-        distance = 0.5 * (z - twin.mean(twin.encoder(r))).square().sum()
-        (gradient,) = torch.autograd.grad(distance, r, create_graph=True)
-        r = r - tau * gradient
+    plain = nn.Sequential(twin.encoder, twin.mean)
+    start = torch.zeros(1, 1, 28, 28, dtype=torch.float64)
+    r = algorithm_1(plain, plain(images), start, steps=2, step_size=[0.5, 0.3])
     optimizer = torch.optim.Adam([*twin.encoder.parameters(), *twin.mean.parameters()], lr=1e-3, betas=(0.5, 0.999))
     (images - r).square().sum((1, 2, 3)).mean().backward()
     optimizer.step()
@@ -646,17 +644,18 @@ def test_a_layered_start_is_corrected_by_bounded_steps_of_algorithm_1():
     latent, labels = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
     one_hot = nn.functional.one_hot(labels, 3).double()
     target = (latent, 2 * one_hot)
-    iterate = model.layered_start(target).detach()
-    features = {0: iterate.sigmoid()}
-    for step, (size, bound) in enumerate([(4.0, 3.0), (0.5, 0.1), (0.5, 0.1), (0.5, 0.1)], 1):
-        iterate = iterate.requires_grad_()
-        at = model.posterior(iterate.sigmoid())
-        distance = 0.5 * ((at.mean - latent).square().sum() + (2 * at.scores - 2 * one_hot).square().sum())
-        (gradient,) = torch.autograd.grad(distance, iterate)
-        move = size * gradient
-        lengths = move.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        iterate = (iterate - move * (bound / lengths).clamp(max=1)).detach()
-        features[step] = iterate.sigmoid()
+    start = model.layered_start(target).detach()
+
+    def aligned(x):
+        at = model.posterior(x)
+        return at.mean, 2 * at.scores
+
+    sizes, bounds = [4.0, 0.5, 0.5, 0.5], [3.0, 0.1, 0.1, 0.1]
+    features = {0: start.sigmoid()}
+    for steps in range(1, 5):
+        features[steps] = algorithm_1(
+            aligned, target, start, steps=steps, step_size=sizes[:steps], max_step=bounds[:steps], squash=torch.sigmoid
+        ).detach()
     for steps, expected in features.items():
         found = model.feature(latent, one_hot, steps=steps).detach()
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
