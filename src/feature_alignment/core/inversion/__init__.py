@@ -1,6 +1,7 @@
 """The pre-image of an output under any given network, in variables of one's choice."""
 
 from .invert import SOLVERS, Inversion, invert
+from .maximise import Maximum, maximise
 from .variables import VARIABLES, Bounded, Gaussian, Generative, Natural, Pixels, Variables
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Gaussian",
     "Generative",
     "Inversion",
+    "Maximum",
     "Natural",
     "Pixels",
     "Variables",
     "invert",
+    "maximise",
 ]
