@@ -83,33 +83,33 @@ def test_natural_colours_are_luminance_and_two_weaker_opponents():
 def test_a_full_covariance_is_numpys():
     images = photographs()
     variables = Variables.fit(images, "full", floor=1e-12)
-    P = matrix_of(variables, (3, 6, 5))
+    root = matrix_of(variables, (3, 6, 5))
     flat = images.flatten(1).numpy()
-    np.testing.assert_allclose(P @ P.T, np.cov(flat.T), atol=1e-9)
+    np.testing.assert_allclose(root @ root.T, np.cov(flat.T), atol=1e-9)
     np.testing.assert_allclose(variables.forward(variables.start).flatten().numpy(), flat.mean(0))
 
 
 def test_the_floor_is_added_to_every_variance():
     images = photographs()
     covariance = np.cov(images.flatten(1).numpy().T)
-    P = matrix_of(Variables.fit(images, "full", floor=0.1), (3, 6, 5))
-    np.testing.assert_allclose(P @ P.T, covariance + 0.1 * np.trace(covariance) / 90 * np.eye(90), atol=1e-9)
+    root = matrix_of(Variables.fit(images, "full", floor=0.1), (3, 6, 5))
+    np.testing.assert_allclose(root @ root.T, covariance + 0.1 * np.trace(covariance) / 90 * np.eye(90), atol=1e-9)
 
 
 def test_a_low_rank_covariance_keeps_the_leading_components_and_the_mean_of_the_others():
     images = photographs(200)
     values, vectors = np.linalg.eigh(np.cov(images.flatten(1).numpy().T))
     values[:-7] = values[:-7].mean()
-    P = matrix_of(Variables.fit(images, "low_rank", rank=7, floor=1e-12), (3, 6, 5))
-    np.testing.assert_allclose(P @ P.T, vectors * values @ vectors.T, atol=1e-9)
+    root = matrix_of(Variables.fit(images, "low_rank", rank=7, floor=1e-12), (3, 6, 5))
+    np.testing.assert_allclose(root @ root.T, vectors * values @ vectors.T, atol=1e-9)
 
 
 def test_a_stationary_covariance_is_the_mean_over_all_cyclic_shifts():
     images = photographs(shape=(2, 3, 4))
     shifts = [images.roll((y, x), (2, 3)).flatten(1).numpy() for y in range(3) for x in range(4)]
     centred = [np.cov(shift.T) for shift in shifts]
-    P = matrix_of(Variables.fit(images, "stationary", floor=1e-12), (2, 3, 4))
-    np.testing.assert_allclose(P @ P.T, np.mean(centred, 0), atol=1e-9)
+    root = matrix_of(Variables.fit(images, "stationary", floor=1e-12), (2, 3, 4))
+    np.testing.assert_allclose(root @ root.T, np.mean(centred, 0), atol=1e-9)
 
 
 def test_auto_takes_the_whole_covariance_of_small_images_and_the_spectrum_of_large_ones():
@@ -126,16 +126,22 @@ def test_auto_takes_the_whole_covariance_of_small_images_and_the_spectrum_of_lar
 @pytest.mark.parametrize("method", ["auto", "gauss_newton", "lbfgs"])
 def test_the_pre_image_under_a_linear_network_is_the_most_likely_one(method):
     images = photographs(shape=(1, 5, 4))
-    A = torch.randn(6, 20, dtype=torch.double)
+    weight = torch.randn(6, 20, dtype=torch.double)
     target = torch.randn(3, 6, dtype=torch.double)
     found = invert(
-        lambda r: r.flatten(1) @ A.T, target, None, 1e-10, 5000, method=method, variables=Variables.fit(images, floor=1e-2)
+        lambda r: r.flatten(1) @ weight.T,
+        target,
+        None,
+        1e-10,
+        5000,
+        method=method,
+        variables=Variables.fit(images, floor=1e-2),
     )
     assert bool(found.converged.all())
     flat = images.flatten(1).numpy()
     covariance = np.cov(flat.T)
     covariance += 1e-2 * np.trace(covariance) / 20 * np.eye(20)
-    a, mean = A.numpy(), flat.mean(0)
+    a, mean = weight.numpy(), flat.mean(0)
     likely = mean + (target.numpy() - a @ mean) @ np.linalg.inv(a @ covariance @ a.T) @ a @ covariance
     np.testing.assert_allclose(found.input.flatten(1).numpy(), likely, atol=1e-6)
     np.testing.assert_allclose((found.point.flatten(1) @ found.point.flatten(1).T).numpy().shape, (3, 3))
@@ -154,11 +160,11 @@ def test_pre_images_are_bounded_and_have_the_outputs(name):
 
 def test_a_generative_model_is_searched_among_what_it_decodes():
     decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 30)).double()
-    A = torch.randn(5, 30, dtype=torch.double)
+    weight = torch.randn(5, 30, dtype=torch.double)
     latent = torch.randn(4, 2, dtype=torch.double)
     truth = decoder(latent).detach()
     variables = Generative(decoder, torch.zeros(1, 2, dtype=torch.double))
-    found = invert(lambda r: r @ A.T, truth @ A.T, tol=1e-8, variables=variables)
+    found = invert(lambda r: r @ weight.T, truth @ weight.T, tol=1e-8, variables=variables)
     assert bool(found.converged.all())
     torch.testing.assert_close(found.input, truth, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.point, latent, rtol=0, atol=1e-5)

@@ -1,8 +1,8 @@
 r"""The discrepancy principle: of a target with noise, match no more than the noise allows.
 
-A target :math:`z + n`, :math:`\lVert n \rVert \approx \delta`, is as far from the truth as :math:`\delta`: a residual
-below it fits the noise (Engl, Hanke and Neubauer, *Regularization of Inverse Problems*, 1996, §4.3). The search stops at
-the first point within :math:`\delta`. The last step may go far beyond; it is then shortened.
+A target :math:`z + n`, :math:`\lVert n \rVert \approx \delta`, is :math:`\delta` away from the truth: a residual below
+it fits the noise (Engl, Hanke and Neubauer, *Regularization of Inverse Problems*, 1996, §4.3). The search stops at the
+first point within :math:`\delta`. The last step may go far beyond; it is then shortened.
 """
 
 from __future__ import annotations

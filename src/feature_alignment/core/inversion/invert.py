@@ -45,7 +45,7 @@ SOLVERS: dict[str, Solver] = {
 AUTO = ("anderson", "lbfgs", "gauss_newton")
 
 #: Of warnings: the caller of :func:`invert`, under the wrapper of ``no_grad``.
-LEVEL = 6
+LEVEL = 5
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,12 @@ def invert(
         network, space, target, points, units=units, weights=weights, jitter=jitter, noise=noise, seed=seed
     )  # fmt: skip
     if starts > 1:
-        problem = draw_starts(problem, starts, space.deviation, seed)
-    found = [
-        _search(part, tol, max_evaluations, method)
-        for part in problem.split(batch_size or max(1, starts * count))
-    ]  # fmt: skip
-    u, residual, evaluations, converged = (torch.cat(each) for each in zip(*found, strict=True))
-    inputs = (
-        u if isinstance(space, Pixels) else torch.cat([space.forward(part) for part in u.split(batch_size or len(u))])
-    )
-    result = (inputs, residual, evaluations, converged, u)
+        problem = draw_starts(problem, starts, getattr(space, "deviation", 1.0), seed)
+    found = []
+    for part in problem.split(batch_size or max(1, starts * count)):
+        u, *numbers = _search(part, tol, max_evaluations, method)
+        found.append((u if isinstance(space, Pixels) else space.forward(u), *numbers, u))
+    result = [torch.cat(each) for each in zip(*found, strict=True)]
     return Inversion(*(each if starts == 1 else each.unflatten(0, (starts, count)) for each in result))
 
 

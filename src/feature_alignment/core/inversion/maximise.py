@@ -47,7 +47,7 @@ def maximise(
     variables: str | Variables = "natural",
     radius: float = 1.0,
 ) -> Maximum:
-    r"""Maximise the mean of chosen units over inputs :math:`\varphi(u)`, :math:`\lVert u - u_0 \rVert \le \rho \sqrt D`.
+    r"""Maximise the mean of chosen units over :math:`\varphi(u)`, :math:`\lVert u - u_0 \rVert \le \rho \sqrt D`.
 
     For variables of unit variance, ``natural`` or fitted ones, the sphere with :math:`\rho = 1` is where nearly all
     images are. The ascent is by projected gradients: each step is a share of the radius, which is halved where the mean

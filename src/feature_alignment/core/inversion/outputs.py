@@ -14,7 +14,7 @@ from ..structures import Network, Structure, rows, tensors
 
 __all__ = ["Matched", "Units", "shifted"]
 
-#: Of one tensor of the output: a channel (a class, a neuron of a flat output), several, or a mask of one sample's shape.
+#: Of one tensor of the output: a channel (a class, a neuron of a flat output), several, or a mask of a sample's shape.
 Units: TypeAlias = int | list[int] | Tensor | None
 
 

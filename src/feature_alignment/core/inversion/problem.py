@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +66,11 @@ def _of(target: Structure, samples: slice) -> Structure:
 def begin(variables: Variables, start: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
     """Return where the search begins: ``u``, and the input there; each one for all or one per sample."""
     if start is None:
-        if variables.start is None:
+        if getattr(variables, "start", None) is None:
             raise ValueError(
                 f"start: {type(variables).__name__} have none of their own; give an input of shape (1, ...)"
             )
-        u = variables.start
+        u = cast(Tensor, variables.start)
     else:
         check_start(start, batch)
         check_finite("start", start)
@@ -104,16 +104,16 @@ def pose(
     if plain or not matched.fits(target):
         _check_target(output, target, matched, plain)
     check_finite("target", target)
-    inner, goal = network, target
+    inner, goal, whole = network, target, any_batch(network)
     if not plain or jitter:
         goal = matched.target(target)
         if jitter:
-            inner = shifted(lambda x: matched(standard(any_batch(network)(x))), jitter, SHIFTS, seed)
+            inner = shifted(lambda x: matched(standard(whole(x))), jitter, SHIFTS, seed)
             goal = goal.repeat(1, SHIFTS) / math.sqrt(SHIFTS)
         elif isinstance(output, Tensor):
-            inner = Chain([any_batch(network), matched])
+            inner = Chain([whole, matched])
         else:
-            inner = lambda x: matched(standard(any_batch(network)(x)))  # noqa: E731
+            inner = lambda x: matched(standard(whole(x)))  # noqa: E731
     if not isinstance(variables, Pixels):
         parts = inner.parts if isinstance(inner, Chain) else [any_batch(inner)]
         inner = Chain([variables.forward, *parts])

@@ -1,4 +1,4 @@
-r"""Variables in which a pre-image is sought: :math:`r = \varphi(u)`, and the search keeps near in the norm of :math:`u`."""
+r"""Variables :math:`r = \varphi(u)` in which a pre-image is sought, near the start in the norm of :math:`u`."""
 
 from __future__ import annotations
 

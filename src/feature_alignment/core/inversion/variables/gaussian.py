@@ -57,7 +57,7 @@ def fit(
 
     Args:
         images: shape ``(N, ...)``, at least two, floating point; for ``stationary``, ``(N, C, ...)``.
-        covariance: ``full``, for up to a few thousand numbers an image; ``stationary``, the power spectrum, one Hermitian
+        covariance: ``full``, for up to a few thousand numbers an image; ``stationary``, the power spectrum, a Hermitian
             matrix of channels per frequency, about a mean image; ``low_rank``, the leading principal components;
             ``auto``: ``full`` up to 4,096 numbers an image, above that ``stationary`` for shapes ``(N, C, ...)`` and
             ``low_rank`` for others.
