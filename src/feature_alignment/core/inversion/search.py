@@ -80,7 +80,8 @@ class Search:
     def residual_at(self, index: Tensor, points: Tensor) -> Tensor:
         """Return the relative residuals at points, which are not kept."""
         output = standard(self.network(points.view(-1, *self.shape)))
-        return (rows(output) - self.target[index]).norm(dim=1) / self.scale[index]
+        residual: Tensor = (rows(output) - self.target[index]).norm(dim=1) / self.scale[index]
+        return residual
 
 
 def restricted(pull: Pull, kept: Tensor) -> Pull:

@@ -137,7 +137,8 @@ def _low_rank(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
     def times(within: Tensor, outside: float) -> Map:
         def apply(u: Tensor) -> Tensor:
             basis, flat = directions.to(u), u.flatten(1)
-            return (outside * flat + ((flat @ basis.T) * (within.to(u) - outside)) @ basis).view(u.shape)
+            found: Tensor = outside * flat + ((flat @ basis.T) * (within.to(u) - outside)) @ basis
+            return found.view(u.shape)
 
         return apply
 
@@ -157,7 +158,8 @@ def _stationary(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
         def apply(u: Tensor) -> Tensor:
             transformed = torch.fft.rfftn(u, dim=axes).movedim(1, -1)
             mixed = torch.einsum("...cd,n...d->n...c", matrix.to(transformed), transformed)
-            return torch.fft.irfftn(mixed.movedim(-1, 1), s=size, dim=axes)
+            found: Tensor = torch.fft.irfftn(mixed.movedim(-1, 1), s=size, dim=axes)
+            return found
 
         return apply
 

@@ -81,10 +81,12 @@ def colours(like: Tensor) -> Tensor:
     opponents = torch.tensor(OPPONENTS, dtype=torch.double)
     strengths = torch.tensor(STRENGTHS, dtype=torch.double)
     columns = (opponents / opponents.norm(dim=1, keepdim=True)).T * strengths
-    return (columns * math.sqrt(3) / strengths.norm()).to(like)
+    found: Tensor = columns * math.sqrt(3) / strengths.norm()
+    return found.to(like)
 
 
 def _filtered(u: Tensor, gain: Tensor) -> Tensor:
     size = u.shape[2:]
     axes = tuple(range(2, u.ndim))
-    return torch.fft.irfftn(torch.fft.rfftn(u, dim=axes) * gain, s=size, dim=axes)
+    found: Tensor = torch.fft.irfftn(torch.fft.rfftn(u, dim=axes) * gain, s=size, dim=axes)
+    return found
