@@ -67,7 +67,8 @@ def main() -> None:
         if "onet" in options.parts:
             result["onet"] = onet(options.layers, options.onet_evaluations, options.picture)
     except (DataError, OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"pre_images: {(getattr(error, 'stderr', None) or str(error)).strip().splitlines()[-1]}")
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        sys.exit(f"pre_images: {([line for line in lines if line.startswith('ERROR')] or lines)[-1]}")
     print(json.dumps(result, indent=2))
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
