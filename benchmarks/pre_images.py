@@ -84,7 +84,7 @@ def clothes(samples: int, updates: int, budget: int) -> dict[str, Any]:
     network = classifier(images, labels, updates)
     right = (network(test.images(2000)).argmax(1) == test.labels[:2000]).float().mean()
     mean, held_out = images.mean(0, keepdim=True), test.images(samples)
-    bounded = mean.clamp(0.02, 0.98)  # its logits are finite
+    start = mean.clamp(0.02, 0.98)  # its logits are finite
     kinds: dict[str, str | Variables] = {
         "pixels": "pixels",
         "bounded": "bounded",
@@ -95,7 +95,6 @@ def clothes(samples: int, updates: int, budget: int) -> dict[str, Any]:
     found: dict[str, Any] = {"accuracy": float(right), "mean_image": error(held_out, mean)}
     for name, depth in {"conv2": 4, "conv4": 8, "linear": 10, "logits": 12}.items():
         for kind, variables in kinds.items():
-            start = mean if kind in ("pixels", "1/f") else bounded
             found[f"{name}.{kind}"] = measure(network[:depth], held_out, start, variables, budget, error)[0]
             report(f"clothes {name} {kind}", found[f"{name}.{kind}"])
     return found
