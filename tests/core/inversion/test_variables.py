@@ -58,6 +58,14 @@ def test_natural_variables_take_any_size_and_number_of_channels(shape):
     torch.testing.assert_close(Natural().forward(Natural().inverse(images)), images)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_an_empty_batch_stays_empty(name):
+    found = invert(
+        nn.Flatten(), torch.zeros(0, 90).double(), torch.full((1, 3, 6, 5), 0.5).double(), variables=KINDS[name]
+    )
+    assert found.input.shape == (0, 3, 6, 5)
+
+
 # --- what is likely ---------------------------------------------------------------------------------
 
 

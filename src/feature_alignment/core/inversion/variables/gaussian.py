@@ -156,6 +156,8 @@ def _stationary(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
         matrix = (vectors * scale.unsqueeze(-2)) @ vectors.mH
 
         def apply(u: Tensor) -> Tensor:
+            if not len(u):
+                return u  # the FFT refuses an empty batch
             transformed = torch.fft.rfftn(u, dim=axes).movedim(1, -1)
             mixed = torch.einsum("...cd,n...d->n...c", matrix.to(transformed), transformed)
             found: Tensor = torch.fft.irfftn(mixed.movedim(-1, 1), s=size, dim=axes)

@@ -86,6 +86,8 @@ def colours(like: Tensor) -> Tensor:
 
 
 def _filtered(u: Tensor, gain: Tensor) -> Tensor:
+    if not len(u):
+        return u  # the FFT refuses an empty batch
     size = u.shape[2:]
     axes = tuple(range(2, u.ndim))
     found: Tensor = torch.fft.irfftn(torch.fft.rfftn(u, dim=axes) * gain, s=size, dim=axes)
