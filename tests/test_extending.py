@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "feature_alignment"
 ROWS = [line for line in (ROOT / "docs" / "extending.md").read_text().splitlines() if re.match(r"\| [a-z]", line)][1:]
-KINDS = ["step rule", "start", "solver", "layer rule", "model", "sampler", "data set", "metric", "figure", "command"]
+KINDS = [
+    "step rule", "start", "solver", "variables", "layer rule", "model", "sampler", "data set", "metric", "figure",
+    "command",
+]  # fmt: skip
 
 
 def cells(row):

@@ -12,29 +12,22 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..checks import (
-    batch_size,
-    check_finite,
-    check_floating,
-    check_independence,
-    check_output,
-    check_start,
-    is_random,
-    refuse_batch_statistics,
-    refuse_quantised,
-)
-from ..pullback import any_batch, explained
+from ..checks import batch_size as samples
+from ..pullback import explained
 from ..structures import Network, Structure, rows, standard
 from .anderson import anderson
+from .discrepancy import shorten_last_step
 from .gauss_newton import gauss_newton
 from .gradient import gradient
 from .lbfgs import lbfgs
+from .problem import Problem, begin, draw_starts, pose
 from .search import Search
+from .variables import Pixels, Variables, as_variables
 
 __all__ = ["SOLVERS", "Inversion", "invert"]
 
@@ -51,61 +44,89 @@ SOLVERS: dict[str, Solver] = {
 #: One after the other, each for the samples that those before it gave up: cheap and fast first, robust last.
 AUTO = ("anderson", "lbfgs", "gauss_newton")
 
+#: Of warnings: the caller of :func:`invert`, under the wrapper of ``no_grad``.
+LEVEL = 5
+
 
 @dataclass(frozen=True)
 class Inversion:
-    r"""What :func:`invert` found, for each of ``N`` samples.
+    r"""What :func:`invert` found, for each of ``N`` samples; with ``starts=k`` all shapes begin ``(k, N)``.
 
     Attributes:
         input: :math:`r`, shape ``(N, ...)``, the best point seen.
         residual: :math:`\lVert E(r) - z \rVert / \lVert z \rVert` there, shape ``(N,)`` (not divided where
-            :math:`z = 0`).
+            :math:`z = 0`), of the chosen units, weighted.
         evaluations: of the network: a forward pass, a vector-Jacobian or a Jacobian-vector product is one each;
             int64, shape ``(N,)``.
-        converged: whether ``residual`` is at most ``tol``, bool, shape ``(N,)``.
+        converged: whether ``residual`` is at most ``tol``, or at the noise level; bool, shape ``(N,)``.
+        point: :math:`u`, the variables of ``input``, shape ``(N, ...)``.
     """
 
     input: Tensor
     residual: Tensor
     evaluations: Tensor
     converged: Tensor
+    point: Tensor
 
 
 @torch.no_grad()
 def invert(
     network: Network,
     target: Structure,
-    start: Tensor,
+    start: Tensor | None = None,
     tol: float = 1e-3,
     max_evaluations: int = 1000,
     *,
     method: str = "auto",
+    variables: str | Variables = "pixels",
+    units: Any = None,
+    weights: Any = None,
+    noise: float = 0.0,
+    jitter: int = 0,
+    starts: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
 ) -> Inversion:
     r"""Find an input that a given network maps to ``target``, without training or knowledge of its layers.
 
-    Inputs are not bounded; for images in (0, 1), invert ``lambda r: network(r.sigmoid())`` and squash the result.
-    Many inputs may have the same output: the one returned is near ``start``. Samples are solved independently: a
-    result does not depend on the other samples, except for rounding. A few evaluations before the search and one after
-    it check the network; they are not counted.
+    Many inputs may have the same output: the one returned is near ``start``, in the norm of ``variables``. Samples are
+    solved independently: a result does not depend on the other samples, except for rounding. A few evaluations before
+    the search and one after it check the network; they are not counted.
 
     Args:
-        network: :math:`E`, as for :func:`~feature_alignment.align`; it may not draw random numbers.
+        network: :math:`E`, as for :func:`~feature_alignment.align`; it may not draw random numbers. For images between
+            0 and 1 the normalisation of their pixels is a part of it.
         target: :math:`z`, of the structure, shapes and dtypes of the network's output for ``N`` samples.
-        start: shape ``(N, ...)``, or ``(1, ...)`` for all.
+        start: shape ``(N, ...)``, or ``(1, ...)`` for all; by default that of the variables, if they have one.
         tol: the relative residual :math:`\lVert E(r) - z \rVert / \lVert z \rVert` to reach, greater than 0.
         max_evaluations: budget of network evaluations per sample, at least 1.
         method: ``anderson``, ``lbfgs``, ``gauss_newton`` or ``gradient`` (the plain flow with the step
             :math:`1 / \sigma^2`, by power iteration, which counts). ``auto`` begins with ``anderson``, continues with
             ``lbfgs`` for the samples where a step fails to lower the error, and with ``gauss_newton`` for those
             where ``lbfgs`` finds no descent direction.
+        variables: what is varied, an entry of ``VARIABLES``: ``pixels``, the inputs themselves, not bounded;
+            ``bounded``, their logits; ``natural``, in which photographs are likely. Or an object:
+            :meth:`Variables.fit`, :class:`Generative`. See ``docs/inversion.md`` for what each costs.
+        units: match these alone: a channel (a class, a neuron), a list of them, or a boolean mask of the shape of one
+            sample's output; for an output of several tensors a structure like it, ``None`` for all units of one. The
+            target may hold the chosen units alone, shape ``(N, units)``.
+        weights: of the errors of an output of several tensors, in its structure: numbers of at least 0.
+        noise: the standard deviation of noise in every number of the target. The search ends at its level,
+            :math:`\lVert E(r) - z \rVert = \sqrt K \cdot` ``noise``, and not below (the discrepancy principle).
+        jitter: minimise the mean square error over the image and four shifts of it by up to so many pixels, which costs
+            five evaluations instead of one. As the outputs for the shifts differ, the residual does not reach 0.
+        starts: how many starts for every sample: ``start``, then normal deviations of ``variables.deviation`` from it.
+            What differs between their results is what the output leaves free.
+        batch_size: solve so many samples at a time, to bound memory; all by default.
+        seed: of ``starts`` and ``jitter``.
 
     Returns:
         An :class:`Inversion`. For samples that did not converge it has the best point found; no error is raised. If
         the network cannot be evaluated or differentiated at an iterate, a warning of one line is issued.
 
     Raises:
-        TypeError, ValueError: as for :func:`~feature_alignment.align`; ``tol``, ``max_evaluations`` or ``method``
-            out of range.
+        TypeError, ValueError: as for :func:`~feature_alignment.align`; an argument out of range; variables for inputs
+            of another size; units that the output does not have.
         Exception: what the network raises, if it cannot be differentiated even at the start, or if memory runs out.
 
     Example:
@@ -113,50 +134,59 @@ def invert(
         >>> found = invert(network, network(torch.randn(3, 8)).detach(), torch.zeros(1, 8))
         >>> found.converged
         tensor([True, True, True])
+        >>> invert(network, torch.full((1, 1), 0.2), torch.zeros(1, 8), units=3).converged  # one neuron
+        tensor([True])
     """
-    _check_options(tol, max_evaluations, method)
-    target, batch = standard(target), batch_size(standard(target))
-    evaluate = _checked(network, target, start)
-    search = Search(network, target, start.expand(batch, *start.shape[1:]), tol, max_evaluations)
-    everything = torch.arange(batch, device=start.device)
+    _check_options(tol, max_evaluations, method, noise)
+    _check_whole("starts", starts, 1)
+    _check_whole("jitter", jitter, 0)
+    if batch_size is not None:
+        _check_whole("batch_size", batch_size, 1)
+    space, target = as_variables(variables), standard(target)
+    points = begin(space, start, count := samples(target))
+    problem = pose(
+        network, space, target, points, units=units, weights=weights, jitter=jitter, noise=noise, seed=seed
+    )  # fmt: skip
+    if starts > 1:
+        problem = draw_starts(problem, starts, getattr(space, "deviation", 1.0), seed)
+    found = []
+    for part in problem.split(batch_size or max(1, starts * count)):
+        u, *numbers = _search(part, tol, max_evaluations, method)
+        found.append((u if isinstance(space, Pixels) else space.forward(u), *numbers, u))
+    result = [torch.cat(each) for each in zip(*found, strict=True)]
+    return Inversion(*(each if starts == 1 else each.unflatten(0, (starts, count)) for each in result))
+
+
+def _search(problem: Problem, tol: float, budget: int, method: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return points, residuals, evaluations, and whether the samples converged."""
+    search = Search(
+        problem.network, problem.target, problem.start, tol, budget, noise=problem.noise, cost=problem.cost
+    )  # fmt: skip
+    everything = torch.arange(len(problem.start), device=problem.start.device)
     for name in AUTO if method == "auto" else (method,):
         failures: dict[int, Exception] = {}
         _solve(SOLVERS[name], search, everything[search.active(everything)], failures)
         _report(name, search, failures)
-    points = search.input.view(batch, *start.shape[1:])
-    residual = _verified(search, evaluate(points))
-    return Inversion(points, residual, search.evaluations, residual <= tol)
+    if problem.noise:
+        shorten_last_step(search, search.tolerance > tol)
+    points = search.input.view(problem.start.shape)
+    residual = _verified(search, problem.evaluate(points))
+    return points, residual, search.evaluations, residual <= search.tolerance
 
 
-def _check_options(tol: float, max_evaluations: int, method: str) -> None:
+def _check_options(tol: float, max_evaluations: int, method: str, noise: float) -> None:
     if method != "auto" and method not in SOLVERS:
         raise ValueError(f"method: expected one of {', '.join(('auto', *SOLVERS))}, got {method!r}")
     if not (math.isfinite(tol) and tol > 0):
         raise ValueError(f"tol: expected a finite number greater than 0, got {tol!r}")
-    if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
-        raise ValueError(f"max_evaluations: expected a whole number of at least 1, got {max_evaluations!r}")
+    if not (math.isfinite(noise) and noise >= 0):
+        raise ValueError(f"noise: expected a finite standard deviation of at least 0, got {noise!r}")
+    _check_whole("max_evaluations", max_evaluations, 1)
 
 
-def _checked(network: Network, target: Structure, start: Tensor) -> Network:
-    """Return how to evaluate the network if it can be inverted; TypeError, ValueError if not."""
-    check_start(start, batch_size(target))
-    check_finite("target", target)
-    check_finite("start", start)
-    if isinstance(network, nn.Module):
-        refuse_batch_statistics(network)
-        refuse_quantised(network)
-        if is_random(network):
-            raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
-    whole = any_batch(network)
-
-    def evaluate(points: Tensor) -> Structure:
-        return standard(whole(points.clone()))  # it may work in place
-
-    output = evaluate(start[:1])
-    check_floating("the network's output", output)
-    check_output(output, target, 1)
-    check_independence(evaluate if whole is not network else network, start)
-    return evaluate
+def _check_whole(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
 
 
 def _solve(solver: Solver, search: Search, index: Tensor, failures: dict[int, Exception]) -> None:
@@ -191,7 +221,7 @@ def _report(solver: str, search: Search, failures: dict[int, Exception]) -> None
         f"{solver} failed for {len(failures)} of {len(search.input)} samples, first for sample {sample}, whose best "
         f"point so far is kept: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
         RuntimeWarning,
-        stacklevel=4,  # the caller of invert, under no_grad's wrapper
+        stacklevel=LEVEL,
     )
 
 
@@ -208,6 +238,6 @@ def _verified(search: Search, output: Structure) -> Tensor:
             f"{float(search.residual[sample]):.3g}, then {float(residual[sample]):.3g}): is it random, or does it "
             "change from call to call?",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=LEVEL,
         )
     return torch.where(changed, residual, search.residual)

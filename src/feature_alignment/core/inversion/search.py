@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..pullback import vjp
-from ..structures import Network, Structure, from_rows, rows
+from ..structures import Network, Structure, from_rows, rows, standard
 
 __all__ = ["Pull", "Search", "half_square", "minimising_step", "restricted"]
 
@@ -30,34 +30,58 @@ class Search:
         start: shape ``(N, ...)``, ``D`` numbers a sample.
         tolerance: the relative residual at which a sample is solved.
         budget: the most evaluations of a sample.
+        noise: the norm of the noise in the target: a sample is solved there, if that is above the tolerance.
+        cost: evaluations of the network the user gave, for one of ``network``.
     """
 
-    def __init__(self, network: Network, target: Structure, start: Tensor, tolerance: float, budget: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        target: Structure,
+        start: Tensor,
+        tolerance: float,
+        budget: int,
+        *,
+        noise: float = 0.0,
+        cost: int = 1,
+    ) -> None:
         self.network, self.target, self.shape = network, rows(target), start.shape[1:]
-        self.tolerance, self.budget = tolerance, budget
+        self.budget, self.cost = budget, cost
         self.start, self.input = start, start.flatten(1).clone()
         norm = self.target.norm(dim=1)
         self.scale = torch.where(norm > 0, norm, torch.ones_like(norm))
+        self.tolerance = (noise / self.scale).clamp_min(tolerance)
         self.residual = torch.full_like(self.scale, math.inf)
+        # The best points before the one that solved the sample, for the discrepancy principle.
+        self.outside, self.outside_residual = self.input.clone(), self.residual.clone()
         self.evaluations = torch.zeros(len(start), dtype=torch.int64, device=start.device)
 
     def active(self, index: Tensor, cost: int = 1) -> Tensor:
         """Mask of the samples that are unsolved and within budget, were they to cost so much more."""
-        return (self.residual[index] > self.tolerance) & (self.evaluations[index] + cost <= self.budget)
+        spent = self.evaluations[index] + cost * self.cost
+        return (self.residual[index] > self.tolerance[index]) & (spent <= self.budget)
 
     def evaluate(self, index: Tensor, points: Tensor) -> tuple[Tensor, Pull]:
         """Evaluate the network, keep the points that are the best so far; return errors and pull-back."""
         output, pull_back = vjp(self.network, points.view(-1, *self.shape))
         errors = rows(output) - self.target[index]
-        self.evaluations[index] += 1
+        self.spend(index)
         residual = errors.norm(dim=1) / self.scale[index]
         better = residual < self.residual[index]  # False where the residual is not a number
-        self.residual[index[better]], self.input[index[better]] = residual[better], points[better]
+        moved = index[better]
+        self.outside[moved], self.outside_residual[moved] = self.input[moved], self.residual[moved]
+        self.residual[moved], self.input[moved] = residual[better], points[better]
         return errors, lambda cotangents: pull_back(from_rows(cotangents, output)).flatten(1)
 
     def spend(self, index: Tensor, cost: int = 1) -> None:
-        """Count products with the Jacobian or its transpose for these samples."""
-        self.evaluations[index] += cost
+        """Count evaluations, or products with the Jacobian or its transpose, for these samples."""
+        self.evaluations[index] += cost * self.cost
+
+    def residual_at(self, index: Tensor, points: Tensor) -> Tensor:
+        """Return the relative residuals at points, which are not kept."""
+        output = standard(self.network(points.view(-1, *self.shape)))
+        residual: Tensor = (rows(output) - self.target[index]).norm(dim=1) / self.scale[index]
+        return residual
 
 
 def restricted(pull: Pull, kept: Tensor) -> Pull:

@@ -1,0 +1,159 @@
+r"""What is searched: the network as a function of the variables, :math:`u \mapsto E(\varphi(u))`, and where from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..checks import (
+    check_finite,
+    check_floating,
+    check_independence,
+    check_output,
+    check_start,
+    is_random,
+    refuse_batch_statistics,
+    refuse_quantised,
+)
+from ..pullback import Chain, any_batch
+from ..structures import Network, Structure, describe, rows, standard, tensors
+from .outputs import Matched, shifted
+from .variables import Pixels, Variables
+
+__all__ = ["Problem", "begin", "draw_starts", "evaluation", "pose"]
+
+#: Shifts of an image in the mean over jitter, itself among them.
+SHIFTS = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network of the variables and its targets.
+
+    Attributes:
+        network: from ``u`` to outputs, of which ``evaluate`` is a version that leaves its input as it is.
+        target: of the structure of its output, ``N`` samples.
+        start: ``u`` where the search begins, shape ``(N, ...)``.
+        noise: the norm of the noise in a target.
+        cost: evaluations of the user's network in one of this.
+    """
+
+    network: Network
+    evaluate: Network
+    target: Structure
+    start: Tensor
+    noise: float
+    cost: int
+
+    def split(self, size: int) -> list[Problem]:
+        """Return problems of at most so many samples each, in order."""
+        if len(self.start) <= size:
+            return [self]
+        ranges = [slice(first, first + size) for first in range(0, len(self.start), size)]
+        return [replace(self, start=self.start[each], target=_of(self.target, each)) for each in ranges]
+
+
+def _of(target: Structure, samples: slice) -> Structure:
+    return pytree.tree_map(lambda leaf: None if leaf is None else leaf[samples], target)
+
+
+def begin(variables: Variables, start: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
+    """Return where the search begins: ``u``, and the input there; each one for all or one per sample."""
+    if start is None:
+        if getattr(variables, "start", None) is None:
+            raise ValueError(
+                f"start: {type(variables).__name__} have none of their own; give an input of shape (1, ...)"
+            )
+        u = cast(Tensor, variables.start)
+    else:
+        check_start(start, batch)
+        check_finite("start", start)
+        u = variables.inverse(start)
+    if isinstance(variables, Pixels):
+        return u, u
+    try:
+        check_independence(variables.forward, u)
+        return u, variables.forward(u)
+    except ValueError as error:
+        raise ValueError(str(error).replace("network:", "variables:", 1)) from error
+
+
+def pose(
+    network: Network,
+    variables: Variables,
+    target: Structure,
+    points: tuple[Tensor, Tensor],
+    *,
+    units: Any,
+    weights: Any,
+    jitter: int,
+    noise: float,
+    seed: int,
+) -> Problem:
+    """Check network, target, units and weights, and put them together; TypeError, ValueError if they do not fit."""
+    u, inputs = points
+    output = _checked(network, inputs)
+    plain = units is None and weights is None
+    matched = Matched(output, units, weights)
+    if plain or not matched.fits(target):
+        _check_target(output, target, matched, plain)
+    check_finite("target", target)
+    inner, goal, whole = network, target, any_batch(network)
+    if not plain or jitter:
+        goal = matched.target(target)
+        if jitter:
+            inner = shifted(lambda x: matched(standard(whole(x))), jitter, SHIFTS, seed)
+            goal = goal.repeat(1, SHIFTS) / math.sqrt(SHIFTS)
+        elif isinstance(output, Tensor):
+            inner = Chain([whole, matched])
+        else:
+            inner = lambda x: matched(standard(whole(x)))  # noqa: E731
+    if not isinstance(variables, Pixels):
+        parts = inner.parts if isinstance(inner, Chain) else [any_batch(inner)]
+        inner = Chain([variables.forward, *parts])
+    level = noise * float(matched([torch.ones_like(part[:1]) for part in tensors(output)]).norm()) if noise else 0.0
+    start = u.expand(len(rows(target)), *u.shape[1:])
+    return Problem(inner, evaluation(inner), goal, start, level, SHIFTS if jitter else 1)
+
+
+def draw_starts(problem: Problem, count: int, deviation: float, seed: int) -> Problem:
+    """Repeat all samples: the first time from the start, then from normal deviations from it, drawn by ``seed``."""
+    generator = torch.Generator().manual_seed(seed)
+    one = problem.start
+    shape = ((count - 1) * len(one), *one.shape[1:])
+    noise = torch.randn(shape, generator=generator, dtype=torch.double).to(one) * deviation
+    starts = torch.cat([one, one.repeat(count - 1, *[1] * (one.ndim - 1)) + noise])
+    target = pytree.tree_map(lambda leaf: None if leaf is None else torch.cat([leaf] * count), problem.target)
+    return replace(problem, target=target, start=starts)
+
+
+def evaluation(network: Network) -> Callable[[Tensor], Structure]:
+    """Return how to evaluate a network without a change to its input, its output standardised."""
+    whole = any_batch(network)
+    return lambda points: standard(whole(points.clone()))  # it may work in place
+
+
+def _checked(network: Network, inputs: Tensor) -> Structure:
+    """Return the output for the first input, if the network can be inverted; TypeError, ValueError if not."""
+    if isinstance(network, nn.Module):
+        refuse_batch_statistics(network)
+        refuse_quantised(network)
+        if is_random(network):
+            raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
+    evaluate = evaluation(network)
+    output = evaluate(inputs[:1])
+    check_floating("the network's output", output)
+    check_independence(evaluate if any_batch(network) is not network else network, inputs)
+    return output
+
+
+def _check_target(output: Structure, target: Structure, matched: Matched, plain: bool) -> None:
+    check_output(output, target, 1)
+    if not plain:
+        raise ValueError(f"target: expected the chosen units of the network's output, got {describe(target)}")
