@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.alignment import DivergenceWarning, align, input_gradient
-    from .core.inversion import Inversion, invert
+    from .core.inversion import Generative, Inversion, Natural, Variables, invert, maximise
     from .core.layered_start import LayeredStart
     from .core.linearization import affine_map, largest_singular_value
     from .core.pullback import NotDifferentiableError
@@ -21,29 +21,37 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DivergenceWarning",
+    "Generative",
     "Inversion",
     "LayeredStart",
+    "Natural",
     "NotDifferentiableError",
+    "Variables",
     "__version__",
     "affine_map",
     "align",
     "input_gradient",
     "invert",
     "largest_singular_value",
+    "maximise",
     "select",
 ]
 
 #: The module of each public name.
 _MODULES = {
     "DivergenceWarning": "core.alignment",
+    "Generative": "core.inversion",
     "Inversion": "core.inversion",
     "LayeredStart": "core.layered_start",
+    "Natural": "core.inversion",
     "NotDifferentiableError": "core.pullback",
+    "Variables": "core.inversion",
     "affine_map": "core.linearization",
     "align": "core.alignment",
     "input_gradient": "core.alignment",
     "invert": "core.inversion",
     "largest_singular_value": "core.linearization",
+    "maximise": "core.inversion",
     "select": "core.select",
 }
 
