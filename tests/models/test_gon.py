@@ -138,6 +138,15 @@ def test_step_sizes_are_learned_unless_asked_otherwise():
         assert bool((moved != 0).any()) == learned
 
 
+@pytest.mark.parametrize("activation", ["leaky_relu", "silu"])
+@pytest.mark.parametrize(("channels", "steps"), [((4,), 1), ((4, 6, 8), 1), ((4, 6), 2)])
+def test_by_default_latents_are_of_unit_scale_however_deep_the_decoder(channels, steps, activation):
+    torch.manual_seed(1)
+    sizes = SMALL | {"channels": channels, "latent": 8, "activation": activation, "steps": steps}
+    assert GON(**sizes).encode(torch.rand(200, 1, 8, 8)).std() == pytest.approx(1, rel=0.25)
+    assert GON(**sizes, step_size=1.0).encode(torch.rand(200, 1, 8, 8)).std() < 0.1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -34,7 +34,8 @@ class GONOptions(ModelOptions):
         width: size of the decoder's first hidden layer.
         activation: of the decoder; it is differentiated twice, so smooth ones (``silu``) suit it.
         steps: gradient steps from the origin to the latent; 1 in the paper.
-        step_size: :math:`\tau`: a number, or one number per step.
+        step_size: :math:`\tau`: a number, or one per step; none for the one with which, under the initial weights,
+            the latents of uniform noise have standard deviation 1.
         learn_step_size: train the step sizes, one per step, kept positive; the published code has a fixed one.
     """
 
@@ -42,7 +43,7 @@ class GONOptions(ModelOptions):
     width: int = 4096
     activation: str = "silu"
     steps: int = 1
-    step_size: float | Sequence[float] = 1.0
+    step_size: float | Sequence[float] | None = None
     learn_step_size: bool = True
 
     def __post_init__(self) -> None:
@@ -55,7 +56,9 @@ class GONOptions(ModelOptions):
             )
 
     def step_sizes(self) -> list[float]:
-        """Return the step size of each step."""
+        """Return the step size of each step; 1 where it is to be determined."""
+        if self.step_size is None:
+            return [1.0] * self.steps
         return [self.step_size] * self.steps if isinstance(self.step_size, int | float) else list(self.step_size)
 
 
@@ -72,7 +75,8 @@ class GON(Model):
 
     The published code takes the gradient of a mean over batch and pixels, :math:`\tau = 2 / (N H W)`, and batch
     normalisation. Here the distance is half a sum over the pixels of one image, so that a latent is independent of
-    the batch; :math:`\tau` is learned, and there is no normalisation.
+    the batch, and there is no normalisation. Instead :math:`\tau` begins where latents are of unit scale: every layer
+    shrinks the Jacobian, and from latents that are hardly distinct the decoder learns slowly. Then it is learned.
 
     With ``classes`` the decoder is given the one-hot label beside the latent; while the latent is sought, zeros are in
     its place, so that encoding takes no label. Samples are decoded from a normal distribution with the mean and
@@ -106,6 +110,8 @@ class GON(Model):
         self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
         self.sampler = Gaussian(latent)
         self.to(memory_format=torch.channels_last)
+        if asked.step_size is None:
+            self._begin_at_unit_scale()
 
     @inference
     def encode(self, images: Tensor) -> Tensor:  # noqa: D102
@@ -137,6 +143,13 @@ class GON(Model):
         first, *following = self.decoder
         first = cast(nn.Linear, first)
         return Chain([Affine(first.weight[:, : self.latent], first.bias), *following])
+
+    @torch.no_grad()
+    def _begin_at_unit_scale(self) -> None:
+        """Scale the step sizes so that the latents of uniform noise have standard deviation 1."""
+        noise = torch.rand(64, *self.image_shape, generator=torch.Generator().manual_seed(0), device="cpu")
+        scale = self.infer(noise.to(self.device, self.dtype)).std()
+        self.log_step_sizes.sub_(scale.clamp_min(1e-8).log())
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
         return {"decoder": self.adam([*self.decoder.parameters(), self.log_step_sizes])}
