@@ -57,7 +57,8 @@ def _conv_transpose2d(layer: nn.ConvTranspose2d, x: Tensor) -> tuple[Tensor, Pul
     if x.ndim != 4:
         return by_differentiation(layer, x)
     weight, (height, width) = layer.weight, x.shape[2:]
-    stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
+    stride, dilation, groups = layer.stride, layer.dilation, layer.groups
+    padding = cast(tuple[int, ...], layer.padding)  # a name is refused by the layer
     output = functional.conv_transpose2d(x, weight, layer.bias, stride, padding, layer.output_padding, groups, dilation)
 
     def pull(e: Tensor) -> Tensor:
