@@ -78,7 +78,7 @@ class AE(Model):
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the reconstruction error."""
 
-        one_hot = self.one_hot(labels, len(images))
+        one_hot = self.one_hot(labels if self.classes else None, len(images))
 
         def loss() -> Loss:
             latent = self.mean(self.encoder(images))

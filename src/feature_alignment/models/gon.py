@@ -156,7 +156,7 @@ class GON(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the reconstruction error, through the gradient that encodes."""
-        one_hot = self.one_hot(labels, len(images))
+        one_hot = self.one_hot(labels if self.classes else None, len(images))
 
         def loss() -> Loss:
             latent = self.infer(images, check=updates.done == 0)

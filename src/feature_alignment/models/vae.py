@@ -55,7 +55,7 @@ class VAE(AE):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the loss of equation 4."""
-        options, one_hot = self.options, self.one_hot(labels, len(images))
+        options, one_hot = self.options, self.one_hot(labels if self.classes else None, len(images))
 
         def loss() -> Loss:
             posterior = self.posterior(images)
