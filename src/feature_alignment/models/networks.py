@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 def _last_side(image_shape: Sequence[int], channels: Sequence[int], activation: str) -> int:
     """Return the side of the last feature maps; raise a ValueError that names an argument that does not fit."""
     _, height, side = image_shape
-    halvings = 2 ** len(channels)
+    halvings: int = 2 ** len(channels)
     if height != side or side % halvings:
         raise ValueError(
             f"image_shape: expected square images with a side divisible by {halvings} for {len(channels)} "
