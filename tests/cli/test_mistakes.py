@@ -23,7 +23,7 @@ FILES = {
     [
         (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
         (["train"], "required: model"),
-        (["train", "--model", "nope"], "--model nope: unknown model; expected one of AE, FA, GAN, Local, VAE, VFA, VFAGAN"),
+        (["train", "--model", "nope"], "--model nope: unknown model; expected one of AE, FA, GAN, GON, Local, VAE, VFA, VFAGAN"),
         (["train", "--model", "vfa-gan", "--model.latnt", "3"], "--model.latnt: VFAGAN has no such option; did you mean latent?"),
         (["train", "--model", "VFA", "--model.latent", "abc"], "latent: expected int. Got value: abc"),
         (["train", "--model", "VFA", "--model.steps", "0"], "steps: expected at least 1, got 0"),

@@ -142,6 +142,23 @@ def test_every_bundled_configuration_can_be_trained(name, tmp_path, no_report):
     assert type(Model.from_pretrained(tmp_path / "run")).__name__ == kind
 
 
+@pytest.mark.parametrize(
+    ("options", "classes"),
+    [
+        (["--config=vae"], 10),
+        (["--config=vae", "--data.labels=false"], 0),
+        (["--config=ae"], 0),
+        (["--config=gon"], 0),
+        (["--config=gon", "--data.labels=true"], 10),
+    ],
+)
+def test_a_decoder_is_given_the_class_if_the_configuration_asks_for_it(options, classes, tmp_path, no_report):
+    small = ["--model.channels=[4]", "--model.width=8", "--data.name=mnist-mini", "--data.batch_size=8"]
+    assert main(["train", *options, *small, "--training.steps=1", f"--out={tmp_path / 'run'}"]) == 0
+    model = Model.from_pretrained(tmp_path / "run")
+    assert (model.classes, model.decoder[0].in_features) == (classes, 128 + classes)
+
+
 def test_training_on_a_folder_of_ones_own_images(tmp_path, no_report, capsys):
     rng = np.random.default_rng(0)
     for kind, colour in (("warm", (220, 90, 30)), ("cold", (30, 90, 220))):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feature_alignment.core import speed
-from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model, Updates
+from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local, Model, Updates
 
 SMALL = {"image_shape": (1, 8, 8), "latent": 5, "channels": (4,), "width": 12}
 ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
@@ -18,7 +18,11 @@ LAYERED = {**ALIGNED, "start": "layers", "learn_step_size": True, "max_step": 1e
 
 CASES = {
     "ae": (AE, {}),
+    "ae classes": (AE, {"classes": 3}),
     "vae": (VAE, {"beta": 0.5}),
+    "vae classes": (VAE, {"beta": 0.5, "classes": 3}),
+    "gon": (GON, {"activation": "leaky_relu"}),
+    "gon two steps": (GON, {"steps": 2, "step_size": (2.0, 1.0), "classes": 3, "clip_gradient": 10.0}),
     "gan": (GAN, {"search_steps": 3}),
     "gan wasserstein-gp": (GAN, {"search_steps": 3, "adversarial": "wasserstein-gp"}),
     "local": (Local, {}),
@@ -38,7 +42,7 @@ CASES = {
     "vfa-gan two steps": (VFAGAN, {**ADVERSARY, **ALIGNED, "fakes": "both", "clip_gradient": 1.0}),
 }
 #: Of each network that is compiled, one; a case takes tens of seconds.
-COMPILED = ("ae", "gan", "fa", "fa layers", "vfa two steps", "vfa-gan")
+COMPILED = ("ae", "gan", "gon two steps", "fa", "fa layers", "vfa two steps", "vfa-gan")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 

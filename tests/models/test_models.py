@@ -14,7 +14,7 @@ from feature_alignment.core import speed
 from feature_alignment.core.layers import Arcsinh
 from feature_alignment.core.speed.fusion import Affine
 from feature_alignment.data import load
-from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model, Updates
+from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local, Model, Updates
 from feature_alignment.models.networks import Decoder, Discriminator, Encoder
 from feature_alignment.models.snapshot import Snapshot
 from feature_alignment.models.variational import kl_weight
@@ -326,7 +326,7 @@ def test_infer_labels_finds_the_class_that_explains_the_image():
 
 # --- the models without classes -----------------------------------------------------------------------
 
-UNCONDITIONAL = [FA, AE, VAE, GAN, Local]
+UNCONDITIONAL = [FA, AE, VAE, GAN, GON, Local]
 
 
 @pytest.mark.parametrize("kind", UNCONDITIONAL)
@@ -400,7 +400,7 @@ def test_own_discriminators_are_taken(kind, digits):
     assert not torch.equal(before, discriminator[1].weight)
 
 
-@pytest.mark.parametrize("kind", [FA, VFA, AE, VAE, GAN, Local])
+@pytest.mark.parametrize("kind", [FA, VFA, AE, VAE, GAN, GON, Local])
 def test_images_of_another_shape_are_named(kind):
     model = kind(**SMALL)
     for shape in ((3, 28, 28), (1, 32, 32)):
@@ -408,7 +408,7 @@ def test_images_of_another_shape_are_named(kind):
             model.reconstruct(torch.rand(2, *shape))
 
 
-@pytest.mark.parametrize("kind", [FA, AE, VAE, GAN, Local])
+@pytest.mark.parametrize("kind", [FA, AE, VAE, GAN, GON, Local])
 def test_sizes_that_do_not_fit_are_named(kind):
     with pytest.raises(ValueError, match="side divisible by 8 for 3 entries of channels, got 28 x 28"):
         kind((1, 28, 28), 6, channels=(4, 4, 4), width=8)
@@ -476,7 +476,7 @@ def test_the_autoencoders_loss_is_the_sum_over_pixels_and_the_divergence(kind, d
     assert seen == [pytest.approx(float(expected.detach()), rel=1e-5)]
 
 
-@pytest.mark.parametrize("kind", [AE, FA, Local])
+@pytest.mark.parametrize("kind", [AE, FA, GON, Local])
 def test_samples_without_a_prior_follow_the_latents_of_training_images(kind, digits):
     model, images = kind(**SMALL), digits[0][::3]
     model.fit_sampler((images * 255).round().byte())

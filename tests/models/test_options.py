@@ -12,7 +12,7 @@ import torch
 from feature_alignment import models
 from feature_alignment.models import AE, FA, VAE, VFA, VFAGAN, Model
 
-MODELS = [getattr(models, name) for name in ("AE", "FA", "GAN", "Local", "VAE", "VFA", "VFAGAN")]
+MODELS = [getattr(models, name) for name in ("AE", "FA", "GAN", "GON", "Local", "VAE", "VFA", "VFAGAN")]
 
 
 @pytest.mark.parametrize("kind", MODELS)

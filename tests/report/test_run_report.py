@@ -10,7 +10,7 @@ from naive_metrics import small_model
 
 from feature_alignment.data import load
 from feature_alignment.metrics import evaluate
-from feature_alignment.models import VFA
+from feature_alignment.models import VAE, VFA
 from feature_alignment.report import write_report
 from feature_alignment.training import Run
 
@@ -60,3 +60,17 @@ def test_the_page_has_a_line_a_measure_with_its_numbers(run):
         numbers = [f"{found[name][stage]:.3g}" for stage in ("feature", "reference")]
         place = line.index("better)") + 1
         assert line[place : place + 2] == numbers
+
+
+def test_a_conditional_vae_is_reported_with_its_classes(tmp_path):
+    run = Run(tmp_path / "vae")
+    run.directory.mkdir()
+    run.config.write_text("data:\n  name: mnist-mini\n")
+    run.log.write_text("epoch,step,loss\n0,9,2.0\n0,19,1.0\n")
+    splits = load("mnist-mini", "train"), load("mnist-mini", "test")
+    model = VAE((1, 28, 28), 4, channels=(4, 8), width=16, classes=10).eval()
+    write_report(run, model, *splits, {"steps": 20, "seconds": 1.5, "device": "abacus"}, 3, limit=12)
+    found = run.results()
+    assert set(TAKEN) <= set(found)
+    assert 0 <= found["class_agreement"]["decoded"] <= 1
+    assert all((run.directory / name).is_file() for name in PICTURES)

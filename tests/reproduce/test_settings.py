@@ -25,3 +25,8 @@ def test_the_papers_scale_is_the_papers_setting(name, shape, channels, width, we
         assert chosen.options["learning_rate"] == 1e-4  # its code's; the paper prints 1e-5
         assert (chosen.options["channels"], chosen.options["width"]) == (channels, width)
     assert setting("vfa-gan", "paper", name, shape, 60_000).options["perceptual_weight"] == weight
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])
+def test_the_papers_baselines_are_unconditional(scale):
+    assert not any(setting(row, scale, "mnist", (1, 28, 28), 60_000).labels for row in ("ae", "vae", "gan"))

@@ -59,7 +59,7 @@ def _first() -> Parser:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="FA, VFA, VFAGAN, Local, AE, VAE or GAN, or the import path of a class",
+        help="FA, VFA, VFAGAN, Local, AE, VAE, GAN or GON, or the import path of a class",
     )
     parser.add_argument("--out", help="run directory to write (default: runs/train)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")

@@ -1,8 +1,9 @@
-"""The paper's models. Each one encodes, decodes, reconstructs and samples images, and can be saved and loaded."""
+"""The paper's models and baselines: each encodes, decodes, reconstructs and samples images, and is saved and loaded."""
 
 from .ae import AE
 from .fa import FA
 from .gan import GAN
+from .gon import GON
 from .local import Local
 from .model import Model
 from .updates import Loss, Updates
@@ -11,4 +12,4 @@ from .variational import Posterior
 from .vfa import VFA
 from .vfa_gan import VFAGAN
 
-__all__ = ["AE", "FA", "GAN", "VAE", "VFA", "VFAGAN", "Local", "Loss", "Model", "Posterior", "Updates"]
+__all__ = ["AE", "FA", "GAN", "GON", "VAE", "VFA", "VFAGAN", "Local", "Loss", "Model", "Posterior", "Updates"]

@@ -16,12 +16,18 @@ from .networks import Decoder, Encoder, orthogonal_
 from .options import EncoderOptions
 from .updates import Loss, Updates
 
-__all__ = ["AE"]
+__all__ = ["AE", "with_class"]
+
+
+def with_class(latent: Tensor, one_hot: Tensor | None) -> Tensor:
+    """Append the class to each latent, as the input of a conditional decoder: shape ``(N, latent + classes)``."""
+    return latent if one_hot is None else torch.cat([latent, one_hot], 1)
 
 
 class AE(Model):
     r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`, averaged over the batch.
 
+    With ``classes`` the decoder is given the one-hot label beside the latent, the encoder is not.
     Samples are decoded from a normal distribution with the mean and covariance of the training images' latents.
 
     Args:
@@ -48,7 +54,8 @@ class AE(Model):
         own = None if encoder else Encoder(image_shape, channels, width, activation, self.options.activate_width)
         self.encoder: nn.Module = encoder or cast(nn.Module, own).apply(orthogonal_)
         self.mean = nn.Linear(width, latent).apply(orthogonal_)
-        self.decoder = Decoder(image_shape, latent, channels, width, activation).apply(orthogonal_)
+        inputs = latent + self.classes
+        self.decoder = Decoder(image_shape, inputs, channels, width, activation).apply(orthogonal_)
         self.sampler = Gaussian(latent)
         self.to(memory_format=torch.channels_last)
 
@@ -61,8 +68,8 @@ class AE(Model):
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
-        self.one_hot(labels, len(latent))
-        images: Tensor = self.decoder(latent)
+        one_hot = self.one_hot(labels, len(latent))
+        images: Tensor = self.decoder(with_class(latent, None if one_hot is None else stress * one_hot))
         return images
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
@@ -71,9 +78,11 @@ class AE(Model):
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the reconstruction error."""
 
+        one_hot = self.one_hot(labels if self.classes else None, len(images))
+
         def loss() -> Loss:
             latent = self.mean(self.encoder(images))
-            error = squared_error(images, self.decoder(latent)).mean()
+            error = squared_error(images, self.decoder(with_class(latent, one_hot))).mean()
             return Loss(error, {"reconstruction": error.detach()})
 
         updates.take("autoencoder", loss, self.options.clip_gradient)

@@ -33,6 +33,20 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def _last_side(image_shape: Sequence[int], channels: Sequence[int], activation: str) -> int:
+    """Return the side of the last feature maps; raise a ValueError that names an argument that does not fit."""
+    _, height, side = image_shape
+    halvings: int = 2 ** len(channels)
+    if height != side or side % halvings:
+        raise ValueError(
+            f"image_shape: expected square images with a side divisible by {halvings} for {len(channels)} "
+            f"entries of channels, got {height} x {side}"
+        )
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    return side // halvings
+
+
 class Encoder(nn.Sequential):
     """Encoder of Tables 2, 3 and 4 without the last ``Linear(Z)``: from an image to a vector of ``width`` numbers.
 
@@ -74,21 +88,13 @@ class Encoder(nn.Sequential):
         activation: str = "leaky_relu",
         activate_width: bool = False,
     ) -> None:
-        colours, height, side = image_shape
-        halvings = 2 ** len(channels)
-        if height != side or side % halvings:
-            raise ValueError(
-                f"image_shape: expected square images with a side divisible by {halvings} for {len(channels)} "
-                f"entries of channels, got {height} x {side}"
-            )
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        colours, last_side = image_shape[0], _last_side(image_shape, channels, activation)
         layers: list[nn.Module] = []
         for filters in channels:
             layers += [nn.Conv2d(colours, filters, 3, 1, 1), ACTIVATIONS[activation]()]
             layers += [nn.Conv2d(filters, filters, 3, 2, 1), ACTIVATIONS[activation]()]
             colours = filters
-        layers += [nn.Flatten(), nn.Linear(colours * (side // halvings) ** 2, width)]
+        layers += [nn.Flatten(), nn.Linear(colours * last_side**2, width)]
         super().__init__(*layers, *([ACTIVATIONS[activation]()] if activate_width else []))
         self.out_features = width
 
@@ -104,7 +110,7 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """The encoder's mirror: the decoder of the autoencoders and the generator of the GAN.
+    """The encoder's mirror: the decoder of the autoencoders and of GON, and the generator of the GAN.
 
     ``Linear(width)``, ``Linear`` to the last feature maps, then for every entry ``f`` of ``channels``, last to
     first, a transposed ``Conv2d(f, 3, 2, 1)``, which doubles the side, and ``Conv2d(f', 3, 1, 1)`` to the
@@ -118,6 +124,9 @@ class Decoder(nn.Sequential):
 
     Shape:
         ``(N, latent)`` to ``(N, C, H, W)`` in [0, 1].
+
+    Raises:
+        ValueError: as for :class:`Encoder`.
     """
 
     def __init__(
@@ -129,7 +138,7 @@ class Decoder(nn.Sequential):
         activation: str = "leaky_relu",
         normalize: bool = False,
     ) -> None:
-        colours, side = image_shape[0], image_shape[1] // 2 ** len(channels)
+        colours, side = image_shape[0], _last_side(image_shape, channels, activation)
 
         def norm(kind: type[nn.Module], size: int) -> list[nn.Module]:
             return [*([kind(size)] if normalize else []), ACTIVATIONS[activation]()]

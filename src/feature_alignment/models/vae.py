@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..samplers import Normal
-from .ae import AE
+from .ae import AE, with_class
 from .losses import kl_divergence, squared_error
 from .networks import orthogonal_
 from .options import EncoderOptions
@@ -26,6 +26,9 @@ class VAEOptions(EncoderOptions, VariationalOptions):
 
 class VAE(AE):
     r"""Variational autoencoder: the loss of equation 4 with :math:`\hat r` replaced by a decoder's output.
+
+    With ``classes`` it is the conditional VAE whose encoder is not given the label: the decoder's input is the one-hot
+    label beside the latent.
 
     Args:
         image_shape, latent, encoder: as for :class:`AE`.
@@ -52,11 +55,11 @@ class VAE(AE):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the loss of equation 4."""
-        options = self.options
+        options, one_hot = self.options, self.one_hot(labels if self.classes else None, len(images))
 
         def loss() -> Loss:
             posterior = self.posterior(images)
-            error = squared_error(images, self.decoder(posterior.draw()))
+            error = squared_error(images, self.decoder(with_class(posterior.draw(), one_hot)))
             divergence = kl_divergence(posterior.mean, posterior.log_variance)
             beta = kl_weight(divergence, options.beta, options.kl_warmup, updates.done)
             terms = {"reconstruction": error.mean().detach(), "kl": divergence.mean().detach()}

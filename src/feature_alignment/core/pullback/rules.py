@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..layers import Arcsinh, Cast
+from ..speed.convolution import NarrowConv2d
 from ..speed.fusion import Affine
 from ..structures import Network
 from .autodiff import by_differentiation, differentiated, leaving_its_input
@@ -46,9 +47,26 @@ def _conv2d(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, PullBack]:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or x.ndim != 4:
         return by_differentiation(layer, x)
     weight, geometry = layer.weight, (layer.stride, layer.padding, layer.dilation, layer.groups)
-    output = functional.conv2d(x, weight, layer.bias, *geometry)
+    # A narrow one computes its output in its own way.
+    output = layer(x) if isinstance(layer, NarrowConv2d) else functional.conv2d(x, weight, layer.bias, *geometry)
     # Autocast chooses the dtype of the product.
     return output, lambda e: transposed_conv2d(e, weight, x.shape[2:], *geometry).to(x.dtype)
+
+
+def _conv_transpose2d(layer: nn.ConvTranspose2d, x: Tensor) -> tuple[Tensor, PullBack]:
+    if x.ndim != 4:
+        return by_differentiation(layer, x)
+    weight, (height, width) = layer.weight, x.shape[2:]
+    stride, dilation, groups = layer.stride, layer.dilation, layer.groups
+    padding = cast(tuple[int, ...], layer.padding)  # a name is refused by the layer
+    output = functional.conv_transpose2d(x, weight, layer.bias, stride, padding, layer.output_padding, groups, dilation)
+
+    def pull(e: Tensor) -> Tensor:
+        # An output padding of a stride or more adds pixels beyond those that the input reaches.
+        whole = functional.conv2d(e, weight, None, stride, padding, dilation, groups)
+        return whole[..., :height, :width].to(x.dtype)
+
+    return output, pull
 
 
 def _cast(change: Cast, x: Tensor) -> tuple[Tensor, PullBack]:
@@ -90,7 +108,8 @@ def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
 _KINDS: dict[Rule, tuple[Any, ...]] = {
     _affine: (Affine, nn.Linear),
     _cast: (Cast,),
-    _conv2d: (nn.Conv2d,),
+    _conv2d: (nn.Conv2d, NarrowConv2d),
+    _conv_transpose2d: (nn.ConvTranspose2d,),
     _reshape: (nn.Flatten, nn.Unflatten),
     _leaky: (nn.LeakyReLU, nn.ReLU),
     _clipped: (nn.Hardtanh, nn.ReLU6),
