@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--out", default="", help="directory to write (default: reproduction/SCALE)")
     add_inception(parser)
     only = parser.add_argument_group("quality only")
-    only.add_argument("--part", nargs="+", default=[], help="search, table, betas, long (default: all, in this order)")
+    only.add_argument("--part", nargs="+", default=[], help="search, table, wall, betas, long (default: all)")
     only.add_argument("--models", nargs="+", default=[], help="names of those compared (default: all)")
     only.add_argument("--latents", type=int, nargs="+", default=[], help="sizes in the table (default: 16 64 128)")
     only.add_argument("--updates", type=int, help="of every training (default: 1500)")

@@ -33,7 +33,8 @@ def compare(
         scale: ``cpu``, or ``smoke`` to see that everything runs.
         seeds: of the trainings in the table.
         out: directory to write into.
-        parts: ``search``; ``table``, all sizes and seeds; ``betas``, the variational models at other weights of the
+        parts: ``search``; ``table``, all sizes and seeds; ``wall``, models that reconstruct
+            in the time of the autoencoder; ``betas``, the variational models at other weights of the
             KL divergence; ``long``, one seed with more updates. Every part begins with the search.
         models: names of those compared; by default all that this version has.
         latents: sizes in the table; by default the settings'.

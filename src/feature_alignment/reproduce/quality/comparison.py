@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import time
 import traceback
@@ -10,22 +11,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from ...models import Model
 from ...training import Stopped, TrainingError
 from .entries import Entry, Folder
 from .measures import criterion, measure, reference
+from .samples import samplers_of, write_sheet
 from .search import chosen, grid
 from .settings import Method, QualityScale, plan
 from .splits import Sets, Split
-from .trial import facts, settings_of, train, without_nan
+from .timing import timed
+from .trial import facts, loaded, settings_of, train, without_nan
 
 __all__ = ["PARTS", "Comparison", "Part"]
 
-Part: TypeAlias = Literal["search", "table", "betas", "long"]
+Part: TypeAlias = Literal["search", "table", "wall", "betas", "long"]
 #: In the order of the work.
-PARTS: tuple[Part, ...] = ("search", "table", "betas", "long")
+PARTS: tuple[Part, ...] = ("search", "table", "wall", "betas", "long")
 
 #: Seconds between two looks at what other processes have finished.
 PAUSE = 5.0
+
+#: The model with whose time the others are compared.
+BASELINE = "ae"
 
 
 class Comparison:
@@ -74,7 +81,7 @@ class Comparison:
 
     def split(self, entry: Entry) -> Split:
         """Return the images of an entry; those of the search are training images only."""
-        return self.sets.search if entry.search else self.sets.table
+        return self.sets.table if entry.kind == "training" else self.sets.search
 
     def settings(self, entry: Entry) -> dict[str, Any]:
         """Return the settings of an entry."""
@@ -82,25 +89,41 @@ class Comparison:
 
     # --- the trainings --------------------------------------------------------------------------------------
 
-    def searches(self) -> Iterator[Entry]:
-        """Yield the trainings of all searches, model by model."""
-        for method in self.plan.methods.values():
-            yield from grid(method, self.plan)
-
     def entries(self, part: Part) -> Iterator[Entry]:
         """Yield the trainings of a part, as far as the searches that they depend on are finished."""
-        if part == "search":
-            yield from self.searches()
-        for method in [] if part == "search" else self.plan.methods.values():
+        for method in self.plan.methods.values():
+            if part == "search":
+                yield from grid(method, self.plan)
+                continue
             best = chosen(method, self.plan, self.folder)
             if best is not None:
                 yield from self._of(part, method, (best["learning_rate"], best["activation"]))
+
+    def timing(self, method: Method, best: tuple[float, str]) -> Entry:
+        """Return the timing of a model's update."""
+        return Entry(method.name, self.plan.latent, 0, 0, *best, kind="timing")
+
+    def updates_at(self, multiple: float, method: Method, best: tuple[float, str]) -> int | None:
+        """Return the updates of a model in a multiple of the time of the autoencoder's; none before they are timed."""
+        timed = self.folder.timing(self.timing(method, best).name)
+        return None if timed is None else max(1, round(multiple * self.plan.updates / timed["ratio"]))
+
+    def _at_wall_times(self, method: Method, best: tuple[float, str]) -> Iterator[Entry]:
+        """Yield the trainings of one size at several wall times, and of all sizes and seeds at the autoencoder's."""
+        yield self.timing(method, best)
+        for multiple in self.plan.wall_times:
+            updates = self.updates_at(multiple, method, best)
+            latents, seeds = (self.plan.latents, self.seeds) if multiple == 1 else ((self.plan.latent,), self.seeds[:1])
+            for latent, seed in itertools.product(latents, seeds if updates else []):
+                yield Entry(method.name, latent, seed, updates or 0, *best)
 
     def _of(self, part: Part, method: Method, best: tuple[float, str]) -> Iterator[Entry]:
         plan = self.plan
         if part == "table":
             for seed in self.seeds:  # a first seed of all sizes before the second
                 yield from (Entry(method.name, latent, seed, plan.updates, *best) for latent in plan.latents)
+        if part == "wall" and method.criterion == "reconstruction_error" and self._baseline() is not None:
+            yield from self._at_wall_times(method, best)
         if part == "betas" and "beta" in method.options and method.criterion == "elbo":
             for seed in self.seeds:
                 for beta in plan.betas:
@@ -128,7 +151,11 @@ class Comparison:
         return list(found.values())
 
     def _finished(self, entry: Entry) -> bool:
-        return self.folder.finished(entry.name)
+        """Whether an entry is finished, with every measure that there is by now."""
+        if not self.folder.finished(entry.name):
+            return False
+        measures = self.folder.read(entry.name, self.settings(entry)).get("measures")
+        return not measures or set(samplers_of(self.method(entry))) <= set(measures["classifier_fid"])
 
     def _work_on(self, entry: Entry) -> bool:
         """Finish an entry; return whether it was, which is not so if another process has claimed it."""
@@ -149,18 +176,41 @@ class Comparison:
     def _finish(self, entry: Entry) -> None:
         split, method, run = self.split(entry), self.method(entry), self.folder.run(entry.name)
         settings = self.settings(entry)
+        if entry.kind == "timing":
+            baseline = self._baseline()
+            assert baseline is not None
+            found = timed(settings, self.settings(baseline), split)
+            self.folder.write(entry.name, {"settings": settings, "timing": found})
+            return
+        if self.folder.finished(entry.name):
+            found = self.folder.read(entry.name, settings)
+            found["measures"] = measure(loaded(settings, split, run), method, split, entry.seed, found["measures"])
+            self.folder.write(entry.name, without_nan(found))
+            return
         model, done = train(settings, split, run)
-        found: dict[str, Any] = {"name": entry.name, "data": self.name, "settings": settings, "training": done}
+        found = {"name": entry.name, "data": self.name, "settings": settings, "training": done}
         if model is not None:
             found |= facts(model)
-        if entry.search:
-            value = None if model is None else criterion(method.criterion, model, split, entry.seed)
-            found |= {"criterion": value}
+        if entry.kind == "search":
+            found["criterion"] = None if model is None else criterion(method.criterion, model, split, entry.seed)
         else:
-            found |= {"measures": {} if model is None else measure(model, method, split, entry.seed, {})}
+            found["measures"] = {} if model is None else self._measured(entry, model)
         self.folder.write(entry.name, without_nan(found))
         # The weights of the table's models are kept, for measures that are added later.
-        shutil.rmtree(run.directory if entry.search else run.checkpoint.parent, ignore_errors=True)
+        shutil.rmtree(run.directory if entry.kind == "search" else run.checkpoint.parent, ignore_errors=True)
+
+    def _measured(self, entry: Entry, model: Model) -> dict[str, Any]:
+        method, split = self.method(entry), self.split(entry)
+        write_sheet(model, method, split, entry.seed, self.folder.directory / "sheets" / f"{entry.name}.png")
+        return measure(model, method, split, entry.seed, {})
+
+    def _baseline(self) -> Entry | None:
+        """Return the timing of the model with whose time the others are compared; none before its search is done."""
+        method = self.plan.methods.get(BASELINE)
+        best = None if method is None else chosen(method, self.plan, self.folder)
+        if method is None or best is None:
+            return None
+        return self.timing(method, (best["learning_rate"], best["activation"]))
 
     def reference(self) -> dict[str, float]:
         """Return the measures of real images, taken once."""

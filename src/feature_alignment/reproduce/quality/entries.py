@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...files import write_atomically
 from ...training import Run, TrainingError
@@ -27,7 +27,7 @@ class Entry:
         updates: their number.
         learning_rate, activation: of the model.
         options: further options of the model that differ from the method's.
-        search: whether it belongs to the search, which trains and measures on training images only.
+        kind: ``training``; ``search``, which trains and measures on training images only; or ``timing``.
     """
 
     method: str
@@ -37,7 +37,7 @@ class Entry:
     learning_rate: float
     activation: str
     options: dict[str, Any] = field(default_factory=dict)
-    search: bool = False
+    kind: Literal["training", "search", "timing"] = "training"
 
     @property
     def name(self) -> str:
@@ -47,9 +47,13 @@ class Entry:
             >>> Entry("vae", 64, 0, 1500, 1e-3, "silu", {"beta": 0.3}).name
             'vae-z64-seed0-1500-beta0.3'
         """
+        if self.kind == "timing":
+            return f"timing-{self.method}-z{self.latent}"
         words = [self.method, f"z{self.latent}", f"seed{self.seed}", str(self.updates)]
         words += [f"{name}{value}" for name, value in sorted(self.options.items())]
-        return "-".join(["search", *words, self.activation, f"{self.learning_rate:g}"] if self.search else words)
+        return "-".join(
+            ["search", *words, self.activation, f"{self.learning_rate:g}"] if self.kind == "search" else words
+        )
 
 
 class Folder:
@@ -88,6 +92,10 @@ class Folder:
         if settings is not None and found.get("settings") != json.loads(json.dumps(settings)):
             raise TrainingError(f"{path}: was trained with other settings; remove it or choose another --out")
         return found
+
+    def timing(self, name: str) -> dict[str, float] | None:
+        """Return a timing, see :func:`feature_alignment.reproduce.quality.timing.timed`; none if it is missing."""
+        return self.read(name)["timing"] if self.finished(name) else None
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write the JSON of an entry atomically."""

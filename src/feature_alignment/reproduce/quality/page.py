@@ -13,8 +13,9 @@ from ...report import commit
 from ..page import cell_text, readable_json, rounded
 from ..result import Table
 from .comparison import PARTS, Comparison
+from .pictures import draw
 from .search import chosen, searched
-from .table import curve_over_betas, quality_table, search_table, steps_table
+from .table import curve_over_betas, quality_table, search_table, steps_table, wall_table
 
 __all__ = ["write_quality"]
 
@@ -26,6 +27,7 @@ def write_quality(study: Comparison) -> list[Path]:
     """
     tables = {
         "table": ("Held-out images and samples", quality_table(study)),
+        "wall": ("Error and training time, in multiples of the autoencoder's", wall_table(study)),
         "long": ("More updates", quality_table(study, "long")),
         "betas": ("Over the weight of the KL divergence", curve_over_betas(study)),
         "steps": ("Error after other numbers of steps, over that after the trained number", steps_table(study)),
@@ -33,6 +35,7 @@ def write_quality(study: Comparison) -> list[Path]:
     }
     entries = {entry.name: entry for part in PARTS for entry in study.entries(part)}
     finished = [study.folder.read(name) for name in entries if study.folder.finished(name)]
+    trained = [each for each in finished if "training" in each]
     found: dict[str, Any] = {
         "title": f"Quality, {study.name}",
         "data": study.name,
@@ -43,9 +46,9 @@ def write_quality(study: Comparison) -> list[Path]:
         "image_shape": list(study.sets.train.shape),
         "settings": dataclasses.asdict(study.plan),
         "trainings": {"finished": len(finished), "missing": len(entries) - len(finished)},
-        "training_seconds": round(sum(each["training"].get("seconds", 0) for each in finished)),
+        "training_seconds": round(sum(each["training"].get("seconds", 0) for each in trained)),
         "machines": sorted({each["machine"] for each in finished if "machine" in each}),
-        "devices": sorted({each["training"]["device"] for each in finished if "device" in each["training"]}),
+        "devices": sorted({each["training"]["device"] for each in trained if "device" in each["training"]}),
         "commits": sorted({each["commit"] for each in finished if each.get("commit")}),
         "version": __version__,
         "commit": commit(),
@@ -60,6 +63,9 @@ def write_quality(study: Comparison) -> list[Path]:
         },
         "tables": {name: {"title": title, **dataclasses.asdict(each)} for name, (title, each) in tables.items()},
     }
+    found["pictures"] = draw(
+        study.folder.directory, study.name, tables["table"][1], tables["wall"][1], study.plan.latent
+    )
     path = study.folder.directory / "quality.json"
     write_atomically(path, readable_json(rounded(found)) + "\n")
     write_atomically(path.with_suffix(".md"), "\n".join(_markdown(found)) + "\n")
@@ -70,6 +76,8 @@ def _markdown(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"# {found['title']}", "", _facts(found), "")
     real = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found["real_images"].items())
     yield from (f"Real images (the mean image; training images as samples): {real}.", "")
+    for name, caption in found["pictures"].items():
+        yield from (f"![{caption}]({name})", "")
     for table in found["tables"].values():
         if table["rows"]:
             yield from (f"## {table['title']}", "", *_rows(Table(table["columns"], table["rows"])), "")

@@ -15,7 +15,7 @@ def grid(method: Method, plan: Plan) -> list[Entry]:
     """Return the trainings of a model's search."""
     search = plan.search
     return [
-        Entry(method.name, search["latent"], search["seed"], plan.updates, rate, activation, search=True)
+        Entry(method.name, search["latent"], search["seed"], plan.updates, rate, activation, kind="search")
         for activation, rate in itertools.product(search["activation"], search["learning_rate"])
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -129,13 +130,15 @@ def _method(name: str, found: dict[str, Any], size: dict[str, Any]) -> Method:
     given = dict(found["models"][name])
     start = size["start"] if given.pop("start", False) else {}
     own = given.pop("options", {})
-    small = {option: value for option, value in found.get("small", {}).items() if hasattr(_options(given), option)}
-    return Method(name, options=found["options"] | size["options"] | start | own | small, **given)
+    common = _known(given["model"], found["options"] | size["options"])
+    return Method(name, options=common | start | own | _known(given["model"], found.get("small", {})), **given)
 
 
-def _options(given: dict[str, Any]) -> Any:
-    kind = getattr(models, given["model"], None)
-    return None if kind is None else kind.Options
+def _known(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the options that the model has: a model that is one decoder has none of an encoder."""
+    kind: type[Model] | None = getattr(models, model, None)
+    known = () if kind is None else {field.name for field in dataclasses.fields(kind.Options)}
+    return {name: value for name, value in options.items() if name in known}
 
 
 def _missing(method: Method, shape: Sequence[int]) -> str | None:

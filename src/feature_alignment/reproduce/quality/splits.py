@@ -11,7 +11,7 @@ import torch
 from ...data import DataOptions, Images, TrainingData, load
 from ...data.splits import held_out
 
-__all__ = ["Given", "Sets", "Split", "every_tenth"]
+__all__ = ["Given", "Sets", "Split", "evenly", "every_tenth"]
 
 
 class Split(NamedTuple):
@@ -42,8 +42,7 @@ class Sets:
     def table(self) -> Split:
         """All training images, and the test images, which are not read before."""
         test = load(self._name, "test")
-        count = min(len(test), self.images or len(test))
-        return Split(self.train, _selected(test, torch.linspace(0, len(test) - 1, count).round().long()))
+        return Split(self.train, evenly(test, self.images))
 
 
 def every_tenth(images: Images) -> Split:
@@ -56,6 +55,13 @@ def every_tenth(images: Images) -> Split:
     """
     chosen = torch.from_numpy(held_out(len(images)))
     return Split(_selected(images, ~chosen), _selected(images, chosen))
+
+
+def evenly(images: Images, count: int | None) -> Images:
+    """Return ``count`` images, evenly spaced; all of them if there are fewer, or for none."""
+    if count is None or count >= len(images):
+        return images
+    return _selected(images, torch.linspace(0, len(images) - 1, count).round().long())
 
 
 def _selected(images: Images, chosen: torch.Tensor) -> Images:

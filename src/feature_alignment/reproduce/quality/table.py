@@ -12,7 +12,7 @@ from .entries import Entry
 from .search import chosen, searched
 from .settings import Method
 
-__all__ = ["curve_over_betas", "quality_table", "search_table", "steps_table"]
+__all__ = ["curve_over_betas", "quality_table", "search_table", "steps_table", "wall_table"]
 
 #: What a trained model is decoded to, before a refiner.
 DECODED = ("feature", "decoded")
@@ -51,6 +51,25 @@ def search_table(study: Comparison) -> Table:
                 f"{best['learning_rate']:g}" if best is not None and mark else None,
             ]
     return Table(["minimised", *(f"{rate:g}" for rate in rates), "chosen"], rows)
+
+
+def wall_table(study: Comparison) -> Table:
+    """Return a row for every model, size and number of updates: its time over the autoencoder's, and its error."""
+    rows: dict[str, list[Any]] = {}
+    for method in study.plan.methods.values():
+        best = chosen(method, study.plan, study.folder)
+        entries = [each for part in ("wall", "table") for each in study.entries(part) if each.method == method.name]
+        timed = study.folder.timing(f"timing-{method.name}-z{study.plan.latent}") if best else None
+        kept = {each.name: each for each in entries if each.kind == "training"} if timed else {}
+        for latent, updates in sorted({(each.latent, each.updates) for each in kept.values()}):
+            found = _read(study, [each for each in kept.values() if (each.latent, each.updates) == (latent, updates)])
+            if found and timed:
+                rows[f"{method.name}, {latent}, {updates:,} updates"] = [
+                    latent,
+                    round(timed["ratio"] * updates / study.plan.updates, 3),
+                    _over_seeds(found, lambda each: _stage(each["measures"].get("reconstruction_error"))),
+                ]
+    return Table(["latents", "time", "error"], rows)
 
 
 def curve_over_betas(study: Comparison) -> Table:

@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 from lightning_fabric import seed_everything
+from safetensors.torch import load_file
 
 from ... import __version__, models
 from ...files import write_atomically
 from ...models import Model
 from ...report import commit
-from ...training import Diverged, Run, TrainingOptions, fit
+from ...training import Diverged, Run, TrainingError, TrainingOptions, fit
 from .entries import Entry
 from .settings import Method
 from .splits import Given, Split
 
-__all__ = ["built", "facts", "settings_of", "train", "without_nan"]
+__all__ = ["built", "facts", "loaded", "settings_of", "train", "without_nan"]
 
 
 def settings_of(entry: Entry, method: Method, batch_size: int, split: Split) -> dict[str, Any]:
@@ -67,7 +68,26 @@ def train(settings: dict[str, Any], split: Split, run: Run) -> tuple[Model | Non
         done = fit(model, data, run, options, resume=run.checkpoint.is_file())
     except Diverged as error:
         return None, {"diverged": str(error).partition(";")[0]}
+    if not all(each.isfinite().all() for each in model.parameters()):
+        return None, {"diverged": "the weights are not finite"}
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), done
+
+
+def loaded(settings: dict[str, Any], split: Split, run: Run) -> Model:
+    """Return the model of a finished training; the sampler it was saved with may be another version's."""
+    model, _ = built(settings, split)
+    saved = load_file(run.directory / "model.safetensors")
+    different = model.load_state_dict({name: each for name, each in saved.items() if not _of_sampler(name)}, False)
+    wrong = [name for name in (*different.missing_keys, *different.unexpected_keys) if not _of_sampler(name)]
+    if wrong:
+        raise TrainingError(
+            f"{run.directory}: weights of another version, {', '.join(wrong[:3])} do not fit; remove it"
+        )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _of_sampler(name: str) -> bool:
+    return name.startswith("sampler")
 
 
 def facts(model: Model) -> dict[str, Any]:
