@@ -16,7 +16,7 @@ from ..report.pages import data_uri, render
 from .result import Result
 from .study import Study
 
-__all__ = ["write_pages", "write_result"]
+__all__ = ["cell_text", "readable_json", "rounded", "write_pages", "write_result"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 TITLE = "Feature alignment as a generative process, reproduced"
@@ -32,7 +32,7 @@ def write_result(study: Study, result: Result, models: Sequence[str]) -> Path:
     """
     trained = [study.run(model, seed).results() for model in models for seed in study.seeds]
     found = asdict(result) | {
-        "numbers": _rounded(result.numbers),
+        "numbers": rounded(result.numbers),
         "data": study.name,
         "compared_with": study.like,
         "scale": study.scale,
@@ -46,7 +46,7 @@ def write_result(study: Study, result: Result, models: Sequence[str]) -> Path:
         "commit": commit(),
     }
     path = study.directory / f"{result.target}.json"
-    write_atomically(path, _json(found) + "\n")
+    write_atomically(path, readable_json(found) + "\n")
     write_atomically(path.with_suffix(".md"), "\n".join(_markdown(found, "")) + "\n")
     return path
 
@@ -69,22 +69,23 @@ def _order(result: dict[str, Any]) -> tuple[str, int, str]:
     return result["data"], int(digits or 99), result["target"]  # Table 1, figures, appendix
 
 
-def _json(found: dict[str, Any]) -> str:
+def readable_json(found: dict[str, Any]) -> str:
     """Return readable JSON, with each list of numbers on one line."""
     text = json.dumps(found, indent=2)
     return re.sub(r"\[[-+.\deEInfityNaul,\s]*\]", lambda numbers: " ".join(numbers[0].split()), text)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Round every number to six significant digits, which exceeds the precision of the measurements."""
     if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
+        return {name: rounded(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [rounded(each) for each in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _text(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Return a cell of a table as text, a number over seeds as mean and deviation."""
     if value is None:
         return "-"
     if isinstance(value, dict):
@@ -111,7 +112,7 @@ def _facts(result: dict[str, Any]) -> str:
 def _table(result: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", *result["table"]["columns"]]
     for label, cells in result["table"]["rows"].items():
-        yield [label, *map(_text, cells)]
+        yield [label, *map(cell_text, cells)]
 
 
 def _title(result: dict[str, Any]) -> str:

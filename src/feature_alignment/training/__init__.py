@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .options import TrainingError, TrainingOptions
+from .options import Diverged, TrainingError, TrainingOptions
 from .run import Run
+from .stopping import Stopped
 
 if TYPE_CHECKING:
     from .loop import fit
 
-__all__ = ["Run", "TrainingError", "TrainingOptions", "fit"]
+__all__ = ["Diverged", "Run", "Stopped", "TrainingError", "TrainingOptions", "fit"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from .checkpoint import load_checkpoint, restore_model, restore_optimizers, save
 from .compilation import compiled, matrix_products
 from .fabric_updates import FabricUpdates
 from .log import Log
-from .options import TrainingError, TrainingOptions
+from .options import Diverged, TrainingError, TrainingOptions
 from .run import Run
 from .stopping import Stopped, Stopper
 
@@ -50,7 +50,8 @@ def fit(
         ``device``, a description of the hardware.
 
     Raises:
-        TrainingError: no checkpoint to resume from, an unavailable accelerator, or a loss that is not finite.
+        TrainingError: no checkpoint to resume from, or an unavailable accelerator.
+        Diverged: a loss that is not finite.
         Stopped: by Ctrl-C, SIGTERM or SIGHUP, after writing a checkpoint.
     """
     if resume and not run.checkpoint.is_file():
@@ -180,7 +181,7 @@ class _Training:
         values = {name: float(value) for name, value in losses.items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise TrainingError(
+                raise Diverged(
                     f"the loss '{name}' became {value} at step {self.updates.done}; a smaller learning_rate, or "
                     "clip_gradient, keeps it finite"
                 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["TrainingError", "TrainingOptions"]
+__all__ = ["Diverged", "TrainingError", "TrainingOptions"]
 
 
 class TrainingError(Exception):
     """A training cannot start or continue; the message is one line for the user."""
+
+
+class Diverged(TrainingError):  # noqa: N818 (the result of a training)
+    """A loss is no longer finite."""
 
 
 @dataclass(frozen=True)

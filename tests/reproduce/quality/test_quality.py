@@ -1,0 +1,181 @@
+"""`falign reproduce quality`: what the search may see, who works on what, and what is done again."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+
+from feature_alignment import data
+from feature_alignment.cli.main import main
+from feature_alignment.data import Images
+from feature_alignment.reproduce.quality import splits
+from feature_alignment.reproduce.quality.comparison import Comparison
+from feature_alignment.reproduce.quality.entries import Entry, Folder
+from feature_alignment.reproduce.quality.search import chosen, grid
+from feature_alignment.reproduce.quality.settings import plan
+from feature_alignment.reproduce.quality.splits import evenly, every_tenth
+from feature_alignment.training import TrainingError
+
+
+def numbered(count, split="train"):
+    pixels = torch.arange(count, dtype=torch.int64).view(count, 1, 1, 1).expand(-1, 1, 28, 28) % 251
+    return Images("numbers", split, pixels.byte(), torch.arange(count) % 10, tuple("0123456789"))
+
+
+def command(out, *more):
+    return ["reproduce", "quality", "--scale=smoke", "--seeds=0", "--models", "ae", f"--out={out}", *more]
+
+
+# --- the search sees training images only ---------------------------------------------------------------------
+
+
+def test_a_tenth_of_the_training_images_is_held_out_and_the_two_parts_are_the_whole():
+    images = numbered(200)
+    train, held_out = every_tenth(images)
+    assert (len(train), len(held_out)) == (180, 20)
+    both = [*train.pixels[:, 0, 0, 0].tolist(), *held_out.pixels[:, 0, 0, 0].tolist()]
+    assert sorted(both) == list(range(200))
+    assert held_out.labels.tolist() == [images.labels[at] for at in held_out.pixels[:, 0, 0, 0].tolist()]
+
+
+def test_a_search_never_reads_the_test_images(tmp_path, monkeypatch):
+    asked = []
+
+    def load(name, split, **options):
+        asked.append(split)
+        if split != "train":
+            raise AssertionError("the search has read the test images")
+        return data.load(name, split, **options)
+
+    monkeypatch.setattr(splits, "load", load)
+    study = Comparison("mnist-mini", "smoke", [0], tmp_path, ["ae"])
+    study.work(["search"])
+    assert asked == ["train"]
+    finished = study.folder.read(grid(study.plan.methods["ae"], study.plan)[0].name)
+    assert (finished["settings"]["train_images"], finished["settings"]["held_out_images"]) == (4050, 450)
+    assert finished["settings"]["held_out_of"] == "train"
+    with pytest.raises(TrainingError, match="read the test images"):
+        study.work(["table"])  # the same guard notices what the table does read
+
+
+# --- choosing -------------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_finite_value_is_chosen_and_only_when_all_are_there(tmp_path):
+    settings = plan("cpu", (1, 28, 28), ["ae"])
+    method, folder = settings.methods["ae"], Folder(tmp_path)
+    entries = grid(method, settings)
+    assert len({entry.name for entry in entries}) == len(entries) == 12
+    for value, entry in enumerate(entries[:-1]):
+        folder.write(entry.name, {"criterion": None if value == 0 else 20.0 - value})
+    assert chosen(method, settings, folder) is None
+    folder.write(entries[-1].name, {"criterion": 19.5})
+    best = chosen(method, settings, folder)
+    expected = entries[10]
+    assert (best["activation"], best["learning_rate"], best["value"]) == (
+        expected.activation, expected.learning_rate, 10.0,
+    )  # fmt: skip
+
+
+def test_images_measured_are_evenly_spaced():
+    assert evenly(numbered(101), 5).pixels[:, 0, 0, 0].tolist() == [0, 25, 50, 75, 100]
+    assert len(evenly(numbered(3), 5)) == 3
+
+
+# --- one process at a time, and the next after a kill -----------------------------------------------------------
+
+
+def _hold(directory, ready):
+    with Folder(directory).claimed("one") as mine:
+        ready.put(mine)
+        signal.pause()
+
+
+def test_a_claim_excludes_other_processes_until_its_own_is_killed(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready = context.Queue()
+    other = context.Process(target=_hold, args=(tmp_path, ready))
+    other.start()
+    assert ready.get(timeout=60)
+    with Folder(tmp_path).claimed("one") as mine:
+        assert not mine
+    assert (tmp_path / "locks" / "one").read_text() == f"{other.pid}\n"
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    with Folder(tmp_path).claimed("one") as mine:
+        assert mine
+
+
+def test_an_entry_with_other_settings_is_not_mistaken_for_the_one_asked_for(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write("one", {"settings": {"updates": 3, "sizes": [1, 2]}})
+    assert folder.read("one", {"updates": 3, "sizes": (1, 2)})
+    with pytest.raises(TrainingError, match=r"one.json: was trained with other settings"):
+        folder.read("one", {"updates": 4, "sizes": (1, 2)})
+
+
+def test_names_tell_all_trainings_apart():
+    entries = [
+        Entry("fa", latent, seed, updates, 1e-3, "silu", options, kind)
+        for latent in (16, 64) for seed in (0, 1) for updates in (10, 20)
+        for options in ({}, {"beta": 0.3}) for kind in ("training", "search")
+    ]  # fmt: skip
+    assert len({entry.name for entry in entries}) == len(entries)
+
+
+# --- the whole command ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_finished_comparison_is_repeated_bit_for_bit_and_never_twice(tmp_path, capsys):
+    assert main(command(tmp_path / "one", "--part", "table")) == 0
+    assert main(command(tmp_path / "two", "--part", "table")) == 0
+    first, second = (
+        json.loads((tmp_path / each / "mnist-mini" / "quality.json").read_text()) for each in ("one", "two")
+    )
+    assert first["search"] == second["search"]
+    place = first["tables"]["table"]["columns"].index("error")
+    one, two = (each["tables"]["table"]["rows"]["ae, 4"][place] for each in (first, second))
+    assert one == two
+    assert one["values"][0] > 0
+    assert first["trainings"]["finished"] == 3
+
+    entries = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("entries/*.json")}
+    assert main(command(tmp_path / "one", "--part", "table")) == 0
+    assert {path: path.stat().st_mtime_ns for path in entries} == entries
+
+    lost = tmp_path / "one" / "mnist-mini" / "entries" / "ae-z4-seed0-4.json"
+    before = json.loads(lost.read_text())
+    del before["measures"]["classifier_fid"]["gaussian"]
+    lost.write_text(json.dumps(before))  # as if the sampler had come later
+    capsys.readouterr()
+    assert main(command(tmp_path / "one", "--part", "table")) == 0
+    again = json.loads((tmp_path / "one" / "mnist-mini" / "quality.json").read_text())
+    assert again["tables"]["table"]["rows"] == first["tables"]["table"]["rows"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--models", "ea"], "--models ea: expected some of ae, tied"),
+        (["--part", "pictures"], "--part pictures: expected some of search, table"),
+        (["--scale", "paper"], "--scale paper: quality has the scales smoke and cpu"),
+        (["--updates", "0"], "--updates: expected at least 1, got 0"),
+        (["--latents", "16", "0"], "--latents: expected at least 1, got 0"),
+    ],
+)
+def test_mistakes_are_one_line(more, message, tmp_path, capsys):
+    assert main(command(tmp_path, *more)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("falign: error")]
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_options_of_the_comparison_are_refused_elsewhere(tmp_path, capsys):
+    assert main(["reproduce", "fig13", "--models", "ae", f"--out={tmp_path}"]) == 2
+    assert "--models: for the target quality only" in capsys.readouterr().err
