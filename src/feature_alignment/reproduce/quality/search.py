@@ -14,8 +14,9 @@ __all__ = ["chosen", "grid", "searched"]
 def grid(method: Method, plan: Plan) -> list[Entry]:
     """Return the trainings of a model's search."""
     search = plan.search
+    updates = search.get("updates", plan.updates)
     return [
-        Entry(method.name, search["latent"], search["seed"], plan.updates, rate, activation, kind="search")
+        Entry(method.name, search["latent"], search["seed"], updates, rate, activation, kind="search")
         for activation, rate in itertools.product(search["activation"], search["learning_rate"])
     ]
 
