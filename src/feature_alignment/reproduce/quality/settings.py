@@ -57,7 +57,7 @@ class Plan:
         batch_size: images per update.
         updates, long: number of updates, and of those of the long trainings.
         latents: sizes in the table.
-        search: ``latent``, ``seed``, the values of ``learning_rate`` and ``activation``, and ``updates`` if it has fewer.
+        search: ``latent``, ``seed``, the values of ``learning_rate`` and ``activation``; ``updates`` if fewer.
         latent: size for the curves over ``betas`` and the comparison at equal wall time.
         betas: weights of the KL divergence.
         wall_times: in multiples of the time of the autoencoder's ``updates``.
