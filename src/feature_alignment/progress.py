@@ -56,7 +56,9 @@ class Progress:
     def _line(self, done: int, rate: float) -> str:
         count = f"{done:,}" if self.total is None else f"{done:,} of {self.total:,}"
         left = f", {round((self.total - done) / rate):,} s left" if self.total is not None and rate > 0 else ""
-        return f"{self.doing}: {count} {self.unit}s, {rate:.3g} a second{left}" + (f"; {self.said}" if self.said else "")
+        return f"{self.doing}: {count} {self.unit}s, {rate:.3g} a second{left}" + (
+            f"; {self.said}" if self.said else ""
+        )
 
     def __enter__(self) -> Progress:
         return self

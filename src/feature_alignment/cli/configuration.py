@@ -14,8 +14,12 @@ import yaml
 
 from .. import models
 from .errors import UsageError, one_line
+from .parser import nearest
 
-__all__ = ["CONFIGS", "Configuration", "bundled", "class_of", "combined", "for_class", "read", "to_yaml"]
+__all__ = [
+    "CONFIGS", "Configuration", "bundled", "class_of", "combined", "for_class", "model_names", "read",
+    "to_yaml",
+]  # fmt: skip
 
 #: Folder of the bundled configurations.
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -35,10 +39,13 @@ def read(name: str) -> Configuration:
     Raises:
         UsageError: there is no such file, or it has other sections than ``data``, ``training`` and ``model``.
     """
-    path = Path(name) if Path(name).is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
+    path = (
+        Path(name).expanduser() if Path(name).expanduser().is_file() else CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
+    )
     if not path.is_file():
         known = ", ".join(bundled())
-        raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}")
+        hint = nearest(name, bundled())
+        raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}{hint}")
     try:
         found = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -70,6 +77,11 @@ def combined(first: Configuration, second: Configuration) -> Configuration:
     return found
 
 
+def model_names() -> list[str]:
+    """Return the names of the bundled models."""
+    return [each.__name__ for each in vars(models).values() if _is_model(each) and each is not models.Model]
+
+
 def class_of(name: str) -> type[models.Model]:
     """Return a model's class by its name, ignoring case, hyphens and underscores, or by its import path.
 
@@ -78,11 +90,12 @@ def class_of(name: str) -> type[models.Model]:
     """
     if "." in name:
         return _imported(name)
-    known = {each.__name__: each for each in vars(models).values() if _is_model(each) and each is not models.Model}
+    known = {name: getattr(models, name) for name in model_names()}
     for kind in known.values():
         if kind.__name__.lower() == name.lower().replace("-", "").replace("_", ""):
             return kind
-    raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(known)}")
+    hint = nearest(name, [*known, *map(str.lower, known)])
+    raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(known)}{hint}")
 
 
 def _imported(path: str) -> type[models.Model]:

@@ -94,8 +94,8 @@ def refuse_changes(path: Path, state: Mapping[str, Any], now: Mapping[str, Any])
     _refuse(path, "data", before, now)
     if before["images"] != now["images"]:
         raise TrainingError(
-            f"{path}: data.name {now['data']['name']}: the updates done saw other images ({before['images']}) than these "
-            f"({now['images']}); take those, or start a new run"
+            f"{path}: data.name {now['data']['name']}: the updates done saw other images "
+            f"({before['images']}) than these ({now['images']}); take those, or start a new run"
         )
     _refuse(path, "model", before, now)
 
