@@ -22,7 +22,7 @@ FILES = {
     ("arguments", "message"),
     [
         (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
-        (["train"], "required: model"),
+        (["train"], "required: --model"),
         (["train", "--model", "nope"], "--model nope: unknown model; expected one of AE, FA, GAN, Local, VAE, VFA, VFAGAN"),
         (["train", "--model", "vfa-gan", "--model.latnt", "3"], "--model.latnt: VFAGAN has no such option; did you mean latent?"),
         (["train", "--model", "VFA", "--model.latent", "abc"], "latent: expected int. Got value: abc"),

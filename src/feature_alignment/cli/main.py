@@ -20,8 +20,8 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``falign``; return the exit code.
 
-    That is 0 on success, 2 if the request cannot be met, and 128 plus the number of the signal that stopped it. A bug is
-    raised, with its traceback; the process then exits with 1.
+    That is 0 on success, 2 if the request cannot be met, and 128 plus the number of the signal that stopped it. A bug
+    is raised, with its traceback; the process then exits with 1.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -60,8 +60,8 @@ def overview(*, add_options: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="falign",
         description="Feature alignment: approximately reversible neural networks that reconstruct and sample.",
-        epilog="Every command explains itself: falign COMMAND --help. Exit codes: 0 done; 1 a bug, with its traceback; 2 "
-        "the request cannot be met, in one line; 128 + N stopped by signal N (130 Ctrl-C, 143 SIGTERM).",
+        epilog="Every command explains itself: falign COMMAND --help. Exit codes: 0 done; 1 a bug, with its traceback; "
+        "2 the request cannot be met, in one line; 128 + N stopped by signal N (130 Ctrl-C, 143 SIGTERM).",
     )
     parser.add_argument("--version", action="version", version=f"falign {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -36,7 +36,10 @@ def parse(arguments: list[str]) -> Namespace:
         print(f"{first.format_help()}\n{typed.format_help()}", end="")
         first.exit()
     if kind is None:
-        first.error("the following arguments are required: model")
+        unknown = [option for option in rest if option.startswith("-") and "." not in option]
+        first.error(
+            f"unrecognized arguments: {unknown[0]}" if unknown else "the following argument is required: --model"
+        )
     sections = typed.parse(rest, configuration)
     sections.data.name = path(sections.data.name)
     if given.print_config:
