@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 SMALL = ["--model.latent=3", "--training.steps=12", "--training.log_every=2", "--training.checkpoint_every=3",
@@ -119,6 +120,7 @@ def child(arguments: list[str], cache: Path, said: Path, kill: tuple[str, int, s
 
             full = classifier._trained
             classifier._trained = lambda network, train, steps: full(network, train, 10)  # type: ignore[assignment]
+            Figure.savefig = _blank  # type: ignore[assignment]
             if kill:
                 kill_at(*kill)
             code = main(arguments)
@@ -131,6 +133,11 @@ def child(arguments: list[str], cache: Path, said: Path, kill: tuple[str, int, s
             sys.stderr.flush()
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def _blank(figure: Any, file: Any, **_: Any) -> None:
+    """Write one pixel instead of a figure: drawing takes most of a case's time, and pictures are not compared."""
+    Image.new("L", (1, 1)).save(file, "PNG")
 
 
 def images(folder: Path) -> None:
@@ -176,8 +183,9 @@ def soak(kills: int, seed: int, folder: Path) -> list[dict[str, Any]]:
             "whole": bool(same) and all(same) and killed == expected,
         }  # fmt: skip
         records.append(record)
+        print(f"{number + 1} of {kills}: {record}", file=sys.stderr, flush=True)
         if not record["whole"]:
-            print(f"{record}\n{said.read_text()[-1500:]}", file=sys.stderr)
+            print(said.read_text()[-1500:], file=sys.stderr)
         for path in (run, own if own != cache else run):
             shutil.rmtree(path, ignore_errors=True)
     return records
@@ -195,24 +203,26 @@ def main() -> int:
 
     for module in pkgutil.iter_modules(package.__path__):  # once, before the processes are forked
         importlib.import_module(f"{package.__name__}.{module.name}")
-    importlib.import_module("torch.utils.tensorboard")
+    for name in ("torch.utils.tensorboard", "torchmetrics.image", "matplotlib.backends.backend_agg"):
+        importlib.import_module(name)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         records = soak(options.kills, options.seed, Path(folder))
-    lost = [record for record in records if not record["whole"]]
-    counts = Counter((record["phase"], record["signal"]) for record in records)
-    found = {
-        "kills": len(records), "lost": len(lost), "seconds": round(time.perf_counter() - begun),
-        "by_phase": dict(Counter(record["phase"] for record in records)),
-        "by_signal": dict(Counter(record["signal"] for record in records)),
-        "by_model": dict(Counter(record["model"] for record in records)),
-        "seed": options.seed, "torch": torch.__version__, "python": platform.python_version(), "cases": records,
-    }  # fmt: skip
-    print(f"{len(records)} kills, {len(lost)} lost, {found['seconds']} s; {len(counts)} pairs of phase and signal")
+    lost = sum(not record["whole"] for record in records)
+    print(f"{len(records)} kills, {lost} lost, {round(time.perf_counter() - begun)} s")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        options.out.write_text(json.dumps(summary(records, options.seed), indent=1) + "\n")
     return bool(lost)
+
+
+def summary(records: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    counts = {f"by_{key}": dict(Counter(record[key] for record in records)) for key in ("phase", "signal", "model")}
+    lost = sum(not record["whole"] for record in records)
+    return {
+        "command": f"python benchmarks/soak.py --kills {len(records)} --seed {seed}", "kills": len(records),
+        "lost": lost, **counts, "torch": torch.__version__, "python": platform.python_version(), "cases": records,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from naive_metrics import small_model
 
 from feature_alignment.data import load
-from feature_alignment.metrics import evaluate
+from feature_alignment.metrics import classifier, evaluate
 from feature_alignment.models import VFA
-from feature_alignment.report import write_report
+from feature_alignment.report import run_report, write_report
 from feature_alignment.training import Run
 
 PICTURES = ["reconstructions.png", "samples.png", "interpolation.png", "losses.png"]
@@ -60,3 +62,48 @@ def test_the_page_has_a_line_a_measure_with_its_numbers(run):
         numbers = [f"{found[name][stage]:.3g}" for stage in ("feature", "reference")]
         place = line.index("better)") + 1
         assert line[place : place + 2] == numbers
+
+
+def few(count):
+    split = load("mnist-mini", "test")
+    return replace(split, pixels=split.pixels[:count], labels=split.labels[:count])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Train the classifier of the measures for ten updates."""
+    full = classifier._trained
+    monkeypatch.setattr(classifier, "_trained", lambda network, train, steps: full(network, train, 10))
+
+
+def report(directory, model, test):
+    run = Run(directory)
+    run.log.write_text("epoch,step,loss\n0,9,2.0\n0,19,1.0\n")
+    write_report(run, model, load("mnist-mini", "train"), test, {"steps": 20, "seconds": 1.5, "device": "abacus"}, 3)
+    return re.findall(r'<img alt="(.*?)" src="data:image/png;base64,', run.report.read_text())
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_report_needs_no_more_than_one_held_out_image(count, tmp_path, quick):
+    words = "interpolation.png: left out of the report: it needs 4 held-out images, there are"
+    with pytest.warns(UserWarning, match=words) if count < 4 else nullcontext():
+        pictures = report(tmp_path, small_model(VFA), few(count))
+    assert pictures == [name for name in PICTURES if count == 4 or name != "interpolation.png"]
+
+
+def test_a_picture_that_fails_is_left_out_with_a_line_and_an_old_one_is_not_shown(tmp_path, quick, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no such\npicture")
+
+    monkeypatch.setattr(run_report, "sample_picture", broken)
+    (tmp_path / "samples.png").write_bytes(b"of another time")
+    with pytest.warns(UserWarning, match="samples.png: left out of the report: no such picture"):
+        pictures = report(tmp_path, small_model(VFA), few(4))
+    assert pictures == [name for name in PICTURES if name != "samples.png"]
+
+
+def test_undecodable_bytes_of_a_name_are_on_the_page(tmp_path, quick):
+    (tmp_path / "config.yaml").write_text("data:\n  name: x\n")
+    test = replace(few(4), name="folder\udcff")
+    report(tmp_path, small_model(VFA), test)
+    assert r"VFA on folder\udcff" in (tmp_path / "report.html").read_text()

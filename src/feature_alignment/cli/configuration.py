@@ -90,7 +90,7 @@ def class_of(name: str) -> type[models.Model]:
     """
     if "." in name:
         return _imported(name)
-    known = {name: getattr(models, name) for name in model_names()}
+    known: dict[str, type[models.Model]] = {name: getattr(models, name) for name in model_names()}
     for kind in known.values():
         if kind.__name__.lower() == name.lower().replace("-", "").replace("_", ""):
             return kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def write_report(
 
 def _draw(run: Run, model: Model, test: Images, seed: int) -> None:
     """Draw every picture that can be drawn; warn of the others, which are no reason to lose the report."""
-    draw = {
+    draw: dict[str, Callable[[Path], object]] = {
         "reconstructions.png": lambda path: _reconstructions(model, test, path),
         "samples.png": lambda path: sample_picture(model, test.classes, path, seed=seed),
         "interpolation.png": lambda path: _interpolation(model, test, path),
