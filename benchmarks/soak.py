@@ -153,7 +153,8 @@ def images(folder: Path) -> None:
 def result(run: Path) -> tuple[bytes, bytes, dict[str, Any]]:
     """Return what has to be equal: weights, log, and metrics without the wall time."""
     metrics = json.loads((run / "metrics.json").read_text())
-    metrics.pop("seconds")
+    for name in ("seconds", "commit"):  # the wall time, and of the sources, which may be committed meanwhile
+        metrics.pop(name)
     return (run / "model.safetensors").read_bytes(), (run / "log.csv").read_bytes(), metrics
 
 

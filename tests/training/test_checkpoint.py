@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import struct
 import zipfile
 from types import SimpleNamespace
 
@@ -36,9 +37,10 @@ def killed(tiny, small, ten, tmp_path, monkeypatch):
 
 
 def records(content):
-    """Return where the content of each record of an archive begins."""
+    """Return where the content of each record of an archive begins, from the local headers."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return [content.index(archive.read(each), each.header_offset) for each in archive.infolist() if each.file_size]
+        starts = [each.header_offset for each in archive.infolist() if each.file_size]
+    return [start + 30 + sum(struct.unpack("<HH", content[start + 26 : start + 30])) for start in starts]
 
 
 def test_the_newest_and_the_previous_one_are_kept(killed):
@@ -65,18 +67,14 @@ def test_a_run_with_the_previous_one_only_goes_on(killed, tiny, small, ten, same
     assert same(whole, parts)
 
 
-def test_every_changed_byte_is_noticed_or_means_nothing(killed, tmp_path):
-    content, found = killed[1].checkpoint.read_bytes(), load_checkpoint(killed[1].checkpoint)
-    copy, refused = tmp_path / "copy.ckpt", 0
+def test_every_changed_byte_is_noticed(killed, tmp_path):
+    content = killed[1].checkpoint.read_bytes()
+    assert torch.load(killed[1].checkpoint, weights_only=True)["updates"] == 8  # a plain file of PyTorch's all the same
+    copy = tmp_path / "copy.ckpt"
     for place in [*records(content), *range(0, len(content), len(content) // 100)]:
         copy.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
-        try:
-            state = load_checkpoint(copy)
-        except TrainingError:
-            refused += 1
-            continue
-        assert str(state) == str(found)  # padding
-    assert refused >= len(records(content))
+        with pytest.raises(TrainingError, match=r"copy\.ckpt: not a readable checkpoint"):
+            load_checkpoint(copy)
 
 
 def test_every_cut_is_noticed(killed, tmp_path):

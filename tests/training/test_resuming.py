@@ -35,8 +35,7 @@ def other(name, value):
 def changes():
     for kind in KINDS:
         for field in dataclasses.fields(kind.Options):
-            if field.name not in ("search_rate",):
-                yield pytest.param(kind, field.name, id=f"{kind.__name__}-{field.name}")
+            yield pytest.param(kind, field.name, id=f"{kind.__name__}-{field.name}")
 
 
 def built(kind, **options):
@@ -58,7 +57,7 @@ def test_an_option_of_a_model_is_applied_or_refused_by_name(kind, name, tiny, te
     except ValueError:
         pytest.skip("not by itself")
     then, now = (asked(model, tiny, ten(), 1) for model in (before, after))
-    if name in APPLIED:
+    if name in APPLIED["model"]:
         refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)
         # Nothing of it is in the state that is restored: the new value is the one that is used.
         for key, tensor in before.state_dict().items():
@@ -74,7 +73,7 @@ def test_an_option_of_the_training_is_applied_or_refused_by_name(field, tiny, sm
               "compile": "default", "log_every": 1, "checkpoint_every": 9, "checkpoint_seconds": 1.0,
               "max_seconds": 9.0}  # fmt: skip
     then, now = (asked(small(), tiny, options, 1) for options in (ten(), ten(**{field.name: values[field.name]})))
-    if field.name in APPLIED:
+    if field.name in APPLIED["training"]:
         refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)
         return
     with pytest.raises(TrainingError, match=r"training\.seed was 0 and is now 1; order and noise"):

@@ -94,7 +94,7 @@ def class_of(name: str) -> type[models.Model]:
     for kind in known.values():
         if kind.__name__.lower() == name.lower().replace("-", "").replace("_", ""):
             return kind
-    hint = nearest(name, [*known, *map(str.lower, known)])
+    hint = nearest(name, known)
     raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(known)}{hint}")
 
 

@@ -27,8 +27,9 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
         >>> nearest("--row", ["--out", "--rows"]), nearest("--bogus", ["--out"])
         ('; did you mean --rows?', '')
     """
-    found = difflib.get_close_matches(wanted, list(known), 1)
-    return f"; did you mean {found[0]}?" if found else ""
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(wanted.lower(), list(names), 1)
+    return f"; did you mean {names[found[0]]}?" if found else ""
 
 
 def description(command: str) -> str:

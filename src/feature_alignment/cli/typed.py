@@ -37,7 +37,11 @@ class TypedOptions:
     def __init__(self, kind: type[Model] | None, first: Parser | None = None) -> None:
         self.kind, self.first = kind, first
         self.parser = ArgumentParser(
-            usage=argparse.SUPPRESS, formatter_class=_Help, add_help=False, exit_on_error=False
+            usage=argparse.SUPPRESS,
+            formatter_class=_Help,
+            add_help=False,
+            exit_on_error=False,
+            allow_abbrev=False,
         )
         self.names = {"training": self._add(TrainingOptions, "training"), "data": self._add(DataOptions, "data")}
         if kind:

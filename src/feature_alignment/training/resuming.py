@@ -17,18 +17,20 @@ from .options import TrainingError, TrainingOptions
 
 __all__ = ["APPLIED", "REFUSED", "asked", "refuse_changes"]
 
-#: Options that may change between two parts of a training: nothing of theirs is in the restored state.
+#: Options that may change between two parts of a training, by section: nothing of theirs is in the restored state.
+#: Of the data, where and how the images are found is free: the images themselves are compared.
 APPLIED = {
-    # of the training
-    "steps", "accelerator", "devices", "precision", "compile", "log_every", "checkpoint_every", "checkpoint_seconds",
-    "max_seconds",
-    # of the data: where the same images are found is free, see the fingerprint
-    "name", "strict", "image", "label", "image_size", "channels", "labels",
-    # of losses, updates and inference
-    "learning_rate", "betas", "schedule", "clip_gradient", "recompute", "clamp_inputs", "clamp_weights", "beta",
-    "kl_warmup", "class_weight", "cross_entropy_weight", "adversarial", "critic_clip", "penalty_weight",
-    "discriminator_rate", "refiner_rate", "fakes", "perceptual_weight", "perceptual_spread", "adversarial_weight",
-    "search_steps", "search_rate", "search_restarts",
+    "training": {
+        "steps", "accelerator", "devices", "precision", "compile", "log_every", "checkpoint_every",
+        "checkpoint_seconds", "max_seconds",
+    },
+    "data": {"name", "strict", "image", "label", "image_size", "channels", "labels"},
+    "model": {
+        "learning_rate", "betas", "schedule", "clip_gradient", "recompute", "clamp_inputs", "clamp_weights", "beta",
+        "kl_warmup", "class_weight", "cross_entropy_weight", "adversarial", "critic_clip", "penalty_weight",
+        "discriminator_rate", "refiner_rate", "fakes", "perceptual_weight", "perceptual_spread", "adversarial_weight",
+        "search_steps", "search_rate", "search_restarts",
+    },
 }  # fmt: skip
 
 #: Why other options may not change, by section; an option that is in no list is refused.
@@ -103,7 +105,7 @@ def refuse_changes(path: Path, state: Mapping[str, Any], now: Mapping[str, Any])
 def _refuse(path: Path, section: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for option, value in now[section].items():
         old = before[section].get(option, value)
-        if old != value and option not in APPLIED:
+        if old != value and option not in APPLIED[section]:
             raise TrainingError(
                 f"{path}: {section}.{option} was {old} and is now {value}; {REFUSED[section]}: take {old}, or start a "
                 "new run"
