@@ -8,13 +8,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+import torch
 from naive_metrics import small_model
 
-from feature_alignment.data import load
+from feature_alignment.data import DataOptions, TrainingData, load
 from feature_alignment.metrics import classifier, evaluate
-from feature_alignment.models import VFA
+from feature_alignment.models import VFA, Model
 from feature_alignment.report import run_report, write_report
-from feature_alignment.training import Run
+from feature_alignment.training import Run, TrainingOptions, fit
 
 PICTURES = ["reconstructions.png", "samples.png", "interpolation.png", "losses.png"]
 #: What is measured of a conditional model without Inception, in the order shown.
@@ -107,3 +108,17 @@ def test_undecodable_bytes_of_a_name_are_on_the_page(tmp_path, quick):
     test = replace(few(4), name="folder\udcff")
     report(tmp_path, small_model(VFA), test)
     assert r"VFA on folder\udcff" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_a_model_trained_in_any_precision_reports_what_its_saved_files_give(precision, tmp_path, quick):
+    model, run = small_model(VFA), Run(tmp_path / "run")
+    options = TrainingOptions(steps=2, log_every=1, accelerator="cpu", devices=1, precision=precision)
+    done = fit(model, TrainingData(DataOptions(batch_size=16)), run, options)
+    write_report(run, model, load("mnist-mini", "train"), few(4), done, 3)
+    loaded = Model.from_pretrained(run.directory)
+    assert model.dtype == loaded.dtype == torch.float32
+    test = few(4)
+    assert torch.equal(loaded.reconstruct(test.images(), test.labels), model.reconstruct(test.images(), test.labels))
+    assert loaded.sample(2).isfinite().all()
+    assert len(list(run.directory.glob("*.png"))) == 4
