@@ -2,7 +2,8 @@
 
 Every case trains a small model on a folder of images in a process of its own, kills it where it enters a given function
 for the given time (nothing of this is in the package: the functions are replaced in the child), and resumes it with
-``falign train --out RUN --resume``. Compared are the bytes of ``model.safetensors`` and ``log.csv``, and
+``falign train --out RUN --resume`` (with the whole command where it was killed before it wrote its configuration).
+Compared are the bytes of ``model.safetensors`` and ``log.csv``, and
 ``metrics.json`` without the wall time. Linux and macOS. Run it as
 
     python benchmarks/soak.py --kills 50 --out results/soak/cpu.json
@@ -175,7 +176,8 @@ def soak(kills: int, seed: int, folder: Path) -> list[dict[str, Any]]:
         run, said = folder / f"run-{number}", folder / f"said-{number}"
         own = folder / f"cache-{number}" if phase == "cache" else cache
         killed = child(command(model, folder / "images", run), own, said, (function, call, stop))
-        resumed = child(["train", f"--out={run}", "--resume"], own, said)
+        given = ["train", f"--out={run}"] if (run / "config.yaml").is_file() else command(model, folder / "images", run)
+        resumed = child([*given, "--resume"], own, said)
         same = resumed == 0 and [a == b for a, b in zip(result(run), whole[model], strict=True)]
         expected = -stop if stop == signal.SIGKILL else 128 + stop
         record = {

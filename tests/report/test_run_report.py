@@ -13,7 +13,7 @@ from naive_metrics import small_model
 
 from feature_alignment.data import DataOptions, TrainingData, load
 from feature_alignment.metrics import classifier, evaluate
-from feature_alignment.models import VFA, Model
+from feature_alignment.models import FA, VFA, Model
 from feature_alignment.report import run_report, write_report
 from feature_alignment.training import Run, TrainingOptions, fit
 
@@ -122,3 +122,16 @@ def test_a_model_trained_in_any_precision_reports_what_its_saved_files_give(prec
     assert torch.equal(loaded.reconstruct(test.images(), test.labels), model.reconstruct(test.images(), test.labels))
     assert loaded.sample(2).isfinite().all()
     assert len(list(run.directory.glob("*.png"))) == 4
+
+
+def test_a_report_does_not_depend_on_what_was_drawn_before(tmp_path, quick):
+    """A start of noise draws from the global generator; a resumed training leaves it elsewhere."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(0)
+        model = FA((1, 28, 28), latent=3, channels=(4, 4), width=8, start="normal").eval()
+        torch.manual_seed(seed)
+        (tmp_path / str(seed)).mkdir()
+        report(tmp_path / str(seed), model, few(4))
+        found.append((tmp_path / str(seed) / "metrics.json").read_text())
+    assert found[0] == found[1]

@@ -65,6 +65,8 @@ def _interruptible(run: Run) -> Iterator[None]:
         with interruptible(f"{run.directory}: stopped, go on with --resume"):
             yield
     except Stopped as stopped:
+        if not run.config.is_file():
+            raise Stopped(f"{run.directory}: stopped before it began", stopped.signal) from None
         command = f"falign train --out {shlex.quote(str(run.directory))} --resume"
         raise Stopped(f"{stopped}: {command}", stopped.signal) from None
 

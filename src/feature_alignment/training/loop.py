@@ -79,6 +79,7 @@ def _fit(
     finally:
         training.close()
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
+    seed_update(options.seed, training.updates.done, fabric.global_rank)  # also where no update was left to do
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]
     if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
