@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint bench networks clean
+.PHONY: setup quickstart test test-slow lint bench soak networks clean
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/all.py
+
+soak: setup
+	$(BIN)/python benchmarks/soak.py --kills 50 --out results/soak/cpu.json
 
 networks: setup
 	$(BIN)/python benchmarks/networks.py

@@ -8,7 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path", "write_atomically"]
+__all__ = ["atomic_path", "naming", "remove_unfinished", "write_atomically"]
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Add ``path`` to an OSError of the block that names no file, such as that of a write to a full disk.
+
+    Example:
+        >>> with naming("log.csv"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 28] No space left on device: 'log.csv'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -26,16 +45,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}.part")
     try:
-        yield scratch
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the new name
-        scratch.replace(place)
+        with naming(place):
+            yield scratch
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the new name
+            scratch.replace(place)
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write ``content``, text as UTF-8, to ``path`` atomically.
+def write_atomically(path: str | Path, content: str | bytes | memoryview) -> None:
+    """Write ``content`` to ``path`` atomically; text as UTF-8, bytes that a file name could not decode as ``\\udcXX``.
 
     Example:
         >>> write_atomically(folder / "metrics.json", "{}")
@@ -43,4 +63,19 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         '{}'
     """
     with atomic_path(path) as scratch:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+        scratch.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def remove_unfinished(directory: str | Path) -> None:
+    """Remove the temporary files of :func:`atomic_path` that a killed process left in ``directory``.
+
+    Only for a directory that no other process writes to.
+
+    Example:
+        >>> (folder / ".metrics.json-0123abcd.part").touch()
+        >>> remove_unfinished(folder)
+        >>> list(folder.iterdir())
+        []
+    """
+    for path in Path(directory).glob(".*-????????.part"):
+        path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ FILES = {
     ("arguments", "message"),
     [
         (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
-        (["train"], "required: model"),
+        (["train"], "required: --model"),
         (["train", "--model", "nope"], "--model nope: unknown model; expected one of AE, FA, GAN, GON, Local, VAE, VFA, VFAGAN"),
         (["train", "--model", "vfa-gan", "--model.latnt", "3"], "--model.latnt: VFAGAN has no such option; did you mean latent?"),
         (["train", "--model", "VFA", "--model.latent", "abc"], "latent: expected int. Got value: abc"),
@@ -83,10 +83,10 @@ def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, run, tmp_
     assert not list(tmp_path.glob("runs/*/*.ckpt"))
 
 
-def test_a_checkpoint_of_another_model_is_named(run, tmp_path, capsys):
+def test_an_option_that_the_checkpoint_does_not_fit_is_named(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "copy")
     options = ["--resume", "--model.latent=5", "--training.steps=40"]
     assert main(["train", f"--out={tmp_path / 'copy'}", *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "last.ckpt: a checkpoint of another model" in line
+    assert "last.ckpt: model.latent was 8 and is now 5; it defines the network whose weights" in line
     assert (tmp_path / "copy" / "config.yaml").read_text() == (run / "config.yaml").read_text()

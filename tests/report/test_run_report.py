@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
+import torch
 from naive_metrics import small_model
 
-from feature_alignment.data import load
-from feature_alignment.metrics import evaluate
-from feature_alignment.models import VAE, VFA
-from feature_alignment.report import write_report
-from feature_alignment.training import Run
+from feature_alignment.data import DataOptions, TrainingData, load
+from feature_alignment.metrics import classifier, evaluate
+from feature_alignment.models import FA, VAE, VFA, Model
+from feature_alignment.report import run_report, write_report
+from feature_alignment.training import Run, TrainingOptions, fit
 
 PICTURES = ["reconstructions.png", "samples.png", "interpolation.png", "losses.png"]
 #: What is measured of a conditional model without Inception, in the order shown.
@@ -74,3 +77,75 @@ def test_a_conditional_vae_is_reported_with_its_classes(tmp_path):
     assert set(TAKEN) <= set(found)
     assert 0 <= found["class_agreement"]["decoded"] <= 1
     assert all((run.directory / name).is_file() for name in PICTURES)
+
+
+def few(count):
+    split = load("mnist-mini", "test")
+    return replace(split, pixels=split.pixels[:count], labels=split.labels[:count])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Train the classifier of the measures for ten updates."""
+    full = classifier._trained
+    monkeypatch.setattr(classifier, "_trained", lambda network, train, steps: full(network, train, 10))
+
+
+def report(directory, model, test):
+    run = Run(directory)
+    run.log.write_text("epoch,step,loss\n0,9,2.0\n0,19,1.0\n")
+    write_report(run, model, load("mnist-mini", "train"), test, {"steps": 20, "seconds": 1.5, "device": "abacus"}, 3)
+    return re.findall(r'<img alt="(.*?)" src="data:image/png;base64,', run.report.read_text())
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_report_needs_no_more_than_one_held_out_image(count, tmp_path, quick):
+    words = "interpolation.png: left out of the report: it needs 4 held-out images, there are"
+    with pytest.warns(UserWarning, match=words) if count < 4 else nullcontext():
+        pictures = report(tmp_path, small_model(VFA), few(count))
+    assert pictures == [name for name in PICTURES if count == 4 or name != "interpolation.png"]
+
+
+def test_a_picture_that_fails_is_left_out_with_a_line_and_an_old_one_is_not_shown(tmp_path, quick, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no such\npicture")
+
+    monkeypatch.setattr(run_report, "sample_picture", broken)
+    (tmp_path / "samples.png").write_bytes(b"of another time")
+    with pytest.warns(UserWarning, match="samples.png: left out of the report: no such picture"):
+        pictures = report(tmp_path, small_model(VFA), few(4))
+    assert pictures == [name for name in PICTURES if name != "samples.png"]
+
+
+def test_undecodable_bytes_of_a_name_are_on_the_page(tmp_path, quick):
+    (tmp_path / "config.yaml").write_text("data:\n  name: x\n")
+    test = replace(few(4), name="folder\udcff")
+    report(tmp_path, small_model(VFA), test)
+    assert r"VFA on folder\udcff" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_a_model_trained_in_any_precision_reports_what_its_saved_files_give(precision, tmp_path, quick):
+    model, run = small_model(VFA), Run(tmp_path / "run")
+    options = TrainingOptions(steps=2, log_every=1, accelerator="cpu", devices=1, precision=precision)
+    done = fit(model, TrainingData(DataOptions(batch_size=16)), run, options)
+    write_report(run, model, load("mnist-mini", "train"), few(4), done, 3)
+    loaded = Model.from_pretrained(run.directory)
+    assert model.dtype == loaded.dtype == torch.float32
+    test = few(4)
+    assert torch.equal(loaded.reconstruct(test.images(), test.labels), model.reconstruct(test.images(), test.labels))
+    assert loaded.sample(2).isfinite().all()
+    assert len(list(run.directory.glob("*.png"))) == 4
+
+
+def test_a_report_does_not_depend_on_what_was_drawn_before(tmp_path, quick):
+    """A start of noise draws from the global generator; a resumed training leaves it elsewhere."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(0)
+        model = FA((1, 28, 28), latent=3, channels=(4, 4), width=8, start="normal").eval()
+        torch.manual_seed(seed)
+        (tmp_path / str(seed)).mkdir()
+        report(tmp_path / str(seed), model, few(4))
+        found.append((tmp_path / str(seed) / "metrics.json").read_text())
+    assert found[0] == found[1]

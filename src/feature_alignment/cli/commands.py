@@ -22,6 +22,11 @@ class Command(NamedTuple):
     example: str
     module: str
 
+    def parser(self) -> argparse.ArgumentParser:
+        """Return the parser of all its options."""
+        found: argparse.ArgumentParser = self._imported().parser()
+        return found
+
     def parse(self, arguments: list[str]) -> argparse.Namespace:
         """Parse the arguments.
 
@@ -64,6 +69,11 @@ COMMANDS = {
         "interpolate between four images",
         "falign interpolate runs/quickstart --random --out interpolation.png",
         "interpolate",
+    ),
+    "completion": Command(
+        "print a script that completes falign's commands and options in a shell",
+        'eval "$(falign completion bash)"',
+        "completion",
     ),
     "reproduce": Command(
         "reproduce the paper's tables and figures", "falign reproduce table1 --data mnist --scale cpu", "reproduce"

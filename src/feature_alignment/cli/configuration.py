@@ -14,8 +14,12 @@ import yaml
 
 from .. import models
 from .errors import UsageError, one_line
+from .parser import nearest
 
-__all__ = ["CONFIGS", "Configuration", "bundled", "class_of", "combined", "for_class", "read", "to_yaml"]
+__all__ = [
+    "CONFIGS", "Configuration", "bundled", "class_of", "combined", "for_class", "model_names", "read",
+    "to_yaml",
+]  # fmt: skip
 
 #: Folder of the bundled configurations.
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -36,11 +40,12 @@ def read(name: str) -> Configuration:
         UsageError: there is no such file, or it has other sections than ``data``, ``training`` and ``model``.
     """
     stem = name.removesuffix(".yaml")
-    found = [Path(name), CONFIGS / f"{stem}.yaml", CONFIGS / "paper" / f"{stem}.yaml"]
+    found = [Path(name).expanduser(), CONFIGS / f"{stem}.yaml", CONFIGS / "paper" / f"{stem}.yaml"]
     path = next((each for each in found if each.is_file()), None)
     if path is None:
         known = ", ".join(bundled())
-        raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}")
+        hint = nearest(name, bundled())
+        raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}{hint}")
     try:
         sections = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -72,6 +77,11 @@ def combined(first: Configuration, second: Configuration) -> Configuration:
     return found
 
 
+def model_names() -> list[str]:
+    """Return the names of the bundled models."""
+    return [each.__name__ for each in vars(models).values() if _is_model(each) and each is not models.Model]
+
+
 def class_of(name: str) -> type[models.Model]:
     """Return a model's class by its name, ignoring case, hyphens and underscores, or by its import path.
 
@@ -80,11 +90,12 @@ def class_of(name: str) -> type[models.Model]:
     """
     if "." in name:
         return _imported(name)
-    known = {each.__name__: each for each in vars(models).values() if _is_model(each) and each is not models.Model}
+    known: dict[str, type[models.Model]] = {name: getattr(models, name) for name in model_names()}
     for kind in known.values():
         if kind.__name__.lower() == name.lower().replace("-", "").replace("_", ""):
             return kind
-    raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(known)}")
+    hint = nearest(name, known)
+    raise UsageError(f"--model {name}: unknown model; expected one of {', '.join(known)}{hint}")
 
 
 def _imported(path: str) -> type[models.Model]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ EXTRAS = {
     "PIL": "train",
     "datasets": "hub",
     "docstring_parser": "train",
+    "filelock": "train",
     "huggingface_hub": "hub",
     "jinja2": "train",
     "jsonargparse": "train",
@@ -21,6 +23,7 @@ EXTRAS = {
     "matplotlib": "train",
     "mlxtend": "train",
     "pytorch_lightning": "train",
+    "shtab": "train",
     "tensorboard": "train",
     "torch_fidelity": "fid",
     "torchmetrics": "train",
@@ -35,12 +38,26 @@ class UsageError(Exception):
 
 def explain(error: Exception) -> str | None:
     """Return the line to print for an error; none for a bug, whose traceback should be shown."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'a file'}: the disk is full; make room, a training then goes on with --resume"
     if isinstance(error, (UsageError, MissingExtra, OSError, *_of_other_rooms())):
         return one_line(error)
+    if _is_out_of_memory(error):
+        return (
+            f"out of memory: {one_line(error)[:200] or type(error).__name__}; a smaller batch or network, or a larger "
+            "device, would fit; a training goes on from its checkpoint with --resume"
+        )
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if missing in EXTRAS:
         return f"this needs {missing}: pip install 'feature-alignment[{EXTRAS[missing]}]'"
     return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, PyTorch's allocator of the CPU, or a GPU has no memory left."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _of_other_rooms() -> list[type[Exception]]:

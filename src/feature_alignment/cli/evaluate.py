@@ -6,27 +6,33 @@ import json
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from ..files import write_atomically
 from .errors import UsageError
 from .inception import add_inception, inception
-from .runs import data_of, existing_run, run_parser, writable
+from .parser import Parser, path
+from .runs import data_of, existing_run, model_of, run_parser, writable
 from .table import print_metrics
 
 if TYPE_CHECKING:
     from ..data import Images
     from ..models import Model
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
+
+
+def parser() -> Parser:
+    """Return the parser of the command."""
+    parser = run_parser("evaluate")
+    parser.add_argument("--data", type=path, default="", help="another data set or folder than the run's own")
+    parser.add_argument("--limit", type=int, help="measure on only so many held-out images, evenly spread")
+    add_inception(parser)
+    parser.add_argument("--out", type=path, default="", help="JSON file to write (default: RUN/evaluation.json)")
+    return parser
 
 
 def parse(arguments: list[str]) -> Namespace:
     """Parse the arguments of the command."""
-    parser = run_parser("evaluate")
-    parser.add_argument("--data", default="", help="another data set or folder than the run's own")
-    parser.add_argument("--limit", type=int, help="measure on only so many held-out images, evenly spread")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
-    add_inception(parser)
-    parser.add_argument("--out", default="", help="JSON file to write (default: RUN/evaluation.json)")
-    return parser.parse(arguments)
+    return parser().parse(arguments)
 
 
 def run(options: Namespace) -> None:
@@ -34,7 +40,7 @@ def run(options: Namespace) -> None:
     from ..metrics import evaluate
 
     found = existing_run(options.run)
-    model = found.model()
+    model = model_of(found, options)
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit: expected at least 2, got {options.limit}")
     out = writable(options.out or found.directory / "evaluation.json")
@@ -42,7 +48,7 @@ def run(options: Namespace) -> None:
     _check_suits(model, train, test)
     metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception(options))
     print_metrics(metrics)
-    out.write_text(json.dumps(metrics, indent=2) + "\n")
+    write_atomically(out, json.dumps(metrics, indent=2) + "\n")
     print(f"Wrote {out}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .parser import Parser
+from .parser import Parser, path
 
 if TYPE_CHECKING:
     from ..metrics import Inception
@@ -25,7 +25,7 @@ def add_inception(parser: Parser) -> None:
         help="FID and KID with Inception-v3, slow without a GPU: if its weights are there (auto), yes or no",
     )
     parser.add_argument(
-        "--inception-weights", default="", help="file with its weights (default: torch hub's, if there)"
+        "--inception-weights", type=path, default="", help="file with its weights (default: torch hub's, if there)"
     )
 
 

@@ -6,8 +6,8 @@ from argparse import SUPPRESS, Namespace
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .parser import Renamed
-from .runs import existing_run, read_images, run_parser, writable
+from .parser import Parser, Renamed, path
+from .runs import existing_run, model_of, read_images, run_parser, writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,20 +15,24 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..training import Run
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
 
 
-def parse(arguments: list[str]) -> Namespace:
-    """Parse the arguments of the command."""
+def parser() -> Parser:
+    """Return the parser of the command."""
     parser = run_parser("interpolate")
-    parser.add_argument("images", nargs="*", help="four image files (default: four held-out images)")
-    parser.add_argument("--out", default="", help="picture to write (default: RUN/interpolate.png)")
+    parser.add_argument("images", type=path, nargs="*", help="four image files (default: four held-out images)")
+    parser.add_argument("--out", type=path, default="", help="picture to write (default: RUN/interpolate.png)")
     parser.add_argument("--random", action="store_true", help="corners from the prior instead of images")
     parser.add_argument("--negative", action="store_true", help="swap dark and light of the files first")
     parser.add_argument("--invert", action=Renamed, nargs=0, const="--negative", help=SUPPRESS)
     parser.add_argument("--size", type=int, default=11, help="images along each side (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random corners (default: %(default)s)")
-    return parser.parse(arguments)
+    return parser
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Parse the arguments of the command."""
+    return parser().parse(arguments)
 
 
 def run(options: Namespace) -> None:
@@ -36,7 +40,7 @@ def run(options: Namespace) -> None:
     from ..report import interpolation_picture
 
     found = existing_run(options.run)
-    model = found.model()
+    model = model_of(found, options)
     if options.images and (len(options.images) != 4 or options.random):
         raise UsageError(f"images: expected four files, or none with --random, got {len(options.images)}")
     if options.size < 2:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from .commands import COMMANDS
 from .errors import UsageError
 
-__all__ = ["Parser", "Renamed", "description"]
+__all__ = ["Parser", "Renamed", "description", "nearest", "path"]
+
+
+def path(text: str) -> str:
+    """Return a path in which ``~`` is the user's home, also after ``--out=``, where a shell leaves it as it is."""
+    return os.path.expanduser(text)  # noqa: PTH111 (a trailing slash says that a folder is wanted)
+
+
+def nearest(wanted: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean NAME?`` for the nearest of the known names, or nothing if none is near.
+
+    Example:
+        >>> nearest("--row", ["--out", "--rows"]), nearest("--bogus", ["--out"])
+        ('; did you mean --rows?', '')
+    """
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(wanted.lower(), list(names), 1)
+    return f"; did you mean {names[found[0]]}?" if found else ""
 
 
 def description(command: str) -> str:
@@ -34,7 +54,9 @@ class Parser(argparse.ArgumentParser):
         return self.parse_intermixed_args(arguments)
 
     def error(self, message: str) -> NoReturn:  # noqa: D102
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        unknown = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
+        hint = nearest(unknown[1], self._option_string_actions) if unknown else ""
+        raise UsageError(f"{message}{hint} (see {self.prog} --help)")
 
 
 class Renamed(argparse.Action):

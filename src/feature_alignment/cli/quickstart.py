@@ -5,19 +5,27 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from .parser import Parser
+from .parser import Parser, path
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
+
+
+def parser() -> Parser:
+    """Return the parser of the command."""
+    parser = Parser("quickstart")
+    parser.add_argument(
+        "--out", type=path, default="", help="run directory (default: runs/quickstart, or the next free)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
+    parser.add_argument("--seed", type=int, help="of initialisation, order of the images and noise (default: 0)")
+    parser.add_argument("--device", help="cpu, cuda, mps, ... (default: the best there is)")
+    parser.add_argument("--steps", type=int, help="train for fewer or more updates than the recipe")
+    return parser
 
 
 def parse(arguments: list[str]) -> Namespace:
     """Parse the arguments of the command."""
-    parser = Parser("quickstart")
-    parser.add_argument("--out", default="", help="run directory to write (default: runs/quickstart, or the next free)")
-    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
-    parser.add_argument("--seed", type=int, help="of initialisation, order of the images and noise (default: 0)")
-    parser.add_argument("--steps", type=int, help="train for fewer or more updates than the recipe")
-    return parser.parse(arguments)
+    return parser().parse(arguments)
 
 
 def run(options: Namespace) -> None:
@@ -27,7 +35,7 @@ def run(options: Namespace) -> None:
     out = options.out or ("runs/quickstart" if options.resume else _next_free("runs/quickstart"))
     arguments = [f"--out={out}", "--resume" if options.resume else "--config=quickstart"]
     # One device: further processes would each look for the next free directory, and the recipe is for small batches.
-    given = {"seed": options.seed, "steps": options.steps, "devices": 1}
+    given = {"seed": options.seed, "steps": options.steps, "accelerator": options.device, "devices": 1}
     arguments += [f"--training.{name}={value}" for name, value in given.items() if value is not None]
     train.run(train.parse(arguments))
 

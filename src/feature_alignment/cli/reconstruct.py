@@ -6,23 +6,26 @@ from argparse import SUPPRESS, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .parser import Renamed
-from .runs import existing_run, labels_of, read_images, run_parser, writable
+from .parser import Parser, Renamed, path
+from .runs import existing_run, labels_of, model_of, read_images, run_parser, writable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..models import Model
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
 
 
-def parse(arguments: list[str]) -> Namespace:
-    """Parse the arguments of the command."""
+def parser() -> Parser:
+    """Return the parser of the command."""
     parser = run_parser("reconstruct")
-    parser.add_argument("images", nargs="*", help="image files (default: held-out images of the data set)")
+    parser.add_argument("images", type=path, nargs="*", help="image files (default: held-out images of the data set)")
     parser.add_argument(
-        "--out", default="", help="picture to write, or a folder for one file an image (default: RUN/reconstruct.png)"
+        "--out",
+        type=path,
+        default="",
+        help="picture to write, or a folder for one file an image (default: RUN/reconstruct.png)",
     )
     parser.add_argument("--class", dest="label", default="", help="class of the images (default: inferred)")
     parser.add_argument("--negative", action="store_true", help="swap dark and light first, for ink on paper")
@@ -30,7 +33,12 @@ def parse(arguments: list[str]) -> Namespace:
     parser.add_argument(
         "--count", type=int, default=20, help="held-out images, where no files are given (default: %(default)s)"
     )
-    return parser.parse(arguments)
+    return parser
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Parse the arguments of the command."""
+    return parser().parse(arguments)
 
 
 def run(options: Namespace) -> None:
@@ -38,7 +46,7 @@ def run(options: Namespace) -> None:
     from ..report import reconstruction_picture
 
     found = existing_run(options.run)
-    model = found.model()
+    model = model_of(found, options)
     out = writable(options.out or found.directory / "reconstruct.png")
     images, labels, names = read_images(found, model, options.images, options.count, options.negative)
     if options.label:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .errors import UsageError
 from .inception import add_inception, inception
-from .parser import Parser
+from .parser import Parser, path
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
 
 #: The target that is no table or figure of the paper, and the options that only it has.
 QUALITY = "quality"
@@ -28,11 +28,11 @@ class _Parser(Parser):
         return super().format_help()
 
 
-def parse(arguments: list[str]) -> Namespace:
-    """Parse the arguments of the command."""
+def parser() -> Parser:
+    """Return the parser of the command."""
     parser = _Parser("reproduce")
     parser.add_argument("target", help="a table or figure, or all that the paper has for a kind of data set")
-    parser.add_argument("--data", default="", help="data set or folder (default: the paper's)")
+    parser.add_argument("--data", type=path, default="", help="data set or folder (default: the paper's)")
     parser.add_argument(
         "--scale",
         choices=["smoke", "cpu", "paper"],
@@ -40,14 +40,19 @@ def parse(arguments: list[str]) -> Namespace:
         help="paper: its setting, for a GPU; cpu (default): narrower and shorter; smoke: to see that everything runs",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training each (default: 0 1 2)")
-    parser.add_argument("--out", default="", help="directory to write (default: reproduction/SCALE)")
+    parser.add_argument("--out", type=path, default="", help="directory to write (default: reproduction/SCALE)")
     add_inception(parser)
     only = parser.add_argument_group("quality only")
     only.add_argument("--part", nargs="+", default=[], help="search, table, wall, betas, long (default: all)")
     only.add_argument("--models", nargs="+", default=[], help="names of those compared (default: all)")
     only.add_argument("--latents", type=int, nargs="+", default=[], help="sizes in the table (default: 16 64 128)")
     only.add_argument("--updates", type=int, help="of every training (default: 1500)")
-    return parser.parse(arguments)
+    return parser
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Parse the arguments of the command."""
+    return parser().parse(arguments)
 
 
 def run(options: Namespace) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
-from .parser import Parser
+from .parser import Parser, path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,14 +18,34 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..training import Run
 
-__all__ = ["data_of", "existing_run", "labels_of", "read_images", "run_parser", "writable"]
+__all__ = ["data_of", "distinct", "existing_run", "labels_of", "model_of", "read_images", "run_parser", "writable"]
 
 
 def run_parser(command: str) -> Parser:
-    """Return a parser whose first argument is the directory of a run."""
+    """Return a parser whose first argument is the directory of a run, with ``--device`` and ``--seed``."""
     parser = Parser(command)
-    parser.add_argument("run", help="run directory of a finished training")
+    parser.add_argument("run", type=path, help="run directory of a finished training")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     return parser
+
+
+def model_of(run: Run, options: Namespace) -> Model:
+    """Return the run's model on the device asked for, with PyTorch's random numbers seeded.
+
+    Raises:
+        UsageError: there is no such device here.
+        TrainingError: the run has no model (yet).
+    """
+    import torch
+
+    torch.manual_seed(options.seed)
+    model = run.model()
+    try:
+        return model.to(torch.device(options.device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"--device {options.device}: cannot be used here; cpu always can ({reason})") from None
 
 
 def existing_run(name: str) -> Run:
@@ -121,7 +143,25 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
 
     channels, side, _ = model.image_shape
     pixels = torch.stack([read_image(file, side, channels) for file in files])
-    return pixels.float() / 255, None, [Path(file).stem for file in files]
+    return pixels.float() / 255, None, distinct(files)
+
+
+def distinct(files: list[str]) -> list[str]:
+    """Return a name for each file that no other has, also where case is ignored: its stem, if that is its own.
+
+    Example:
+        >>> distinct(["a/cat.png", "a/dog.png", "b/dog.jpg", "c/dog.jpg"])
+        ['cat', 'dog.png', 'dog.jpg', 'dog.jpg-2']
+    """
+    names: list[str] = []
+    stems = Counter(Path(file).stem.casefold() for file in files)
+    for file in map(Path, files):
+        name = wanted = file.stem if stems[file.stem.casefold()] == 1 else file.name
+        number = 2
+        while name.casefold() in {each.casefold() for each in names}:
+            name, number = f"{wanted}-{number}", number + 1
+        names.append(name)
+    return names
 
 
 def _held_out(run: Run, count: int) -> tuple[Tensor, Tensor | None, list[str]]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from argparse import Namespace
 
 from .errors import UsageError
-from .runs import existing_run, labels_of, run_parser, writable
+from .parser import Parser, path
+from .runs import existing_run, labels_of, model_of, run_parser, writable
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
+
+
+def parser() -> Parser:
+    """Return the parser of the command."""
+    parser = run_parser("sample")
+    parser.add_argument("--out", type=path, default="", help="picture to write (default: RUN/sample.png)")
+    parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")
+    parser.add_argument("--rows", type=int, default=10, help="samples of each class (default: %(default)s)")
+    parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class (default: %(default)s)")
+    return parser
 
 
 def parse(arguments: list[str]) -> Namespace:
     """Parse the arguments of the command."""
-    parser = run_parser("sample")
-    parser.add_argument("--out", default="", help="picture to write (default: RUN/sample.png)")
-    parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")
-    parser.add_argument("--rows", type=int, default=10, help="samples of each class (default: %(default)s)")
-    parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the latents (default: %(default)s)")
-    return parser.parse(arguments)
+    return parser().parse(arguments)
 
 
 def run(options: Namespace) -> None:
@@ -26,7 +31,7 @@ def run(options: Namespace) -> None:
     from ..report import sample_picture
 
     found = existing_run(options.run)
-    model = found.model()
+    model = model_of(found, options)
     if options.rows < 1:
         raise UsageError(f"--rows: expected at least 1, got {options.rows}")
     out = writable(options.out or found.directory / "sample.png")

@@ -6,13 +6,16 @@ from argparse import Namespace
 from functools import reduce
 from pathlib import Path
 
-from .configuration import Configuration, class_of, combined, read, to_yaml
-from .parser import Parser
+from .configuration import Configuration, bundled, class_of, combined, model_names, read, to_yaml
+from .parser import Parser, path
 from .runs import existing_run
 from .training import train
 from .typed import TypedOptions
 
-__all__ = ["parse", "run"]
+__all__ = ["parse", "parser", "run"]
+
+#: Options of the training that have a short name.
+SHORT = {"compile": "compile", "precision": "precision", "device": "accelerator", "seed": "seed"}
 
 
 def parse(arguments: list[str]) -> Namespace:
@@ -20,30 +23,53 @@ def parse(arguments: list[str]) -> Namespace:
     first = _first()
     given, rest = first.parse_known_args(arguments)
     configurations: list[Configuration] = [read(name) for name in given.config]
-    if given.resume:
+    started = given.resume and _started(given)
+    if started:
         # The run's own configuration first, so that the options given now override it.
         configurations.insert(0, existing_run(given.out or "runs/train").settings())
-    short = {name: value for name in ("compile", "precision") if (value := getattr(given, name)) is not None}
+    short = {option: value for name, option in SHORT.items() if (value := getattr(given, name)) is not None}
     configuration = reduce(combined, [*configurations, {"training": short}])
     name = given.model or configuration.get("model", {}).get("class_path")
     kind = class_of(name) if name else None
-    typed = TypedOptions(kind)
+    typed = TypedOptions(kind, first)
     if given.help:
         print(f"{first.format_help()}\n{typed.format_help()}", end="")
         first.exit()
     if kind is None:
-        first.error("the following arguments are required: model")
+        unknown = [option for option in rest if option.startswith("-") and "." not in option]
+        first.error(
+            f"unrecognized arguments: {unknown[0]}" if unknown else "the following argument is required: --model"
+        )
     sections = typed.parse(rest, configuration)
+    sections.data.name = path(sections.data.name)
     if given.print_config:
         print(to_yaml(kind, sections), end="")
         first.exit()
-    out = given.out or configuration.get("out", "runs/train")
+    out = path(given.out or configuration.get("out", "runs/train"))
     return Namespace(kind=kind, typed=typed, sections=sections, out=out, resume=given.resume)
 
 
 def run(options: Namespace) -> None:
     """Train into a run directory, evaluate, and write a report."""
     train(options.kind, options.sections, options.typed, Path(options.out), resume=options.resume)
+
+
+def _started(given: Namespace) -> bool:
+    """Whether there is a run to resume; if not, a model that is named is trained from the beginning."""
+    config = Path(given.out or "runs/train") / "config.yaml"
+    return config.is_file() or not (given.config or given.model)
+
+
+def parser() -> Parser:
+    """Return a parser of all options of the command, for completion: those of every bundled model."""
+    found = _first()
+    for kind in map(class_of, model_names()):
+        for option in TypedOptions(kind).flags():
+            if option not in found._option_string_actions:
+                found.add_argument(option)
+    found._option_string_actions["--model"].choices = model_names()
+    found._option_string_actions["--config"].choices = bundled()
+    return found
 
 
 def _first() -> Parser:
@@ -53,6 +79,7 @@ def _first() -> Parser:
     parser.add_argument(
         "--config",
         action="append",
+        type=path,
         default=[],
         help="YAML file, or the name of a bundled one: quickstart, vfa-gan, ...",
     )
@@ -61,9 +88,11 @@ def _first() -> Parser:
         metavar="NAME",
         help="FA, VFA, VFAGAN, Local, AE, VAE, GAN or GON, or the import path of a class",
     )
-    parser.add_argument("--out", help="run directory to write (default: runs/train)")
+    parser.add_argument("--out", type=path, help="run directory to write (default: runs/train)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
     parser.add_argument("--compile", nargs="?", const="default", help="short for --training.compile")
     parser.add_argument("--precision", help="short for --training.precision")
+    parser.add_argument("--device", help="short for --training.accelerator: cpu, cuda, mps, ...")
+    parser.add_argument("--seed", type=int, help="short for --training.seed")
     parser.add_argument("--print_config", action="store_true", help="print the configuration and exit")
     return parser

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning_fabric import seed_everything
 
 from ..data import DataOptions, TrainingData
+from ..files import write_atomically
 from ..models import Model
 from ..report import write_report
 from ..training import Run, TrainingOptions, fit
+from ..training.stopping import Stopped, interruptible
 from .configuration import to_yaml
-from .errors import UsageError
+from .errors import UsageError, one_line
 from .summary import print_summary
 from .typed import TypedOptions
 
@@ -31,27 +38,76 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
         resume: continue from the newest checkpoint in ``out``.
 
     Raises:
+        Stopped: by Ctrl-C, SIGTERM or SIGHUP, with the command that goes on.
         UsageError: ``out`` is not empty, or an option of the model is out of range.
     """
     run, first = Run(out), _is_first_process()
-    if first and not resume:
+    if not first:
+        _fitted(kind, options, typed, run, resume=resume)
+        return
+    if not resume:
         _check_new(run)
+    with run.locked(), _interruptible(run):
+        asked = to_yaml(kind, options)
+        with _configuration(run, asked):
+            model, data, done = _fitted(kind, options, typed, run, resume=resume)
+        write_atomically(run.config, asked)
+        test = data.test()
+        print(f"Evaluating on {len(test):,} held-out images and drawing", flush=True)
+        write_report(run, model, data.train, test, done, options.training.seed)
+        print_summary(run)
+
+
+@contextmanager
+def _interruptible(run: Run) -> Iterator[None]:
+    """Stop on a signal at any time, with the command that goes on."""
+    try:
+        with interruptible(f"{run.directory}: stopped, go on with --resume"):
+            yield
+    except Stopped as stopped:
+        if not run.config.is_file():
+            raise Stopped(f"{run.directory}: stopped before it began", stopped.signal) from None
+        command = f"falign train --out {shlex.quote(str(run.directory))} --resume"
+        raise Stopped(f"{stopped}: {command}", stopped.signal) from None
+
+
+@contextmanager
+def _configuration(run: Run, asked: str) -> Iterator[None]:
+    """Write the configuration of a new run before it is needed to resume it; remove it if nothing can be trained."""
+    new = not run.config.exists()
+    if new:
+        write_atomically(run.config, asked)
+    try:
+        yield
+    except Exception:
+        if new and not run.log.exists():
+            run.config.unlink(missing_ok=True)
+        raise
+
+
+def _fitted(
+    kind: type[Model], options: Any, typed: TypedOptions, run: Run, *, resume: bool
+) -> tuple[Model, TrainingData, dict[str, Any]]:
     seed_everything(options.training.seed, verbose=False)
     data, model, training = _built(kind, typed.instantiate(options))
-    asked = to_yaml(kind, options)
-    run.directory.mkdir(parents=True, exist_ok=True)
-    if first and not resume:  # a run that turns out not to be resumable must keep its configuration
-        run.config.write_text(asked)
-    if first:
+    if resume and run.checkpoints:
+        _refuse_other_modules(run, kind, options)
+    if _is_first_process():
         _announce(run, model, data, training)
-    done = fit(model, data, run, training, resume=resume)
-    if not first:
-        return
-    run.config.write_text(asked)
-    test = data.test()
-    print(f"Evaluating on {len(test):,} held-out images and drawing", flush=True)
-    write_report(run, model, data.train, test, done, training.seed)
-    print_summary(run)
+    return model, data, fit(model, data, run, training, resume=resume)
+
+
+def _refuse_other_modules(run: Run, kind: type[Model], options: Any) -> None:
+    """Refuse to resume with another module of the user's own, whose weights may fit by chance."""
+    before = run.settings().get("model", {}).get("init_args", {})
+    now = yaml.safe_load(to_yaml(kind, options))["model"]["init_args"]
+    known = {field.name for field in dataclasses.fields(kind.Options)}
+    for name in now.keys() - known:
+        if name in before and before[name] != now[name]:
+            raise UsageError(
+                f"--model.{name}: was {one_line(before[name])} and is now {one_line(now[name])}; it defines the "
+                "network whose weights the checkpoint holds: take that one, or start a new run"
+            )
 
 
 def _built(kind: type[Model], options: Any) -> tuple[TrainingData, Model, TrainingOptions]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
@@ -13,6 +12,7 @@ from ..models import Model
 from ..training import TrainingOptions
 from .configuration import Configuration, for_class
 from .errors import UsageError, one_line
+from .parser import Parser, nearest
 
 __all__ = ["TypedOptions"]
 
@@ -31,12 +31,17 @@ class TypedOptions:
 
     Args:
         kind: the model's class, if it is known.
+        first: the parser of the command's other options, which a misspelt one may be near to.
     """
 
-    def __init__(self, kind: type[Model] | None) -> None:
-        self.kind = kind
+    def __init__(self, kind: type[Model] | None, first: Parser | None = None) -> None:
+        self.kind, self.first = kind, first
         self.parser = ArgumentParser(
-            usage=argparse.SUPPRESS, formatter_class=_Help, add_help=False, exit_on_error=False
+            usage=argparse.SUPPRESS,
+            formatter_class=_Help,
+            add_help=False,
+            exit_on_error=False,
+            allow_abbrev=False,
         )
         self.names = {"training": self._add(TrainingOptions, "training"), "data": self._add(DataOptions, "data")}
         if kind:
@@ -47,6 +52,10 @@ class TypedOptions:
         skip = {"image_shape", "classes"}  # the data's
         added = group.add_class_arguments(whose, section, as_group=False, skip=skip, instantiate=False)
         return [name.removeprefix(f"{section}.") for name in added]
+
+    def flags(self) -> list[str]:
+        """Return all options as they are written on the command line."""
+        return [option for option in self.parser._option_string_actions if option.startswith("--")]
 
     def format_help(self) -> str:
         """Return the help of all options."""
@@ -83,10 +92,9 @@ class TypedOptions:
         known = self.names[section]
         if name.partition(".")[0] in known:
             return
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        hint = nearest(name, known) or f"; expected one of {', '.join(known)}"
         whose = self.kind.__name__ if section == "model" and self.kind else section
-        raise UsageError(f"--{section}.{name}: {whose} has no such option; {hint}")
+        raise UsageError(f"--{section}.{name}: {whose} has no such option{hint}")
 
     def _plain(self, message: str) -> str:
         """Rewrite jsonargparse's message about an invalid argument as one line in the user's terms."""
@@ -94,6 +102,8 @@ class TypedOptions:
         if unknown and unknown[1] in self.names:
             self._refuse_unknown(unknown[1], unknown[2])
         text = one_line(message)
+        if other := re.match(r"unrecognized arguments: (-[^\s=]+)", text):
+            text += nearest(other[1], [*self.flags(), *(self.first._option_string_actions if self.first else ())])
         for pattern, words in WORDS.items():
             text = re.sub(pattern, words, text)
         return text.replace("NoneType", "null")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from ..extras import require
 from ..files import write_atomically
@@ -38,9 +38,7 @@ class Saved:
             "class_names": list(self.class_names),
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
         }
-        weights = {
-            name: tensor.detach().contiguous().cpu() for name, tensor in cast(nn.Module, self).state_dict().items()
-        }
+        weights = _apart(cast(nn.Module, self).state_dict())
         write_atomically(directory / "model.safetensors", save(weights, metadata={"format": "pt"}))
         write_atomically(directory / "config.json", json.dumps(config, indent=2) + "\n")
 
@@ -80,6 +78,17 @@ class Saved:
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
         return cast(S, model.eval())
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, each with its own memory: tied weights are written once for each name."""
+    weights: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in state.items():
+        found = tensor.detach().contiguous().cpu()
+        weights[name] = found.clone() if found.untyped_storage().data_ptr() in memory else found
+        memory.add(found.untyped_storage().data_ptr())
+    return weights
 
 
 def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..extras import require
 from .figure import finish, new_axes, new_panels
+from .words import drawn
 
 __all__ = ["Line", "bars", "curves", "plots", "scatter"]
 
@@ -31,7 +32,8 @@ def curves(lines: Mapping[str, Line], path: str | Path | None = None, *, title: 
     figure, panels = new_panels(len(lines), 3, (3.6, 2.4, 0.3), title)
     for axes, (name, (steps, values)) in zip(panels, lines.items(), strict=True):
         axes.plot(steps, values, linewidth=1)
-        axes.set_title(name, fontsize=10)
+        (name,), fonts = drawn([name])
+        axes.set_title(name, fontsize=10, fontfamily=fonts)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
@@ -57,8 +59,10 @@ def bars(
     """
     figure, axes = new_axes(max(4.0, 1.1 * len(groups) + 1), 3.2, title)
     means = [mean for mean, _ in groups.values()]
-    drawn = axes.bar(list(groups), means, yerr=[deviation or 0 for _, deviation in groups.values()], capsize=4)
-    axes.bar_label(drawn, [f"{mean:.3g}" for mean in means], padding=2, fontsize=9)
+    names, fonts = drawn(groups)
+    placed = axes.bar(range(len(names)), means, yerr=[deviation or 0 for _, deviation in groups.values()], capsize=4)
+    axes.set_xticks(range(len(names)), names, fontfamily=fonts)
+    axes.bar_label(placed, [f"{mean:.3g}" for mean in means], padding=2, fontsize=9)
     axes.margins(y=0.15)
     axes.set_ylabel(unit, fontsize=9)
     axes.tick_params(labelsize=9)
@@ -87,12 +91,15 @@ def scatter(
     """
     figure, axes = new_axes(6.4, 5, title)
     colours = require("matplotlib", "train", "pictures").colormaps["tab10" if len(classes) <= 10 else "tab20"]
-    groups = [(index, name, labels == index) for index, name in enumerate(classes)] if labels is not None else []
+    names, fonts = drawn(classes)
+    groups = [(index, name, labels == index) for index, name in enumerate(names)] if labels is not None else []
     for index, name, chosen in groups or [(0, "", torch.ones(len(points), dtype=torch.bool))]:
         across, up = points[chosen].T.tolist()
         axes.scatter(across, up, s=8, color=colours(index % colours.N), label=name)
     if groups:
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, markerscale=2, frameon=False)
+        axes.legend(
+            loc="center left", bbox_to_anchor=(1, 0.5), prop={"size": 9, "family": fonts}, markerscale=2, frameon=False
+        )
     axes.set_xlabel("first neuron", fontsize=9)
     axes.set_ylabel("second neuron", fontsize=9)
     axes.tick_params(labelsize=8)
@@ -119,15 +126,16 @@ def plots(
     Returns:
         As :func:`curves`.
     """
-    figure, drawn = new_panels(len(panels), 2, (6, 3.6, 0.4), title)
-    for axes, (name, quantities) in zip(drawn, panels.items(), strict=True):
+    figure, placed = new_panels(len(panels), 2, (6, 3.6, 0.4), title)
+    for axes, (name, quantities) in zip(placed, panels.items(), strict=True):
         for number, (label, lines) in enumerate(quantities.items()):
             for place, (at, values) in enumerate(lines):
                 name_once = label if place == 0 else None
                 axes.plot(at, values, color=f"C{number}", marker=marker, markersize=4, linewidth=1, label=name_once)
         axes.set_xscale(x_scale)
         axes.set_yscale("log")
-        axes.set_title(name, fontsize=10)
+        (name,), fonts = drawn([name])
+        axes.set_title(name, fontsize=10, fontfamily=fonts)
         axes.set_xlabel(x_label, fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=7)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..extras import require
 from ..files import write_atomically
+from .words import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,8 @@ def new_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """Return a figure with one plot under a title, which is wrapped."""
     figure = new_figure(width, height)
     axes = figure.subplots()
-    axes.set_title(textwrap.fill(title, 60), fontsize=11)
+    (title,), fonts = drawn([title])
+    axes.set_title(textwrap.fill(title, 60), fontsize=11, fontfamily=fonts)
     return figure, axes
 
 
@@ -47,7 +49,8 @@ def new_panels(count: int, most_across: int, size: tuple[float, float, float], t
     across = min(most_across, max(1, count))
     down = -(-count // across)
     figure = new_figure(width * across, height * down + head)
-    figure.suptitle(title, fontsize=11)
+    (title,), fonts = drawn([title])
+    figure.suptitle(title, fontsize=11, fontfamily=fonts)
     panels = list(figure.subplots(down, across, squeeze=False).flat)
     for axes in panels[count:]:
         axes.remove()

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from .. import __version__
 from ..data import Images
@@ -52,25 +57,55 @@ def write_report(
         seed: of the samples.
         limit, inception: as for :func:`feature_alignment.metrics.evaluate`.
     """
+    torch.manual_seed(seed)  # a start of noise draws from the global generator, which has a past
     metrics = evaluate(model, train, test, seed=seed, limit=limit, inception=inception)
     metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": commit()}
     write_atomically(run.metrics, json.dumps(metrics, indent=2) + "\n")
+    torch.manual_seed(seed)
     _draw(run, model, test, seed)
     write_atomically(run.report, _page(run, metrics))  # last: it marks the run as complete
 
 
 def _draw(run: Run, model: Model, test: Images, seed: int) -> None:
-    directory = run.directory
+    """Draw every picture that can be drawn; warn of the others, which are no reason to lose the report."""
+    draw: dict[str, Callable[[Path], object]] = {
+        "reconstructions.png": lambda path: _reconstructions(model, test, path),
+        "samples.png": lambda path: sample_picture(model, test.classes, path, seed=seed),
+        "interpolation.png": lambda path: _interpolation(model, test, path),
+        "losses.png": lambda path: _curves(run, path),
+    }
+    for name, draw_one in draw.items():
+        path = run.directory / name
+        path.unlink(missing_ok=True)  # of an earlier part of the run
+        try:
+            draw_one(path)
+        except OSError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            warnings.warn(f"{name}: left out of the report: {reason}", stacklevel=2)
+
+
+def _reconstructions(model: Model, test: Images, path: Path) -> None:
     images, labels = one_of_each(test, 20)
     title = "held-out images and their reconstructions"
-    reconstruction_picture(model, images, labels, directory / "reconstructions.png", title=title)
-    sample_picture(model, test.classes, directory / "samples.png", seed=seed)
+    reconstruction_picture(model, images, labels, path, title=title)
+
+
+def _interpolation(model: Model, test: Images, path: Path) -> None:
     corners, labels = one_of_each(test, 4)
+    if len(corners) < 4:
+        raise ValueError(f"it needs 4 held-out images, there are {len(corners)}")
     given = labels if model.classes else None
     title = "between four held-out images"
-    interpolation_picture(model, model.encode(corners), given, directory / "interpolation.png", title=title)
-    if lines := _losses(run):
-        charts.curves(lines, directory / "losses.png", title="training losses")
+    interpolation_picture(model, model.encode(corners), given, path, title=title)
+
+
+def _curves(run: Run, path: Path) -> None:
+    lines = _losses(run)
+    if not lines:
+        raise ValueError(f"{run.log.name} has no line")
+    charts.curves(lines, path, title="training losses")
 
 
 def _losses(run: Run) -> dict[str, charts.Line]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data import to_pixels
 from .figure import DPI, finish, new_figure
+from .words import drawn
 
 __all__ = ["grid", "pairs"]
 
@@ -47,9 +48,15 @@ def grid(
     # Enlarged by an integer factor, so that no resampling blurs the images.
     pixels = np.kron(to_pixels(sheet.movedim(-1, 0)), np.ones((zoom, zoom, 1), np.uint8))
     axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(textwrap.fill(title, max(12, wide // 8), break_long_words=False), fontsize=11)
-    axes.set_yticks(_middles(count_down, height, gap, zoom) if rows else [], rows)
-    axes.set_xticks(_middles(count_across, width, gap, zoom) if columns else [], columns)
+    (title,), fonts = drawn([title])
+    filled = textwrap.fill(title, max(12, wide // 8), break_long_words=False)
+    axes.set_title(filled, fontsize=11, fontfamily=fonts)
+    for set_ticks, labels, count, size in (
+        (axes.set_yticks, rows, count_down, height),
+        (axes.set_xticks, columns, count_across, width),
+    ):
+        names, fonts = drawn(labels)
+        set_ticks(_middles(count, size, gap, zoom) if labels else [], names, fontfamily=fonts)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)

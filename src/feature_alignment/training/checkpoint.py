@@ -1,23 +1,35 @@
-"""Checkpoints: the weights, the optimisers' moments and the number of updates done.
+"""Checkpoints: the weights, the optimisers' moments, the number of updates done, and the options they were made with.
 
 There is no other state: the order of the images and the random numbers of an update are functions of the seed and of
 the update's number, see :class:`feature_alignment.data.Batches` and :func:`seed_update`.
+
+Two are kept. The newest replaces ``last.ckpt`` atomically, after the one before has become ``previous.ckpt``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from ..files import atomic_path
 from ..models import Updates
 from .options import TrainingError
 
-__all__ = ["load_checkpoint", "save_checkpoint", "seed_update"]
+__all__ = ["load_checkpoint", "load_newest", "save_checkpoint", "seed_update"]
+
+KEYS = {"updates", "seconds", "model", "optimizers", "precision", "asked"}
+
+#: Length of the checksum at the end of a checkpoint, in bytes.
+SEAL = 39
 
 
 def seed_update(seed: int, update: int, rank: int) -> None:
@@ -26,37 +38,104 @@ def seed_update(seed: int, update: int, rank: int) -> None:
     torch.manual_seed(int.from_bytes(digest[:8], "big") - 2**63)
 
 
-def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float) -> None:
-    """Write a checkpoint atomically; every process has to call this.
+def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float, asked: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically, and keep the one before it as ``previous.ckpt``; only the first process writes.
 
     Args:
         fabric: of the training.
         path: file to write.
         updates: model and optimisers, between two updates.
         seconds: training time so far.
+        asked: the options it was made with, see :func:`.resuming.asked`.
+
+    Raises:
+        OSError: it cannot be written; the checkpoints are those from before.
     """
-    if fabric.is_global_zero:
-        state = {
-            "updates": updates.done,
-            "seconds": seconds,
-            "model": updates.model.state_dict(),
-            "optimizers": {name: each.state_dict()["state"] for name, each in updates.optimizers.items()},
-            "precision": fabric.strategy.precision.state_dict(),
-        }
-        with atomic_path(path) as scratch:
-            torch.save(state, scratch)
-    fabric.barrier()
+    if not fabric.is_global_zero:
+        return
+    content = io.BytesIO()  # PyTorch's own file writer aborts the process on a full disk
+    state = {
+        "updates": updates.done,
+        "seconds": seconds,
+        "model": updates.model.state_dict(),
+        "optimizers": {name: _by_name(updates, name) for name in updates.optimizers},
+        "precision": fabric.strategy.precision.state_dict(),
+        "asked": dict(asked),
+    }
+    torch.save(state, content)
+    content.seek(-2, io.SEEK_END)
+    content.write(SEAL.to_bytes(2, "little"))  # the length of the archive's comment, which is the checksum
+    content.write(_seal(content.getbuffer()))
+    with atomic_path(path) as scratch:
+        scratch.write_bytes(content.getbuffer())
+        _keep(path)
+
+
+def _seal(content: memoryview) -> bytes:
+    return b"sha256:" + hashlib.sha256(content).digest()
+
+
+def _keep(path: Path) -> None:
+    """Give the newest checkpoint the name of the previous one as well."""
+    if not path.is_file():
+        return
+    previous = path.with_name("previous.ckpt")
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)
+    except OSError:  # a file system without hard links: for an instant there is the previous one only
+        path.replace(previous)
+
+
+def _by_name(updates: Updates, optimizer: str) -> dict[str, Any]:
+    """Return the moments by the name of their parameter, so that freezing another one does not move them."""
+    state = updates.optimizers[optimizer].state_dict()["state"]
+    return {name: state[index] for index, name in enumerate(_names(updates, optimizer)) if index in state}
+
+
+def _names(updates: Updates, optimizer: str) -> list[str]:
+    known = {id(each): name for name, each in updates.model.named_parameters()}
+    return [known.get(id(each), f"{index}") for index, each in enumerate(updates.parameters[optimizer])]
+
+
+def load_newest(paths: list[Path]) -> tuple[Path, dict[str, Any]]:
+    """Read the first of the checkpoints that is whole; warn of those that are not.
+
+    Args:
+        paths: existing files, newest first, at least one.
+
+    Returns:
+        Its path and its content.
+
+    Raises:
+        TrainingError: none is whole; the message is that of the newest.
+    """
+    problems: list[TrainingError] = []
+    for path in paths:
+        try:
+            state = load_checkpoint(path)
+        except TrainingError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            warnings.warn(f"{problem}; going on from {path.name}, {state['updates']} updates", stacklevel=2)
+        return path, state
+    raise problems[0]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, without executing any code that a pickle may contain.
+    """Read a checkpoint and verify its checksum, without executing any code that a pickle may contain.
 
     Raises:
         TrainingError: the file is damaged, or is not a checkpoint of this version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"updates", "seconds", "model", "optimizers", "precision"} - set(state)
+        content = path.read_bytes()
+        whole = content[-SEAL:] == _seal(memoryview(content)[:-SEAL])
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        missing = KEYS - set(state)
+        if not whole and not missing:  # PyTorch compares no checksums
+            raise ValueError("its checksum is wrong")
     except Exception as error:  # whatever a damaged archive makes PyTorch raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise TrainingError(f"{path}: not a readable checkpoint ({reason})") from None
@@ -65,12 +144,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def restore_model(path: Path, state: dict[str, Any], model: torch.nn.Module) -> None:
+def restore_model(path: Path, state: dict[str, Any], model: nn.Module) -> None:
     """Load the weights of a checkpoint; raise a TrainingError if they belong to another model."""
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"{path}: a checkpoint of another model ({reason})") from None
 
 
@@ -79,5 +158,6 @@ def restore_optimizers(path: Path, state: dict[str, Any], updates: Updates) -> N
     if state["optimizers"].keys() != updates.optimizers.keys():
         raise TrainingError(f"{path}: has the optimisers {', '.join(state['optimizers'])}, not those of this model")
     for name, optimizer in updates.optimizers.items():
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": groups})
+        moments, groups = state["optimizers"][name], optimizer.state_dict()["param_groups"]
+        indexed = {index: moments[each] for index, each in enumerate(_names(updates, name)) if each in moments}
+        optimizer.load_state_dict({"state": indexed, "param_groups": groups})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..extras import require
+from ..files import naming, write_atomically
 
 __all__ = ["Log", "read_rows"]
 
@@ -36,7 +38,7 @@ class Log:
         if set(row) - set(self.names):
             self._write_all()
         else:
-            with self.path.open("a", newline="") as file:
+            with naming(self.path), self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self.names).writerow(row)
 
     def close(self) -> None:
@@ -45,11 +47,12 @@ class Log:
 
     def _write_all(self) -> None:
         self.names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with self.path.open("w", newline="") as file:
-            if self.names:
-                writer = csv.DictWriter(file, self.names)
-                writer.writeheader()
-                writer.writerows(self.rows)
+        text = io.StringIO(newline="")
+        if self.names:
+            writer = csv.DictWriter(text, self.names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        write_atomically(self.path, text.getvalue())
 
 
 def _whole(row: Mapping[str, float]) -> dict[str, float]:
@@ -61,10 +64,11 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     rows = []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                rows.append({name: float(value) for name, value in row.items() if value})
-            except (TypeError, ValueError):
-                continue
+    # A line without its end may have lost digits and still be a line of numbers.
+    whole = [line for line in path.read_bytes().decode(errors="replace").splitlines(keepends=True) if line[-1] == "\n"]
+    for row in csv.DictReader(whole):
+        try:
+            rows.append({name: float(value) for name, value in row.items() if value})
+        except (TypeError, ValueError):
+            continue
     return [row for row in rows if "step" in row]

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data import TrainingData
+from ..files import remove_unfinished
 from ..models import Model
-from .checkpoint import load_checkpoint, restore_model, restore_optimizers, save_checkpoint, seed_update
+from ..progress import Progress
+from .checkpoint import load_newest, restore_model, restore_optimizers, save_checkpoint, seed_update
 from .compilation import compiled, matrix_products
 from .fabric_updates import FabricUpdates
 from .log import Log
 from .options import Diverged, TrainingError, TrainingOptions
+from .resuming import asked, refuse_changes
 from .run import Run
 from .stopping import Stopped, Stopper
 
@@ -43,30 +47,40 @@ def fit(
         data: training images and batches.
         run: directory to write.
         options: number of updates, seed, device, precision, ...
-        resume: continue from the newest checkpoint.
+        resume: continue from the newest whole checkpoint; from the beginning, with a warning, if there is none yet.
 
     Returns:
         ``steps``, the number of updates; ``seconds``, the training time, of earlier parts of a resumed run too; and
-        ``device``, a description of the hardware.
+        ``device``, a description of the hardware. The model is on the CPU, in eval mode and in float32, as
+        :meth:`~feature_alignment.models.Model.from_pretrained` loads it.
 
     Raises:
-        TrainingError: no checkpoint to resume from, or an unavailable accelerator.
+        TrainingError: damaged checkpoints, an option that cannot change on resuming, a directory that another
+            training writes into, or an unavailable accelerator.
         Diverged: a loss that is not finite.
+        OSError: a file cannot be written; the checkpoints are those from before.
         Stopped: by Ctrl-C, SIGTERM or SIGHUP, after writing a checkpoint.
     """
-    if resume and not run.checkpoint.is_file():
-        raise TrainingError(f"{run.directory}: nothing to resume, there is no {run.checkpoint.name} in it yet")
     if options.precision.startswith("16-mixed") and model.options.clip_gradient:
         raise TrainingError(
             f"precision: {options.precision} scales the gradients that clip_gradient is to bound; take bf16-mixed"
         )
-    training = _Training(_launched(options), model, data, run, options, resume)
+    fabric = _launched(options)
+    with run.locked() if fabric.is_global_zero else nullcontext():
+        return _fit(fabric, model, data, run, options, resume)
+
+
+def _fit(
+    fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
+) -> dict[str, Any]:
+    training = _Training(fabric, model, data, run, options, resume)
     try:
         with compiled(model, options.compile), matrix_products(options.precision):
             training.run_updates()
     finally:
         training.close()
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
+    seed_update(options.seed, training.updates.done, fabric.global_rank)  # also where no update was left to do
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]
     if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
@@ -74,8 +88,9 @@ def fit(
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes
-    if training.fabric.is_global_zero:
+    if fabric.is_global_zero:
         model.save_pretrained(run.directory)
+    model.float()
     return done
 
 
@@ -92,8 +107,8 @@ def _launched(options: TrainingOptions) -> Fabric:
         )
         fabric.launch()
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        asked = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
-        raise TrainingError(f"training with {asked}: {str(error).strip().splitlines()[0]}") from None
+        given = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
+        raise TrainingError(f"training with {given}: {str(error).strip().splitlines()[0]}") from None
     return fabric
 
 
@@ -104,17 +119,31 @@ class _Training:
         self, fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
     ) -> None:
         self.fabric, self.run, self.options = fabric, run, options
+        self.asked = asked(model, data, options, fabric.world_size)
+        path, state = self._restored() if resume else (None, None)
         model.to(fabric.device, DTYPES.get(options.precision, model.dtype))
-        state: dict[str, Any] = load_checkpoint(run.checkpoint) if resume else {"updates": 0, "seconds": 0.0}
-        if resume:
-            restore_model(run.checkpoint, state, model)
-        self.updates = FabricUpdates(fabric, model, options.steps, state["updates"])
-        if resume:
-            restore_optimizers(run.checkpoint, state, self.updates)
-            fabric.strategy.precision.load_state_dict(state["precision"])
-        self.seconds, self.saved = float(state["seconds"]), self.updates.done if resume else -1
+        if path and state:
+            refuse_changes(path, state, self.asked)
+            restore_model(path, state, model)
+        self.updates = FabricUpdates(fabric, model, options.steps, state["updates"] if state else 0)
+        self.seconds, self.saved = float(state["seconds"]) if state else 0.0, -1
+        if path and state:
+            restore_optimizers(path, state, self.updates)
+            if state["precision"]:  # a scale of gradients, if the precision has been one with a scale
+                fabric.strategy.precision.load_state_dict(state["precision"])
+            self.saved = self.updates.done
+        self.saved_at = time.perf_counter()
+        if fabric.is_global_zero:
+            for directory in (run.directory, run.checkpoint.parent):
+                remove_unfinished(directory)
         self.batches = data.batches(options.seed, fabric.device, fabric.global_rank, fabric.world_size)
         self.log = Log(run.log, self.updates.done) if fabric.is_global_zero else None
+
+    def _restored(self) -> tuple[Path | None, dict[str, Any] | None]:
+        if self.run.checkpoints:
+            return load_newest(self.run.checkpoints)
+        warnings.warn(f"{self.run.directory}: no checkpoint in it yet, starting from the beginning", stacklevel=2)
+        return None, None
 
     def run_updates(self) -> None:
         """Train until the last update, the time limit or a signal, and save a checkpoint."""
@@ -128,10 +157,10 @@ class _Training:
                 losses = updates.step(*self.batches.batch(updates.done))
                 now = time.perf_counter()
                 self.seconds, since = self.seconds + now - since, now
-                bar.update()
                 if updates.done % options.log_every == 0:
-                    bar.set_postfix(self._logged(losses))
-                if updates.done % options.checkpoint_every == 0:
+                    bar.said = self._logged(losses)
+                bar.update(updates.done)
+                if updates.done % options.checkpoint_every == 0 or self._due():
                     self._finite(losses)
                     self._save()
                 if stopper.received is not None:
@@ -152,30 +181,26 @@ class _Training:
         name = torch.cuda.get_device_name(kind) if kind.type == "cuda" else threads
         return f"{self.fabric.world_size} x {name}" if self.fabric.world_size > 1 else name
 
-    def _progress(self) -> Any:
-        terminal = sys.stderr.isatty()
-        return tqdm(
-            total=self.options.steps,
-            initial=self.updates.done,
-            desc="training",
-            unit="step",
-            disable=not self.fabric.is_global_zero,
-            dynamic_ncols=terminal,
-            mininterval=0.1 if terminal else 10.0,  # a file or pipe gets a line now and then
-        )
+    def _progress(self) -> Progress:
+        return Progress("training", self.options.steps, self.updates.done, "step", shown=self.fabric.is_global_zero)
+
+    def _due(self) -> bool:
+        """Whether the last checkpoint is too old by the clock; each process asks its own, as only the first saves."""
+        longest = self.options.checkpoint_seconds
+        return longest is not None and time.perf_counter() - self.saved_at >= longest
 
     def _out_of_time(self) -> bool:
         limit = self.options.max_seconds
         # All processes have to stop at the same update, so the first one's clock decides.
         return limit is not None and bool(self.fabric.broadcast(self.seconds >= limit))
 
-    def _logged(self, losses: dict[str, Tensor]) -> dict[str, str]:
+    def _logged(self, losses: dict[str, Tensor]) -> str:
         """Write a line of the log; return the first losses, formatted for the progress bar."""
         values = self._finite(losses)
         number = self.updates.done - 1
         if self.log is not None:
             self.log.write({"epoch": number // len(self.batches), "step": number, **values})
-        return {name: f"{value:.3g}" for name, value in list(values.items())[:4]}
+        return ", ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:4])
 
     def _finite(self, losses: dict[str, Tensor]) -> dict[str, float]:
         values = {name: float(value) for name, value in losses.items()}
@@ -189,5 +214,5 @@ class _Training:
 
     def _save(self) -> None:
         if self.saved != self.updates.done:
-            save_checkpoint(self.fabric, self.run.checkpoint, self.updates, self.seconds)
-            self.saved = self.updates.done
+            save_checkpoint(self.fabric, self.run.checkpoint, self.updates, self.seconds, self.asked)
+            self.saved, self.saved_at = self.updates.done, time.perf_counter()

@@ -31,10 +31,11 @@ class TrainingOptions:
             graphs) or ``max-autotune``; null turns it off.
         log_every: number of updates between two lines of the log.
         checkpoint_every: number of updates between two checkpoints.
+        checkpoint_seconds: longest time between two checkpoints, in seconds; none for no limit. It changes no result.
         max_seconds: limit on the training time, in seconds; none for no limit.
 
     Raises:
-        TrainingError: ``steps``, ``log_every`` or ``checkpoint_every`` below 1.
+        TrainingError: ``steps``, ``log_every`` or ``checkpoint_every`` below 1, or a time that is negative.
     """
 
     steps: int = 20_000
@@ -45,9 +46,14 @@ class TrainingOptions:
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     log_every: int = 10
     checkpoint_every: int = 500
+    checkpoint_seconds: float | None = 300.0
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("checkpoint_seconds", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise TrainingError(f"{name}: expected at least 0, got {value}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extras import require
 from .options import TrainingError
 
 if TYPE_CHECKING:
@@ -32,6 +36,16 @@ class Run:
         return self.directory / "checkpoints" / "last.ckpt"
 
     @property
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are, newest first, at most two."""
+        return [path for path in (self.checkpoint, self.checkpoint.with_name("previous.ckpt")) if path.is_file()]
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked while a training writes into the directory."""
+        return self.directory / ".lock"
+
+    @property
     def log(self) -> Path:
         """The losses, one line every few updates."""
         return self.directory / "log.csv"
@@ -48,7 +62,36 @@ class Run:
 
     def exists(self) -> bool:
         """Whether a new training would overwrite a file other than the configuration."""
-        return self.directory.is_dir() and any(path != self.config for path in self.directory.iterdir())
+        kept = (self.config, self.lock)
+        return self.directory.is_dir() and any(path not in kept for path in self.directory.iterdir())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings out of the directory, which is created.
+
+        The lock belongs to the process (flock, or its like on Windows): the system releases it however the process
+        ends, and a lock file that is left behind locks nothing. It may be taken again within the process.
+
+        Raises:
+            TrainingError: another training writes into the directory.
+        """
+        filelock: Any = require("filelock", "train", "training")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.lock, is_singleton=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise TrainingError(
+                f"{self.directory}: another training is writing into it; wait for its end, or choose another directory"
+            ) from None
+        except NotImplementedError:  # a network file system without locks
+            warnings.warn(f"{self.directory}: cannot be locked here; start only one training in it", stacklevel=3)
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
 
     def settings(self) -> dict[str, Any]:
         """Return the run's configuration.
@@ -85,7 +128,7 @@ class Run:
         try:
             return Model.from_pretrained(self.directory)
         except (FileNotFoundError, ValueError) as error:
-            hint = "; it was not trained to its end, continue with --resume" if self.checkpoint.is_file() else ""
+            hint = "; it was not trained to its end, continue with --resume" if self.checkpoints else ""
             raise TrainingError(f"{error}{hint}") from None
 
     def rows(self) -> list[dict[str, float]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Stopped", "Stopper"]
+__all__ = ["Stopped", "Stopper", "interruptible"]
 
 
 class Stopped(KeyboardInterrupt):
@@ -37,15 +37,35 @@ class Stopper:
     @contextmanager
     def listening(self) -> Iterator[Stopper]:
         """Handle Ctrl-C, SIGTERM and SIGHUP; outside the main thread, which Python requires, do nothing."""
-        if threading.current_thread() is not threading.main_thread():
+        with _handling(self._receive):
             yield self
-            return
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        # A signal that is ignored already, such as SIGHUP under nohup, stays ignored.
-        heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._receive) for number in heard}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Stop at once, with ``message``, on Ctrl-C, SIGTERM or SIGHUP: before the first update or after the last.
+
+    Raises:
+        Stopped: a signal was received here, or by a :class:`Stopper` within.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(message, number)
+
+    with _handling(stop):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # A signal that is ignored already, such as SIGHUP under nohup, stays ignored.
+    before = {each: signal.signal(each, handler) for each in numbers if signal.getsignal(each) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

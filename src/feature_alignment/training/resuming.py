@@ -1,0 +1,112 @@
+"""Options that change when a training is resumed: applied, or refused by name with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import Images, TrainingData
+from ..models import Model
+from .options import TrainingError, TrainingOptions
+
+__all__ = ["APPLIED", "REFUSED", "asked", "refuse_changes"]
+
+#: Options that may change between two parts of a training, by section: nothing of theirs is in the restored state.
+#: Of the data, where and how the images are found is free: the images themselves are compared.
+APPLIED = {
+    "training": {
+        "steps", "accelerator", "devices", "precision", "compile", "log_every", "checkpoint_every",
+        "checkpoint_seconds", "max_seconds",
+    },
+    "data": {"name", "strict", "image", "label", "image_size", "channels", "labels"},
+    "model": {
+        "learning_rate", "betas", "schedule", "clip_gradient", "recompute", "clamp_inputs", "clamp_weights", "beta",
+        "kl_warmup", "class_weight", "cross_entropy_weight", "adversarial", "critic_clip", "penalty_weight",
+        "discriminator_rate", "refiner_rate", "fakes", "perceptual_weight", "perceptual_spread", "adversarial_weight",
+        "further_steps", "search_steps", "search_rate", "search_restarts",
+    },
+}  # fmt: skip
+
+#: Why other options may not change, by section; an option that is in no list is refused.
+REFUSED = {
+    "training": "order and noise of the updates done are functions of it",
+    "data": "the position in the data is counted in batches of all processes",
+    "model": "it defines the network whose weights the checkpoint holds",
+}
+
+
+def asked(model: Model, data: TrainingData, options: TrainingOptions, processes: int) -> dict[str, Any]:
+    """Return the options of a training for its checkpoints: plain values, by section.
+
+    Args:
+        model, data, options: of the training.
+        processes: their number; ``data.batch_size`` is that of all of them together.
+    """
+    return {
+        "kind": type(model).__name__,
+        "images": _fingerprint(data.train if data.classes else dataclasses.replace(data.train, labels=None)),
+        "training": _plain(dataclasses.asdict(options)),
+        "data": _plain(dataclasses.asdict(data.options)) | {"batch_size": data.batch_size * processes},
+        "model": _plain(dataclasses.asdict(model.options)),
+    }
+
+
+def _plain(options: Any) -> Any:
+    return json.loads(json.dumps(options, default=str))
+
+
+def _fingerprint(images: Images) -> str:
+    """Return a description of a split that another set, order or decoding of images does not have.
+
+    The pixels enter by 64 images evenly spread over the set, which may be larger than the memory.
+    """
+    chosen = torch.linspace(0, len(images) - 1, min(64, len(images))).round().long()
+    digest = hashlib.sha256(images.pixels[chosen].contiguous().numpy().tobytes())
+    if images.labels is not None:
+        digest.update(images.labels.contiguous().numpy().tobytes())
+    shape = " x ".join(map(str, images.shape))
+    classes = 0 if images.labels is None else len(images.classes)
+    return f"{len(images):,} images of {shape} in {classes} classes, SHA-256 {digest.hexdigest()[:12]}"
+
+
+def refuse_changes(path: Path, state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume with an option whose change could not be applied.
+
+    Args:
+        path: of the checkpoint, for the message.
+        state: its content.
+        now: the options of the training, by :func:`asked`.
+
+    Raises:
+        TrainingError: names the option, both values and the reason.
+    """
+    before, done = state["asked"], state["updates"]
+    if before["kind"] != now["kind"]:
+        raise TrainingError(f"{path}: a checkpoint of another model ({before['kind']}, not {now['kind']})")
+    if now["training"]["steps"] < done:
+        steps = now["training"]["steps"]
+        raise TrainingError(f"{path}: training.steps: expected at least the {done} updates done, got {steps}")
+    _refuse(path, "training", before, now)
+    _refuse(path, "data", before, now)
+    if before["images"] != now["images"]:
+        raise TrainingError(
+            f"{path}: data.name {now['data']['name']}: the updates done saw other images "
+            f"({before['images']}) than these ({now['images']}); take those, or start a new run"
+        )
+    _refuse(path, "model", before, now)
+
+
+def _refuse(path: Path, section: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for option, value in now[section].items():
+        old = before[section].get(option, value)
+        if old != value and option not in APPLIED[section]:
+            raise TrainingError(
+                f"{path}: {section}.{option} was {old} and is now {value}; {REFUSED[section]}: take {old}, or start a "
+                "new run"
+            )

@@ -1,0 +1,163 @@
+"""Checkpoints: two are kept, each is verified when it is read, and writing one never loses the one before."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from feature_alignment.models import FA, Updates
+from feature_alignment.training import Run, TrainingError, checkpoint, fit, loop
+from feature_alignment.training.checkpoint import load_checkpoint
+
+
+@pytest.fixture
+def killed(tiny, small, ten, tmp_path, monkeypatch):
+    """A run that was killed after its checkpoints of 4 and 8 updates, and one that was not."""
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    fit(small(), tiny, whole, ten())
+    step = loop.FabricUpdates.step
+
+    def until(updates, *batch):
+        if updates.done == 9:
+            raise RuntimeError("killed")
+        return step(updates, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.FabricUpdates, "step", until)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(small(), tiny, parts, ten())
+    return whole, parts
+
+
+def records(content):
+    """Return where the content of each record of an archive begins, from the local headers."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        starts = [each.header_offset for each in archive.infolist() if each.file_size]
+    return [start + 30 + sum(struct.unpack("<HH", content[start + 26 : start + 30])) for start in starts]
+
+
+def test_the_newest_and_the_previous_one_are_kept(killed):
+    _, parts = killed
+    assert [path.name for path in parts.checkpoints] == ["last.ckpt", "previous.ckpt"]
+    assert [load_checkpoint(path)["updates"] for path in parts.checkpoints] == [8, 4]
+    assert sorted(path.name for path in parts.checkpoint.parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
+
+
+def test_a_damaged_newest_one_is_named_and_the_previous_one_is_used(killed, tiny, small, ten, same):
+    whole, parts = killed
+    content = bytearray(parts.checkpoint.read_bytes())
+    content[records(bytes(content))[-3]] ^= 1
+    parts.checkpoint.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"last.ckpt: not a readable .*; going on from previous.ckpt, 4 updates"):
+        fit(small(), tiny, parts, ten(), resume=True)
+    assert same(whole, parts)
+
+
+def test_a_run_with_the_previous_one_only_goes_on(killed, tiny, small, ten, same):
+    whole, parts = killed
+    parts.checkpoint.unlink()
+    fit(small(), tiny, parts, ten(), resume=True)
+    assert same(whole, parts)
+
+
+def test_every_changed_byte_is_noticed(killed, tmp_path):
+    content = killed[1].checkpoint.read_bytes()
+    assert torch.load(killed[1].checkpoint, weights_only=True)["updates"] == 8  # a plain file of PyTorch's all the same
+    copy = tmp_path / "copy.ckpt"
+    for place in [*records(content), *range(0, len(content), len(content) // 100)]:
+        copy.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        with pytest.raises(TrainingError, match=r"copy\.ckpt: not a readable checkpoint"):
+            load_checkpoint(copy)
+
+
+def test_every_cut_is_noticed(killed, tmp_path):
+    content, copy = killed[1].checkpoint.read_bytes(), tmp_path / "copy.ckpt"
+    for length in range(0, len(content), len(content) // 40):
+        copy.write_bytes(content[:length])
+        with pytest.raises(TrainingError, match=r"copy\.ckpt: not a readable checkpoint"):
+            load_checkpoint(copy)
+
+
+@pytest.mark.parametrize("refused", ["fsync", "write_bytes"])
+def test_a_full_disk_leaves_the_old_checkpoint(refused, killed, tiny, small, ten, same, monkeypatch):
+    whole, parts = killed
+    before = parts.checkpoint.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "fsync") if refused == "fsync" else (checkpoint.Path, "write_bytes")), full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*(last\.ckpt|log\.csv)'"):
+            fit(small(), tiny, parts, ten(), resume=True)
+    assert parts.checkpoint.read_bytes() == before
+    assert not list(parts.directory.rglob("*.part"))
+    fit(small(), tiny, parts, ten(), resume=True)
+    assert same(whole, parts)
+
+
+def test_checkpoints_by_the_clock_change_nothing(killed, tiny, small, ten, same, tmp_path, monkeypatch):
+    whole, _ = killed
+    often, saved, save = Run(tmp_path / "often"), [], loop.save_checkpoint
+
+    def watched(fabric, path, updates, *rest):
+        saved.append(updates.done)
+        save(fabric, path, updates, *rest)
+
+    monkeypatch.setattr(loop, "save_checkpoint", watched)
+    fit(small(), tiny, often, ten(checkpoint_seconds=0))
+    assert saved == list(range(1, 11))
+    assert same(whole, often)
+    saved.clear()
+    fit(small(), tiny, Run(tmp_path / "seldom"), ten(checkpoint_every=100, checkpoint_seconds=None))
+    assert saved == [10]
+
+
+def test_what_a_killed_process_left_is_removed(killed, tiny, small, ten):
+    _, parts = killed
+    left = parts.checkpoint.parent / ".last.ckpt-0123abcd.part"
+    left.write_bytes(b"half")
+    fit(small(), tiny, parts, ten(), resume=True)
+    assert not left.exists()
+
+
+def test_moments_belong_to_their_parameters_by_name():
+    """Another parameter is frozen meanwhile: the indices move, the moments must not."""
+    torch.manual_seed(0)
+    model = FA((1, 8, 8), latent=3, channels=(4,), width=8, learn_step_size=True)
+    updates = Updates(model, total=4)
+    updates.step(torch.rand(8, 1, 8, 8))
+    optimizers = {"encoder": checkpoint._by_name(updates, "encoder")}
+    frozen = FA((1, 8, 8), latent=3, channels=(4,), width=8)
+    resumed = Updates(frozen, total=4)
+    checkpoint.restore_optimizers(None, {"optimizers": optimizers}, resumed)
+    names = {id(each): name for name, each in frozen.named_parameters()}
+    for parameter in resumed.parameters["encoder"]:
+        moments = resumed.optimizers["encoder"].state[parameter]
+        assert torch.equal(moments["exp_avg"], optimizers["encoder"][names[id(parameter)]]["exp_avg"])
+    assert "log_step_sizes" in optimizers["encoder"]
+
+
+def test_nothing_to_resume_starts_from_the_beginning_and_says_so(killed, tiny, small, ten, same, tmp_path):
+    run = Run(tmp_path / "new")
+    with pytest.warns(UserWarning, match="no checkpoint in it yet, starting from the beginning"):
+        fit(small(), tiny, run, ten(), resume=True)
+    assert same(killed[0], run)
+
+
+def test_a_time_limit_and_a_resumption_are_the_uninterrupted_run(killed, tiny, small, ten, same, tmp_path, monkeypatch):
+    run, clock = Run(tmp_path / "limited"), iter(range(10**6))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+        done = fit(small(), tiny, run, ten(max_seconds=5, checkpoint_every=100))
+    assert 0 < done["steps"] < 10
+    assert load_checkpoint(run.checkpoint)["updates"] == done["steps"]
+    fit(small(), tiny, run, ten(), resume=True)
+    assert same(killed[0], run)
