@@ -128,8 +128,8 @@ BELOW = {
     "metrics": {"core", "data", "models"},
     "training": {"core", "data", "models"},
     "report": {"core", "data", "metrics", "models", "training"},
-    "reproduce": {"core", "data", "metrics", "models", "report", "training"},
-    "cli": {"core", "data", "metrics", "models", "report", "reproduce", "training"},
+    "reproduce": {"core", "data", "metrics", "models", "report", "samplers", "training"},
+    "cli": {"core", "data", "metrics", "models", "report", "reproduce", "samplers", "training"},
 }
 
 
