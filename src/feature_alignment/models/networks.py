@@ -189,14 +189,100 @@ class Refiner(nn.Module):
         return refined
 
 
-class Discriminator(nn.Sequential):
-    """The encoder's architecture with a single value per image as its output (§4).
+class ResidualRefiner(nn.Module):
+    r"""A refiner that corrects the image's logits and begins as the identity.
+
+    .. math::
+        G(r) = \operatorname{sigmoid}(\operatorname{logit}(r) + g(r, y))
+
+    with r kept in [0.001, 0.999]. g works at half the resolution, on 2 x 2 blocks of pixels as channels: a convolution,
+    ``blocks`` residual blocks of two convolutions with an activation before each, and a last convolution that begins as
+    zero. No layer mixes the samples of a batch. A label enters as a bias of each filter, a linear function of its
+    one-hot vector, and as an image channel, as in :class:`Refiner`.
 
     Args:
-        image_shape, channels, width, activation: as for :class:`Encoder`.
+        image_shape: ``(C, H, W)``; sides divisible by 2.
+        filters: filters of the hidden layers.
+        kernel_size: odd.
+        classes: number of classes, 0 for an unconditional refiner.
+        blocks: number of residual blocks.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N,)``.
+        images ``(N, C, H, W)`` and one-hot labels ``(N, classes)`` to ``(N, C, H, W)`` in (0, 1).
+
+    Raises:
+        ValueError: an even kernel size, or an odd side.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        filters: int = 128,
+        kernel_size: int = 3,
+        classes: int = 0,
+        blocks: int = 2,
+        down: int = 2,
+        mode: str = "logit",
+    ) -> None:
+        super().__init__()
+        colours, height, width = image_shape
+        self.mode = mode
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
+        pad = kernel_size // 2
+        self.down, self.up = nn.PixelUnshuffle(down), nn.PixelShuffle(down)
+        self.label_channel = nn.Linear(classes, height * width) if classes else None
+        self.first = nn.Conv2d((colours + bool(classes)) * down**2, filters, kernel_size, padding=pad)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(),
+                nn.Conv2d(filters, filters, kernel_size, padding=pad),
+                nn.SiLU(),
+                nn.Conv2d(filters, filters, kernel_size, padding=pad),
+            )
+            for _ in range(blocks)
+        )
+        self.act = nn.SiLU()
+        self.last = nn.Conv2d(filters, colours * down**2, kernel_size, padding=pad)
+        self.start_as_identity()
+
+    def start_as_identity(self):
+        for each in (self.last.weight, self.last.bias):
+            nn.init.zeros_(each)
+
+    def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return the refined images; ``one_hot`` is required if and only if the refiner has classes."""
+        x = images
+        if self.label_channel is not None:
+            x = torch.cat([x, self.label_channel(one_hot).view(-1, 1, *images.shape[2:])], 1)
+        hidden = self.first(self.down(x))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        correction = self.up(self.last(self.act(hidden)))
+        if self.mode == "logit":
+            return (images.clamp(1e-3, 1 - 1e-3).logit() + correction).sigmoid()
+        if self.mode == "leaky":
+            y = images + correction
+            return y + (y.clamp(0, 1) - y).detach()
+        return (images + correction).clamp(0, 1)
+
+
+class Discriminator(nn.Sequential):
+    r"""The encoder's architecture with a single value per image as its output (§4).
+
+    With ``classes``, a projection discriminator (Miyato and Koyama, *cGANs with projection discriminator*, 2018):
+
+    .. math::
+        D(x, y) = w^\top \phi(x) + b + y^\top V \phi(x)
+
+    where :math:`\phi` is the encoder and y the one-hot label.
+
+    Args:
+        image_shape, channels, width, activation, activate_width: as for :class:`Encoder`.
+        classes: number of classes, 0 for an unconditional discriminator.
+
+    Shape:
+        images ``(N, C, H, W)`` and one-hot labels ``(N, classes)`` to ``(N,)``.
     """
 
     def __init__(
@@ -205,21 +291,34 @@ class Discriminator(nn.Sequential):
         channels: Sequence[int] = (32, 64),
         width: int = 4096,
         activation: str = "leaky_relu",
+        activate_width: bool = False,
+        classes: int = 0,
     ) -> None:
-        super().__init__(
-            Encoder(image_shape, channels, width, activation), nn.Linear(width, 1), nn.Flatten(start_dim=0)
-        )
+        encoder = Encoder(image_shape, channels, width, activation, activate_width)
+        super().__init__(encoder, nn.Linear(width, 1 + classes), _Projection() if classes else nn.Flatten(0))
+        self.classes = classes
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the score of each image."""
-        return cast(Tensor, self.chain()(images))
+    def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return the score of each image; ``one_hot`` is required if and only if there are classes."""
+        return cast(Tensor, self.chain(one_hot)(images))
 
-    def chain(self) -> Chain:
-        """Return the layers with the last two linear ones fused, at their current weights."""
-        encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
-        if not speed.enabled() or hooked(encoder, encoder.last, head):
-            return Chain([encoder, head, flatten])
-        return Chain([*encoder.trunk, composed(cast(nn.Linear, encoder.last), [head]), flatten])
+    def chain(self, one_hot: Tensor | None = None) -> Chain:
+        """Return the layers, given the labels, with the last two linear ones fused, at their current weights."""
+        encoder, head, last = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
+        if self.classes:
+            if one_hot is None:
+                raise ValueError("one_hot: this discriminator was built with classes and needs the labels")
+            last = partial(last, one_hot=one_hot)
+        if not isinstance(encoder.last, nn.Linear) or not speed.enabled() or hooked(encoder, encoder.last, head):
+            return Chain([encoder, head, last])
+        return Chain([*encoder.trunk, composed(encoder.last, [head]), last])
+
+
+class _Projection(nn.Module):
+    """The score given the class, from the unconditional one and one more for each class."""
+
+    def forward(self, scores: Tensor, one_hot: Tensor) -> Tensor:
+        return scores[:, 0] + (scores[:, 1:] * one_hot).sum(1)
 
 
 register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminator.chain(), images))
