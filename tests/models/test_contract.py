@@ -40,6 +40,10 @@ CASES = {
     "vfa two steps": (VFA, {**ALIGNED, "classes": 3, "start_branch": "mean", "schedule": "cosine"}),
     "vfa-gan": (VFAGAN, {**ADVERSARY, "classes": 3}),
     "vfa-gan layers": (VFAGAN, {**ADVERSARY, **LAYERED, "classes": 3, "start_branch": "mean"}),
+    "vfa-gan relativistic": (
+        VFAGAN,
+        {**ADVERSARY, **MODERN, "classes": 3, "refiner": "residual", "fakes": "both", "refine_prior": True},
+    ),
     "vfa-gan two steps": (VFAGAN, {**ADVERSARY, **ALIGNED, "fakes": "both", "clip_gradient": 1.0}),
 }
 #: Of each network that is compiled, one; a case takes tens of seconds.
