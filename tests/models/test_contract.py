@@ -16,6 +16,10 @@ ALIGNED = {"steps": 2, "squash": "every", "step_size": 4.0, "activation": "silu"
 
 LAYERED = {**ALIGNED, "start": "layers", "learn_step_size": True, "max_step": 1e-3}
 
+#: What makes a GAN a present-day one.
+MODERN = {"adversarial": "relativistic", "projection": True, "augment": ["translation", "cutout"],
+          "average_weights": 0.9}  # fmt: skip
+
 CASES = {
     "ae": (AE, {}),
     "ae classes": (AE, {"classes": 3}),
@@ -25,6 +29,7 @@ CASES = {
     "gon two steps": (GON, {"steps": 2, "step_size": (2.0, 1.0), "classes": 3, "clip_gradient": 10.0}),
     "gan": (GAN, {"search_steps": 3}),
     "gan wasserstein-gp": (GAN, {"search_steps": 3, "adversarial": "wasserstein-gp"}),
+    "gan relativistic": (GAN, {"search_steps": 3, **MODERN, "classes": 3, "normalize": False, "activate_width": True}),
     "local": (Local, {}),
     "local two steps": (Local, {"steps": 2, "step_size": 0.5}),
     "fa": (FA, {}),
@@ -39,6 +44,10 @@ CASES = {
     "vfa two steps": (VFA, {**ALIGNED, "classes": 3, "start_branch": "mean", "schedule": "cosine"}),
     "vfa-gan": (VFAGAN, {**ADVERSARY, "classes": 3}),
     "vfa-gan layers": (VFAGAN, {**ADVERSARY, **LAYERED, "classes": 3, "start_branch": "mean"}),
+    "vfa-gan relativistic": (
+        VFAGAN,
+        {**ADVERSARY, **MODERN, "classes": 3, "refiner": "residual", "fakes": "both", "refine_prior": True},
+    ),
     "vfa-gan two steps": (VFAGAN, {**ADVERSARY, **ALIGNED, "fakes": "both", "clip_gradient": 1.0}),
 }
 #: Of each network that is compiled, one; a case takes tens of seconds.
@@ -76,7 +85,7 @@ def test_every_model_encodes_decodes_samples_and_interpolates(model):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_model_trains_and_every_term_is_a_finite_number(model, dtype):
-    if dtype == "bfloat16" and getattr(model.options, "adversarial", "") == "wasserstein-gp":
+    if dtype == "bfloat16" and getattr(model.options, "adversarial", "") in ("wasserstein-gp", "relativistic"):
         pytest.skip("a gradient penalty in bfloat16 is all rounding")
     model.to(DTYPES[dtype])
     images, labels = batch(model, dtype=DTYPES[dtype])

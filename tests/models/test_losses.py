@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as reference_kl
 
+from feature_alignment.models.adversarial import AdversarialOptions, adversarial_loss, discriminator_loss
 from feature_alignment.models.losses import (
     critic_loss,
     generator_loss,
@@ -15,6 +19,7 @@ from feature_alignment.models.losses import (
     perceptual_distance,
     squared_error,
 )
+from feature_alignment.models.networks import Discriminator
 
 
 def test_kl_divergence_agrees_with_torch_distributions_and_is_a_penalty():
@@ -49,3 +54,64 @@ def test_perceptual_distance_by_hand():
     other_mean, other = torch.tensor([[0.0, 2.0]]), torch.log(torch.tensor([[4.0, 1.0]]))
     assert perceptual_distance(mean, log_variance, other_mean, other).item() == pytest.approx(1 + (1 - 2) ** 2)
     assert perceptual_distance(mean, log_variance, other_mean, other, "variance").item() == pytest.approx(1 + 9)
+
+
+def test_relativistic_losses_by_hand():
+    real, fake = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 2.0, 0.5, 0.0])
+    terms = [math.log(1 + math.exp(each)) for each in (-1 - 1, 2 - 0, 0.5 - 1, 0 - 0)]  # each real image twice
+    assert critic_loss(real, fake, "relativistic").item() == pytest.approx(sum(terms) / 4)
+    terms = [math.log(1 + math.exp(each)) for each in (1 + 1, 0 - 2, 1 - 0.5, 0 - 0)]
+    assert generator_loss(fake, "relativistic", real).tolist() == pytest.approx(terms)
+    with pytest.raises(ValueError, match="scores of real images"):
+        generator_loss(fake, "relativistic")
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_r3gans_loss_is_that_of_automatic_differentiation(classes):
+    """Scores, R1 and R2 and all gradients, in float64, of our own discriminator and of one that is a function."""
+    torch.manual_seed(0)
+    discriminator = Discriminator((1, 8, 8), (4,), 12, "silu", activate_width=True, classes=classes).double()
+    real, fake = torch.rand(3, 1, 8, 8, dtype=torch.float64), torch.rand(6, 1, 8, 8, dtype=torch.float64)
+    one_hot = torch.eye(3, dtype=torch.float64) if classes else None
+    twice = None if one_hot is None else torch.cat([one_hot, one_hot])
+    options = AdversarialOptions(adversarial="relativistic", penalty_weight=0.7)
+
+    def plain(images, given):
+        hidden = discriminator[0](images)
+        scores = discriminator[1](hidden)
+        return scores[:, 0] if given is None else scores[:, 0] + (given @ scores[:, 1:].T).diagonal()
+
+    real.requires_grad_(), fake.requires_grad_()
+    of_real, of_fake = plain(real, one_hot), plain(fake, twice)
+    expected = nn.functional.softplus(of_fake - torch.cat([of_real, of_real])).mean()
+    for images, scores in ((real, of_real), (fake, of_fake)):
+        (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+        expected = expected + 0.35 * slope.square().sum((1, 2, 3)).mean()
+    loss = discriminator_loss(discriminator, options, real, fake, one_hot).total
+    torch.testing.assert_close(loss, expected)
+    weights = list(discriminator.parameters())
+    found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, weights, materialize_grads=True))
+    generators = nn.functional.softplus(torch.cat([of_real, of_real]) - of_fake).mean()
+    torch.testing.assert_close(adversarial_loss(discriminator, options, fake, real, one_hot), generators)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adversarial": "hinge"}, "adversarial: expected one of .*relativistic, got 'hinge'"),
+        ({"augment": ["flip"]}, "augment: expected any of translation, cutout, got 'flip'"),
+        ({"average_weights": 1.0}, "average_weights: expected at least 0 and below 1, got 1.0"),
+        ({"penalty_weight": -1.0}, "penalty_weight: expected at least 0, got -1"),
+    ],
+)
+def test_adversarial_options_refuse_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        AdversarialOptions(**options)
+
+
+def test_the_penalty_has_a_weight_for_each_kind():
+    kinds = ("least-squares", "wasserstein", "wasserstein-gp", "relativistic")
+    assert [AdversarialOptions(adversarial=kind).penalty for kind in kinds] == [0, 0, 10, 1]
+    assert [AdversarialOptions(adversarial=kind, penalty_weight=3).penalty for kind in kinds] == [0, 0, 3, 3]
+    assert AdversarialOptions(adversarial="relativistic", penalty_weight=0).penalty == 0

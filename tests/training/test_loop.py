@@ -17,14 +17,29 @@ from feature_alignment.training import Run, TrainingError, TrainingOptions, fit,
 from feature_alignment.training.stopping import Stopped
 
 SMALL = {"latent": 4, "channels": (4, 4), "width": 16}
+MODERN = {"adversarial": "relativistic", "projection": True, "augment": ["translation", "cutout"],
+          "average_weights": 0.9}  # fmt: skip
 CASES = {
     "fa": (FA, {"start": "normal"}),
     "vfa": (VFA, {"kl_warmup": 5, "schedule": "cosine", "classes": 10}),
     "vfa-gan": (VFAGAN, {"refiner_filters": 4, "discriminator_width": 8, "schedule": "cosine", "classes": 10}),
+    "vfa-gan relativistic": (
+        VFAGAN,
+        {
+            "refiner": "residual",
+            "refiner_filters": 4,
+            "discriminator_width": 8,
+            **MODERN,
+            "classes": 10,
+            "fakes": "both",
+            "refine_prior": True,
+        },
+    ),
     "local": (Local, {}),
     "ae": (AE, {"clip_gradient": 1.0}),
     "vae": (VAE, {}),
     "gan": (GAN, {"search_steps": 2}),
+    "gan relativistic": (GAN, {"search_steps": 2, "normalize": False, **MODERN}),
 }
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from .adversarial import AdversarialOptions, update_discriminator
-from .losses import generator_loss, squared_error
+from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
+from .averaging import averaged, update_average
+from .losses import squared_error
 from .model import Model, inference
 from .networks import Decoder, Discriminator, orthogonal_
 from .options import EncoderOptions, at_least
@@ -25,11 +26,13 @@ class GANOptions(EncoderOptions, AdversarialOptions):
     """Options of :class:`GAN`.
 
     Args:
+        normalize: batch normalisation in the generator, as in the paper's.
         search_steps: Adam steps of the search in the latent space.
         search_rate: learning rate of the search.
         search_restarts: number of starting points, the same for all images; the best result is returned.
     """
 
+    normalize: bool = True
     search_steps: int = 200
     search_rate: float = 0.1
     search_restarts: int = 4
@@ -45,6 +48,11 @@ class GAN(Model):
     The losses are equations 5 and 6 without the perceptual term, with :math:`G(z)`, :math:`z \sim
     \mathcal N(0, I)`, in place of :math:`G(\hat r)`. The latent of an image is
     :math:`\arg\min_z \lVert x - G(z) \rVert^2`, minimised by Adam from several starting points.
+
+    That is the paper's. With ``adversarial: relativistic``, ``normalize: false``, ``augment``, ``average_weights`` and,
+    given labels, ``projection``, it is a present-day one (the configuration ``r3gan``). With ``projection`` and classes
+    the generator is given the label, beside the latent, and the discriminator by projection; the search is then for
+    latent and class scores together.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -67,10 +75,17 @@ class GAN(Model):
         self, image_shape: Sequence[int], latent: int = 32, *, discriminator: nn.Module | None = None, **options: Any
     ) -> None:
         super().__init__(image_shape, latent=latent, **options)
-        channels, width, activation = self.options.channels, self.options.width, self.options.activation
+        asked = self.options
+        channels, width, activation = asked.channels, asked.width, asked.activation
+        #: Number of classes that generator and discriminator are given.
+        self.given = asked.classes if asked.projection else 0
         # Before the generator: only the encoder checks the image's size.
-        self.discriminator = discriminator or Discriminator(image_shape, channels, width, activation)
-        self.generator = Decoder(image_shape, latent, channels, width, activation, normalize=True).apply(orthogonal_)
+        self.discriminator = discriminator or Discriminator(
+            image_shape, channels, width, activation, asked.activate_width, self.given
+        )
+        inputs = latent + self.given
+        generator = Decoder(image_shape, inputs, channels, width, activation, normalize=asked.normalize)
+        self.generator = averaged(generator.apply(orthogonal_), asked.average_weights)
         self.to(memory_format=torch.channels_last)
 
     @inference
@@ -85,23 +100,32 @@ class GAN(Model):
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
         starts = starts.expand(-1, count, -1).flatten(0, 1)
         latent = starts.to(self.device, self.dtype, copy=True).requires_grad_()
+        scores = latent.new_zeros(len(latent), self.given).requires_grad_()
         targets = images.repeat(restarts, 1, 1, 1)
-        optimizer = Adam([latent], lr=self.options.search_rate)
+
+        def errors() -> Tensor:
+            return squared_error(targets, self.generate(latent, scores.softmax(1) if self.given else None))
+
+        sought = [latent, scores] if self.given else [latent]
+        optimizer = Adam(sought, lr=self.options.search_rate)
         with torch.enable_grad():
             for _ in range(self.options.search_steps):
-                error = squared_error(targets, self.generator(latent)).sum()
-                (latent.grad,) = torch.autograd.grad(error, latent)
+                for each, gradient in zip(sought, torch.autograd.grad(errors().sum(), sought), strict=True):
+                    each.grad = gradient
                 optimizer.step()
-        errors = squared_error(targets, self.generator(latent)).view(restarts, count)
-        best = errors.argmin(0)
+        best = errors().view(restarts, count).argmin(0)
         return latent.detach().view(restarts, count, -1)[best, torch.arange(count, device=self.device)]
+
+    def generate(self, latent: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return the image of each latent, given its class if the generator is; differentiable."""
+        images: Tensor = self.generator(latent if not self.given else torch.cat([latent, cast(Tensor, one_hot)], 1))
+        return images
 
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
-        self.one_hot(labels, len(latent))
-        images: Tensor = self.generator(latent)
-        return images
+        one_hot = self.one_hot(labels, len(latent))
+        return self.generate(latent, None if one_hot is None else stress * one_hot)
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
         return {
@@ -111,12 +135,14 @@ class GAN(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of the discriminator (equation 6) and one of the generator (equation 5)."""
-        fake = self.generator(torch.randn(len(images), self.latent, device=self.device, dtype=images.dtype))
-        update_discriminator(self.discriminator, self.options, images, fake.detach(), updates)
+        latent = torch.randn(len(images), self.latent, device=self.device, dtype=images.dtype)
+        one_hot = self.one_hot(labels, len(images)) if self.given else None
+        fake = self.generate(latent, one_hot)
+        update_discriminator(self.discriminator, self.options, images, fake.detach(), updates, one_hot)
 
         def loss() -> Loss:
-            scores = self.discriminator(fake)
-            total = generator_loss(scores, self.options.adversarial).mean()
+            total = adversarial_loss(self.discriminator, self.options, fake, images, one_hot)
             return Loss(total, {"generator": total.detach()})
 
         updates.take("generator", loss)
+        update_average(self.generator)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..core.pullback import vjp
 
@@ -18,10 +19,12 @@ __all__ = [
     "gradient_penalty",
     "kl_divergence",
     "perceptual_distance",
+    "relativistic_loss",
     "squared_error",
+    "squared_gradient",
 ]
 
-Adversarial = Literal["least-squares", "wasserstein", "wasserstein-gp"]
+Adversarial = Literal["least-squares", "wasserstein", "wasserstein-gp", "relativistic"]
 Spread = Literal["deviation", "variance"]
 
 
@@ -44,11 +47,21 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1)
 
 
-def generator_loss(scores: Tensor, kind: Adversarial = "least-squares") -> Tensor:
-    r"""The refiner's adversarial term, from the discriminator's ``scores`` of refined images, shape ``(N,)``.
+def generator_loss(scores: Tensor, kind: Adversarial = "least-squares", real: Tensor | None = None) -> Tensor:
+    r"""The adversarial term of a generator or refiner, shape ``(N,)``.
 
-    Least squares, equation 5: :math:`(1 - D(G(\hat r)))^2`; Wasserstein: :math:`-D(G(\hat r))`.
+    Least squares, equation 5: :math:`(1 - D(G(\hat r)))^2`; Wasserstein: :math:`-D(G(\hat r))`; relativistic:
+    :math:`\operatorname{softplus}(D(x) - D(G(\hat r)))`, see :func:`relativistic_loss`.
+
+    Args:
+        scores: the discriminator's, of generated images, shape ``(N,)``.
+        kind: of the loss.
+        real: for ``relativistic``, the scores of real images, see :func:`relativistic_loss`.
     """
+    if kind == "relativistic":
+        if real is None:
+            raise ValueError("real: the relativistic loss compares with the scores of real images")
+        return relativistic_loss(scores, real)
     return (1 - scores).square() if kind == "least-squares" else -scores
 
 
@@ -56,11 +69,36 @@ def critic_loss(real: Tensor, fake: Tensor, kind: Adversarial = "least-squares")
     r"""The discriminator's loss, mean over both batches, shape ``()``.
 
     Least squares, equation 6: :math:`(1 - D(x))^2 + (-1 - D(G(\hat r)))^2`; Wasserstein:
-    :math:`D(G(\hat r)) - D(x)`, for a critic kept Lipschitz by weight clipping or :func:`gradient_penalty`.
+    :math:`D(G(\hat r)) - D(x)`, for a critic kept Lipschitz by weight clipping or :func:`gradient_penalty`;
+    relativistic: :math:`\operatorname{softplus}(D(G(\hat r)) - D(x))`.
     """
     if kind == "least-squares":
         return (1 - real).square().mean() + (-1 - fake).square().mean()
+    if kind == "relativistic":
+        return relativistic_loss(real, fake).mean()
     return fake.mean() - real.mean()
+
+
+def relativistic_loss(scores: Tensor, rivals: Tensor) -> Tensor:
+    r""":math:`\operatorname{softplus}(D(y) - D(x))`: how far the images x fall short of their rivals y, in pairs.
+
+    The discriminator minimises it for real x and generated y, the generator for generated x and real y. Huang et al.,
+    *The GAN is dead; long live the GAN!*, 2024 (arXiv 2501.05441), with :func:`squared_gradient` of both.
+
+    Args:
+        scores: of the images x, shape ``(N,)``.
+        rivals: of the images y, shape ``(M,)``. The smaller of the two is repeated, in its order, up to the larger.
+
+    Returns:
+        One value per pair, shape ``(max(N, M),)``.
+
+    Example:
+        >>> relativistic_loss(torch.zeros(2), torch.tensor([0.0, 0.0, 9.0, 9.0]))
+        tensor([0.6931, 0.6931, 9.0001, 9.0001])
+    """
+    count = max(len(scores), len(rivals))
+    scores, rivals = (each.repeat(-(-count // len(each)))[:count] for each in (scores, rivals))
+    return functional.softplus(rivals - scores)
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
@@ -72,6 +110,20 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     scores, pull_back = vjp(critic, torch.lerp(fake.detach(), real, mix))
     norms: Tensor = pull_back(torch.ones_like(scores)).flatten(1).norm(dim=1)
     return (norms - 1).square().mean()
+
+
+def squared_gradient(critic: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Scores, and :math:`\lVert \nabla D(x) \rVert^2` per image, differentiable; shape ``(N,)`` each.
+
+    The mean over real images is the penalty R1, that over generated ones R2 (Mescheder et al., *Which training
+    methods for GANs do actually converge?*, 2018).
+
+    Args:
+        critic: :math:`D`, from images to scores, shape ``(N,)``; it treats the samples of a batch independently.
+        images: shape ``(N, C, H, W)``.
+    """
+    scores, pull_back = vjp(critic, images.detach())
+    return scores, pull_back(torch.ones_like(scores)).square().flatten(1).sum(1)
 
 
 def perceptual_distance(

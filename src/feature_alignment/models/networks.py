@@ -199,13 +199,21 @@ class Refiner(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """The encoder's architecture with a single value per image as its output (§4).
+    r"""The encoder's architecture with a single value per image as its output (§4).
+
+    With ``classes``, a projection discriminator (Miyato and Koyama, *cGANs with projection discriminator*, 2018):
+
+    .. math::
+        D(x, y) = w^\top \phi(x) + b + y^\top V \phi(x)
+
+    where :math:`\phi` is the encoder and y the one-hot label.
 
     Args:
-        image_shape, channels, width, activation: as for :class:`Encoder`.
+        image_shape, channels, width, activation, activate_width: as for :class:`Encoder`.
+        classes: number of classes, 0 for an unconditional discriminator.
 
     Shape:
-        ``(N, C, H, W)`` to ``(N,)``.
+        images ``(N, C, H, W)`` and one-hot labels ``(N, classes)`` to ``(N,)``.
     """
 
     def __init__(
@@ -214,21 +222,34 @@ class Discriminator(nn.Sequential):
         channels: Sequence[int] = (32, 64),
         width: int = 4096,
         activation: str = "leaky_relu",
+        activate_width: bool = False,
+        classes: int = 0,
     ) -> None:
-        super().__init__(
-            Encoder(image_shape, channels, width, activation), nn.Linear(width, 1), nn.Flatten(start_dim=0)
-        )
+        encoder = Encoder(image_shape, channels, width, activation, activate_width)
+        super().__init__(encoder, nn.Linear(width, 1 + classes), _Projection() if classes else nn.Flatten(0))
+        self.classes = classes
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the score of each image."""
-        return cast(Tensor, self.chain()(images))
+    def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return the score of each image; ``one_hot`` is required if and only if there are classes."""
+        return cast(Tensor, self.chain(one_hot)(images))
 
-    def chain(self) -> Chain:
-        """Return the layers with the last two linear ones fused, at their current weights."""
-        encoder, head, flatten = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
-        if not speed.enabled() or hooked(encoder, encoder.last, head):
-            return Chain([encoder, head, flatten])
-        return Chain([*encoder.trunk, composed(cast(nn.Linear, encoder.last), [head]), flatten])
+    def chain(self, one_hot: Tensor | None = None) -> Chain:
+        """Return the layers, given the labels, with the last two linear ones fused, at their current weights."""
+        encoder, head, last = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
+        if self.classes:
+            if one_hot is None:
+                raise ValueError("one_hot: this discriminator was built with classes and needs the labels")
+            last = partial(last, one_hot=one_hot)
+        if not isinstance(encoder.last, nn.Linear) or not speed.enabled() or hooked(encoder, encoder.last, head):
+            return Chain([encoder, head, last])
+        return Chain([*encoder.trunk, composed(encoder.last, [head]), last])
+
+
+class _Projection(nn.Module):
+    """The score given the class, from the unconditional one and one more for each class."""
+
+    def forward(self, scores: Tensor, one_hot: Tensor) -> Tensor:
+        return scores[:, 0] + (scores[:, 1:] * one_hot).sum(1)
 
 
 register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminator.chain(), images))

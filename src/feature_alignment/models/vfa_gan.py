@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .adversarial import AdversarialOptions, update_discriminator
-from .losses import Spread, generator_loss, perceptual_distance
+from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
+from .averaging import averaged, update_average
+from .losses import Spread, perceptual_distance
 from .networks import Discriminator, Refiner, orthogonal_
 from .options import one_of
+from .residual_refiner import ResidualRefiner
 from .snapshot import Snapshot
 from .updates import Loss, Updates
 from .variational import Posterior
@@ -22,6 +24,7 @@ from .vfa import VFA, VFAOptions
 __all__ = ["VFAGAN", "VFAGANOptions"]
 
 Fakes = Literal["prior", "reconstruction", "both"]
+Kind = Literal["plain", "residual"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
     r"""Options of :class:`VFAGAN`.
 
     Args:
+        refiner: ``plain``, the paper's three convolutions with batch normalisation, or ``residual``, which corrects the
+            feature and begins as the identity, see :class:`feature_alignment.models.residual_refiner.ResidualRefiner`.
         refiner_filters: filters of the refiner's hidden layers; the paper's code has 128.
         refiner_kernel: kernel size of the refiner, odd; 3 in the paper, 9 for CIFAR-10 in its code.
         refiner_rate: learning rate of the refiner, as a multiple of ``learning_rate``.
@@ -36,23 +41,28 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
             those of the encoder.
         fakes: images that the discriminator is trained to reject: refined features of draws from the ``prior``,
             given the batch's labels (the paper's code), of each ``reconstruction`` (equation 6), or ``both``.
+        refine_prior: train the refiner, too, on the features of draws from the prior, by the adversarial term; in the
+            paper on those of reconstructions only.
         perceptual_weight: :math:`\lambda`; the paper has 0.01 for MNIST, 0 for CIFAR-10, 1 for CelebA.
         perceptual_spread: compare the standard ``deviation`` (the paper's code) or the ``variance`` (equation 5).
         adversarial_weight: weight of the adversarial term in the refiner's loss; 1 in the paper.
     """
 
+    refiner: Kind = "plain"
     refiner_filters: int = 128
     refiner_kernel: int = 3
     refiner_rate: float = 1.0
     discriminator_channels: Sequence[int] | None = None
     discriminator_width: int | None = None
     fakes: Fakes = "prior"
+    refine_prior: bool = False
     perceptual_weight: float = 0.01
     perceptual_spread: Spread = "deviation"
     adversarial_weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_of("refiner", self.refiner, Kind)
         one_of("fakes", self.fakes, Fakes)
         one_of("perceptual_spread", self.perceptual_spread, Spread)
 
@@ -94,10 +104,18 @@ class VFAGAN(VFA):
     ) -> None:
         super().__init__(image_shape, latent, encoder=encoder, stages=stages, **options)
         asked = self.options
-        filters, kernel = asked.refiner_filters, asked.refiner_kernel
-        self.refiner: Refiner = Refiner(image_shape, filters, kernel, asked.classes).apply(orthogonal_)
+        shape = (image_shape, asked.refiner_filters, asked.refiner_kernel, asked.classes)
+        refiner = Refiner(*shape).apply(orthogonal_) if asked.refiner == "plain" else ResidualRefiner(*shape)
+        self.refiner: nn.Module = averaged(refiner, asked.average_weights)
         channels, width = asked.discriminator_channels or asked.channels, asked.discriminator_width or asked.width
-        self.discriminator = discriminator or Discriminator(image_shape, channels, width, asked.activation)
+        self.discriminator = discriminator or Discriminator(
+            image_shape,
+            channels,
+            width,
+            asked.activation,
+            asked.activate_width,
+            asked.classes if asked.projection else 0,
+        )
         self.to(memory_format=torch.channels_last)
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
@@ -113,17 +131,23 @@ class VFAGAN(VFA):
         one_hot = self.one_hot(labels, len(images))
         with torch.no_grad():
             network = self.snapshot(len(images))  # after the encoder's update; the other updates do not change it
-        refined = updates.take("refiner", lambda: self.refiner_loss(posterior, features, one_hot, network))
+            drawn = self._from_prior(images, one_hot, network) if self.options.refine_prior else None
+        batch = _Batch(images, features, one_hot, drawn)
+        refined = updates.take("refiner", lambda: self.refiner_loss(batch, posterior, network))
+        update_average(self.refiner)
         with torch.no_grad():
-            fakes = self._fakes(refined, one_hot, network)
-        update_discriminator(self.discriminator, self.options, images, fakes, updates)
+            fakes = self._fakes(refined, batch, network)
+        given = one_hot if self.options.projection else None
+        update_discriminator(self.discriminator, self.options, images, fakes, updates, given)
 
-    def refiner_loss(self, posterior: Posterior, features: Tensor, one_hot: Tensor | None, network: Snapshot) -> Loss:
-        """Return the loss of equation 5; ``kept`` are the refined images."""
-        options = self.options
-        refined: Tensor = self.refiner(features, one_hot)
-        scores = self.discriminator(refined)
-        loss = options.adversarial_weight * generator_loss(scores, options.adversarial).mean()
+    def refiner_loss(self, batch: _Batch, posterior: Posterior, network: Snapshot) -> Loss:
+        """Return the loss of equation 5; ``kept`` are the refined images, first those of reconstructions."""
+        options, one_hot, count = self.options, batch.one_hot, len(batch.images)
+        refined: Tensor = self.refiner(batch.features, one_hot)
+        scored = refined if batch.drawn is None else torch.cat([refined, self.refiner(batch.drawn, one_hot)])
+        given = one_hot if options.projection else None
+        adversarial = adversarial_loss(self.discriminator, options, scored, batch.images, given)
+        loss = options.adversarial_weight * adversarial
         terms = {}
         if options.perceptual_weight:
             seen = network.posterior(refined)
@@ -132,12 +156,27 @@ class VFAGAN(VFA):
             ).mean()
             loss = loss + options.perceptual_weight * distance
             terms["perceptual"] = distance.detach()
-        return Loss(loss, {"refiner": loss.detach(), **terms}, refined.detach())
+        return Loss(loss, {"refiner": loss.detach(), **terms}, scored.detach().split(count))
 
-    def _fakes(self, refined: Tensor, one_hot: Tensor | None, network: Snapshot) -> Tensor:
+    def _fakes(self, refined: tuple[Tensor, ...], batch: _Batch, network: Snapshot) -> Tensor:
         """Return the images on which the discriminator is trained as fake."""
-        fakes = [] if self.options.fakes == "prior" else [refined]
+        fakes = [] if self.options.fakes == "prior" else [refined[0]]
         if self.options.fakes != "reconstruction":
-            prior = torch.randn(len(refined), self.latent, dtype=refined.dtype, device=refined.device)
-            fakes.append(self.refiner(network.feature(prior, one_hot), one_hot))
+            # The refiner's update comes between: the paper's code draws afterwards.
+            drawn = self._from_prior(batch.images, batch.one_hot, network) if batch.drawn is None else None
+            fakes.append(refined[1] if drawn is None else self.refiner(drawn, batch.one_hot))
         return torch.cat(fakes)
+
+    def _from_prior(self, images: Tensor, one_hot: Tensor | None, network: Snapshot) -> Tensor:
+        """Return features of as many draws from the prior as there are ``images``, given the same classes."""
+        prior = torch.randn(len(images), self.latent, dtype=images.dtype, device=images.device)
+        return network.feature(prior, one_hot)
+
+
+class _Batch(NamedTuple):
+    """What the refiner and the discriminator are trained on."""
+
+    images: Tensor
+    features: Tensor  #: of the images, detached
+    one_hot: Tensor | None
+    drawn: Tensor | None  #: features of draws from the prior, if the refiner is trained on them

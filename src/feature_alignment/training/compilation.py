@@ -26,7 +26,8 @@ def compiled(model: Model, mode: str | None) -> Iterator[None]:
         TrainingError: the model has no part to compile, or compilation fails.
     """
     # A gradient penalty differentiates the discriminator twice, which compiled code does not support.
-    twice = {"discriminator"} if getattr(model.options, "adversarial", "") == "wasserstein-gp" else set()
+    penalised = getattr(model.options, "adversarial", "") in ("wasserstein-gp", "relativistic")
+    twice = {"discriminator"} if penalised else set()
     names = [name for name in model.compiled if name not in twice] if mode else []
     if mode and not names:
         raise TrainingError(f"compile: {type(model).__name__} has no part that torch.compile could take over")

@@ -1,0 +1,31 @@
+"""The residual refiner: where it begins, what it is given, what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from feature_alignment.models.residual_refiner import ResidualRefiner
+
+
+def test_it_begins_as_the_identity_and_learns_to_use_the_label():
+    torch.manual_seed(0)
+    refiner = ResidualRefiner((3, 16, 16), filters=4, kernel_size=5, classes=3)
+    images, one_hot = torch.rand(2, 3, 16, 16).clamp(0.01, 0.99), torch.eye(3)[:2]
+    torch.testing.assert_close(refiner(images, one_hot), images)
+    nn.init.normal_(refiner.last[1].weight)
+    refined, other = refiner(images, one_hot), refiner(images, one_hot.flip(0))
+    assert refined.min() >= 0
+    assert refined.max() <= 1
+    assert not torch.allclose(refined, other)
+    torch.testing.assert_close(refiner(images[:1], one_hot[:1]), refined[:1])  # of each image by itself
+
+
+def test_it_refuses_by_name():
+    with pytest.raises(ValueError, match="needs the labels"):
+        ResidualRefiner((1, 8, 8), 4, classes=3)(torch.rand(1, 1, 8, 8))
+    with pytest.raises(ValueError, match="kernel_size: expected an odd number, got 4"):
+        ResidualRefiner((1, 8, 8), kernel_size=4)
+    with pytest.raises(ValueError, match="sides divisible by 2, got 7 x 7"):
+        ResidualRefiner((1, 7, 7))
