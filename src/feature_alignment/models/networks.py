@@ -232,7 +232,7 @@ class Discriminator(nn.Sequential):
         if self.classes:
             if one_hot is None:
                 raise ValueError("one_hot: this discriminator was built with classes and needs the labels")
-            last = partial(last, one_hot=one_hot)
+            last = partial(self[2], one_hot=one_hot)
         if not isinstance(encoder.last, nn.Linear) or not speed.enabled() or hooked(encoder, encoder.last, head):
             return Chain([encoder, head, last])
         return Chain([*encoder.trunk, composed(encoder.last, [head]), last])
