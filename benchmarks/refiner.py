@@ -112,7 +112,7 @@ def _from_mixtures(latents: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
 
     drawn = latents.new_empty(len(wanted), latents.shape[1])
     for label in wanted.unique():
-        mixture = GaussianMixture(2, random_state=0, reg_covar=1e-3).fit(latents[labels == label].numpy())
+        mixture = GaussianMixture(2, random_state=0, reg_covar=1e-3).fit(latents[labels == label].double().numpy())
         samples = torch.from_numpy(mixture.sample(int((wanted == label).sum()))[0])
         drawn[wanted == label] = samples[torch.randperm(len(samples))].to(drawn)
     return drawn

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import speed
+from ..core.checks import Network
 from ..core.layers import Arcsinh
 from ..core.pullback import Chain, register_pull_back, vjp
 from ..core.speed.convolution import NarrowConv2d
@@ -235,11 +236,12 @@ class Discriminator(nn.Sequential):
 
     def chain(self, one_hot: Tensor | None = None) -> Chain:
         """Return the layers, given the labels, with the last two linear ones fused, at their current weights."""
-        encoder, head, last = cast(Encoder, self[0]), cast(nn.Linear, self[1]), self[2]
+        encoder, head = cast(Encoder, self[0]), cast(nn.Linear, self[1])
+        last: Network = self[2]
         if self.classes:
             if one_hot is None:
                 raise ValueError("one_hot: this discriminator was built with classes and needs the labels")
-            last = partial(last, one_hot=one_hot)
+            last = partial(self[2], one_hot=one_hot)
         if not isinstance(encoder.last, nn.Linear) or not speed.enabled() or hooked(encoder, encoder.last, head):
             return Chain([encoder, head, last])
         return Chain([*encoder.trunk, composed(encoder.last, [head]), last])
