@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -16,12 +19,17 @@ class Normal(Sampler):
     Example:
         >>> Normal(3).draw(2).shape
         torch.Size([2, 3])
+        >>> Normal(2).log_prob(torch.zeros(1, 2))  # -log(2 pi)
+        tensor([-1.8379], dtype=torch.float64)
     """
 
-    learns = False
+    learns: ClassVar[bool] = False
 
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
         """Do nothing: the prior is fixed."""
 
     def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
         return torch.randn(count, self.latent, generator=generator)
+
+    def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        return -0.5 * (latents.double().square().sum(1) + self.latent * math.log(2 * math.pi))

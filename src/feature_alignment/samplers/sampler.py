@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Sampler"]
+__all__ = ["ConditionalSampler", "Sampler"]
 
 
 class Sampler(nn.Module, ABC):
-    """A distribution of latents. Its fitted parameters are buffers, which are saved with the model that owns it.
+    """A distribution of latents.
+
+    Whatever is fitted is a buffer, so it is saved with the model that owns the sampler, and no optimiser, clamp or
+    count of a model's parameters ever includes it. Loading takes the buffers' shapes from the saved tensors.
 
     Args:
         latent: size of the latent vector.
+        classes: number of classes of a conditional model, 0 for an unconditional one.
     """
 
     #: Whether :meth:`fit` has an effect.
-    learns = True
+    learns: ClassVar[bool] = True
+    #: Fewest latents that :meth:`fit` accepts.
+    fewest: ClassVar[int] = 2
+    #: Optional module that fitting imports, of the extra ``samplers``; none for no more than PyTorch.
+    needs: ClassVar[str | None] = None
 
-    def __init__(self, latent: int) -> None:
+    def __init__(self, latent: int, classes: int = 0) -> None:
         super().__init__()
-        self.latent = latent
+        self.latent, self.classes = latent, classes
 
     @abstractmethod
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
-        """Fit the distribution to latents of training images.
+        """Fit the distribution to latents of training images; deterministic.
 
         Args:
-            latents: shape ``(N, latent)``, at least two.
-            labels: the class of each, int64, shape ``(N,)``, or none.
+            latents: shape ``(N, latent)``, at least :attr:`fewest`.
+            labels: the class of each, int64, shape ``(N,)``; required by a conditional sampler with classes.
+
+        Raises:
+            ValueError: too few latents, or no labels where they are required.
+            MissingExtra: :attr:`needs` is not installed.
         """
 
     @abstractmethod
@@ -39,6 +52,74 @@ class Sampler(nn.Module, ABC):
 
         Args:
             count: number of latents.
-            labels: the class of each, int64, shape ``(count,)``, for a class-conditional sampler.
+            labels: the class of each, int64 of shape ``(count,)``; of mixtures of classes, floating point of shape
+                ``(count, classes)``, the largest counts. Without them a conditional sampler draws the classes, each
+                as often as it was in the latents that it was fitted to.
             generator: source of randomness, on the CPU; by default PyTorch's global one.
         """
+
+    @abstractmethod
+    def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the log-density of each latent in nats, float64, shape ``(N,)``.
+
+        Args:
+            latents: shape ``(N, latent)``.
+            labels: the class of each, as for :meth:`draw`; the density is then that given the class.
+        """
+
+    def check(self, latents: Tensor) -> None:
+        """Raise a ValueError unless there are latents enough, of the right size."""
+        if latents.dim() != 2 or latents.shape[1] != self.latent:
+            raise ValueError(f"latents: expected shape (N, {self.latent}), got {tuple(latents.shape)}")
+        if len(latents) < self.fewest:
+            raise ValueError(f"latents: expected {self.fewest} or more to fit to, got {len(latents)}")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # The number of components, say, is known from the saved tensors alone.
+        for key, value in state_dict.items():
+            name = key.removeprefix(prefix)
+            if key.startswith(prefix) and name in self._buffers:
+                at = self._buffers[name]
+                self._buffers[name] = torch.empty_like(value, dtype=at.dtype, device=at.device)  # type: ignore[union-attr]
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+
+
+class ConditionalSampler(Sampler):
+    r"""A distribution of latents :math:`p(z|c)` for each class c, or a single one if ``classes`` is 0.
+
+    Without a label it is :math:`p(z) = \sum_c p(c) \, p(z|c)`, with the classes' shares of the latents as p(c).
+    """
+
+    shares: Tensor
+
+    def __init__(self, latent: int, classes: int = 0) -> None:
+        super().__init__(latent, classes)
+        self.groups = max(1, classes)
+        self.register_buffer("shares", torch.full((self.groups,), 1 / self.groups))
+
+    @abstractmethod
+    def log_density(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Return the log-density of each latent given its class, float64, shape ``(N,)``; labels int64."""
+
+    def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        if labels is not None or not self.classes:
+            return self.log_density(latents, self.known(len(latents), labels))
+        each = [self.log_density(latents, torch.full((len(latents),), label)) for label in range(self.classes)]
+        return (torch.stack(each, 1) + self.shares.double().log()).logsumexp(1)
+
+    def known(self, count: int, labels: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
+        """Return labels on the CPU, int64, shape ``(count,)``: all 0 if there are no classes; drawn if missing."""
+        if not self.classes:
+            return torch.zeros(count, dtype=torch.long)
+        if labels is None:
+            return torch.multinomial(self.shares.cpu(), count, replacement=True, generator=generator)
+        return (labels.argmax(1) if labels.is_floating_point() else labels).cpu()
+
+    def count_classes(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Check what :meth:`fit` is given, set :attr:`shares`, and return the labels on the CPU."""
+        self.check(latents)
+        if self.classes and labels is None:
+            raise ValueError(f"labels: expected the class of each latent, 0 to {self.classes - 1}, got none")
+        known = self.known(len(latents), labels)
+        self.shares.copy_(known.bincount(minlength=self.groups) / len(known))
+        return known

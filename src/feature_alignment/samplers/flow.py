@@ -1,0 +1,130 @@
+"""A normalising flow: a neural spline flow of the library zuko."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from ..extras import require
+from .gaussian import Gaussian
+from .sampler import ConditionalSampler
+from .split import held_out
+
+__all__ = ["Flow"]
+
+#: Number of transforms, width of their networks, and bins of their splines.
+ARCHITECTURE = (2, 64, 8)
+LEARNING_RATE, BATCH, EPOCHS, PATIENCE = 3e-3, 256, 40, 3
+
+
+class Flow(ConditionalSampler):
+    r"""Neural spline flow (Durkan et al. 2019) of whitened latents, conditioned on the one-hot class.
+
+    It begins as the identity, and with it the density as the fitted :class:`Gaussian`; trained by Adam on the
+    log-likelihood until that of a tenth of the latents, held out, has not grown for three epochs, and left at its best.
+
+    Example:
+        >>> sampler, angle = Flow(2), 6.28 * torch.rand(2000)
+        >>> ring = 3 * torch.stack([angle.cos(), angle.sin()], 1) + 0.1 * torch.randn(2000, 2)
+        >>> sampler.fit(ring)
+        >>> bool(sampler.log_prob(ring).mean() > sampler.gaussian.log_prob(ring).mean() + 0.5)
+        True
+    """
+
+    fewest: ClassVar[int] = 100
+    needs: ClassVar[str | None] = "zuko"
+
+    weights: Tensor
+    architecture: Tensor
+
+    def __init__(self, latent: int, classes: int = 0) -> None:
+        super().__init__(latent, classes)
+        self.gaussian = Gaussian(latent)
+        #: All weights of the flow, in the order of its parameters; empty until fitted.
+        self.register_buffer("weights", torch.zeros(0))
+        self.register_buffer("architecture", torch.tensor(ARCHITECTURE))
+
+    def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:  # noqa: D102
+        known, where = self.count_classes(latents, labels), self.weights.device
+        fitted, spared = held_out(len(latents))
+        self.gaussian.fit(latents[fitted])
+        white, context = self.gaussian.whiten(latents)[0].float().cpu(), self._context(known)
+        self.architecture = torch.tensor(ARCHITECTURE, device=where)
+        flow = self._empty().requires_grad_(True)
+        with torch.enable_grad():
+            _train(flow, (white[fitted], _part(context, fitted)), (white[spared], _part(context, spared)))
+        self.weights = parameters_to_vector(flow.parameters()).detach().to(where)
+
+    @torch.no_grad()
+    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        context = self._context(self.known(count, labels, generator))
+        noise = torch.randn(count, self.latent, generator=generator).to(self.weights)
+        if not len(self.weights):
+            return self.gaussian.colour(noise)
+        flow = self._flow()(None if context is None else context.to(noise))
+        return self.gaussian.colour(flow.transform.inv(noise))
+
+    @torch.no_grad()
+    def log_density(self, latents: Tensor, labels: Tensor) -> Tensor:  # noqa: D102
+        white, log_determinant = self.gaussian.whiten(latents)
+        if not len(self.weights):
+            return self.gaussian.log_prob(latents)
+        context, white = self._context(labels), white.to(self.weights)
+        density: Tensor = self._flow()(None if context is None else context.to(white)).log_prob(white)
+        return density.double() - log_determinant
+
+    def _context(self, labels: Tensor) -> Tensor | None:
+        return nn.functional.one_hot(labels, self.classes).float() if self.classes else None
+
+    def _flow(self) -> Any:
+        flow = self._empty().to(self.weights)
+        vector_to_parameters(self.weights, flow.parameters())
+        return flow
+
+    def _empty(self) -> nn.Module:
+        """Return a flow that is the identity, without gradients."""
+        zuko = require("zuko", "samplers", "the sampler flow")
+        transforms, width, bins = self.architecture.tolist()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            flow: nn.Module = zuko.flows.NSF(
+                self.latent, self.classes, bins=bins, transforms=transforms, hidden_features=[width, width]
+            )
+        for transform in flow.transform.transforms:  # type: ignore[union-attr]
+            for each in list(transform.parameters())[-2:]:  # of the last layer
+                nn.init.zeros_(each)
+        return flow.requires_grad_(False)
+
+
+def _part(context: Tensor | None, index: Tensor) -> Tensor | None:
+    return None if context is None else context[index]
+
+
+def _train(flow: Any, fitted: tuple[Tensor, Tensor | None], spared: tuple[Tensor, Tensor | None]) -> None:
+    """Maximise the likelihood; leave the weights of the epoch that was best on the spared latents."""
+    latents, context = fitted
+    generator, optimizer = torch.Generator().manual_seed(0), torch.optim.Adam(flow.parameters(), LEARNING_RATE)
+    kept, best, since = parameters_to_vector(flow.parameters()).detach().clone(), _likelihood(flow, spared), 0
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(latents), generator=generator).split(BATCH):
+            optimizer.zero_grad()
+            (-flow(_part(context, rows)).log_prob(latents[rows]).mean()).backward()
+            nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
+            optimizer.step()
+        score = _likelihood(flow, spared)
+        since = 0 if score > best else since + 1
+        if score > best:
+            kept, best = parameters_to_vector(flow.parameters()).detach().clone(), score
+        if since == PATIENCE or not math.isfinite(score):
+            break
+    with torch.no_grad():
+        vector_to_parameters(kept, flow.parameters())
+
+
+@torch.no_grad()
+def _likelihood(flow: Any, latents: tuple[Tensor, Tensor | None]) -> float:
+    return float(flow(latents[1]).log_prob(latents[0]).mean())
