@@ -479,14 +479,14 @@ def test_the_autoencoders_loss_is_the_sum_over_pixels_and_the_divergence(kind, d
 @pytest.mark.parametrize("kind", [AE, FA, GON, Local])
 def test_samples_without_a_prior_follow_the_latents_of_training_images(kind, digits):
     model, images = kind(**SMALL), digits[0][::3]
-    model.fit_sampler((images * 255).round().byte())
+    model.fit_samplers((images * 255).round().byte())
     latents = model.encode(images).double()
-    drawn = model.prior(50_000, torch.Generator().manual_seed(0)).double()
+    drawn = model.prior(50_000, torch.Generator().manual_seed(0), sampler="gaussian").double()
     scale = float(latents.std(0).max())
     torch.testing.assert_close(drawn.mean(0), latents.mean(0), atol=0.03 * scale, rtol=0)
     torch.testing.assert_close(drawn.T.cov(), latents.T.cov(), atol=0.05 * scale**2, rtol=0.05)
     prior = VAE(**SMALL)
-    prior.fit_sampler(images)
+    prior.fit_samplers(images)
     torch.testing.assert_close(prior.prior(20_000).std(0), torch.ones(6), atol=0.05, rtol=0)
 
 

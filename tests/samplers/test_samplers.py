@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from feature_alignment.samplers import SAMPLERS, Gaussian, Normal
+from feature_alignment.samplers import SAMPLERS, Gaussian, Mixture, Normal
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,7 @@ def _seed():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_draws_what_its_state_and_the_generator_say(name):
     sampler, twin = SAMPLERS[name](4), SAMPLERS[name](4)
-    latents, labels = torch.randn(50, 4) * 3 - 1, torch.randint(3, (50,))
+    latents, labels = torch.randn(200, 4) * 3 - 1, torch.randint(3, (200,))
     sampler.fit(latents, labels)
     twin.load_state_dict(sampler.state_dict())
     drawn = [
@@ -55,8 +56,72 @@ def test_gaussian_takes_latents_that_span_less_than_the_space_and_refuses_one():
     sampler.fit(line)
     drawn = sampler.draw(100)
     torch.testing.assert_close(drawn[:, 1], 2 * drawn[:, 0], atol=1e-3, rtol=1e-3)
-    with pytest.raises(ValueError, match="latents: expected two or more to estimate a covariance, got 1"):
+    with pytest.raises(ValueError, match="latents: expected 2 or more to fit to, got 1"):
         sampler.fit(line[:1])
     one = Gaussian(1)
     one.fit(torch.randn(10, 1))
     assert one.draw(2).shape == (2, 1)
+
+
+def two_rings(count):
+    """Latents of two classes: rings of radius 1 and 3, which no Gaussian fits."""
+    labels = torch.arange(count) % 2
+    angle = 6.2832 * torch.rand(count)
+    radius = 1 + 2 * labels + 0.1 * torch.randn(count)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1), labels
+
+
+@pytest.mark.parametrize("name", ["mixture", "flow"])
+def test_conditional_samplers_draw_each_class_and_beat_the_gaussian(name):
+    latents, labels = two_rings(2000)
+    sampler, plain = SAMPLERS[name](2, classes=2), Gaussian(2)
+    sampler.fit(latents, labels)
+    plain.fit(latents)
+    fresh, known = two_rings(1000)
+    assert sampler.log_prob(fresh, known).mean() > plain.log_prob(fresh).mean() + 0.5
+    for label, radius in ((0, 1), (1, 3)):
+        drawn = sampler.draw(500, torch.full((500,), label), torch.Generator().manual_seed(0))
+        assert abs(drawn.norm(dim=1).median() - radius) < 0.25
+    with pytest.raises(ValueError, match="labels: expected the class of each latent, 0 to 1, got none"):
+        sampler.fit(latents)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_densities_integrate_to_one(name):
+    latents, _ = two_rings(600)
+    sampler = SAMPLERS[name](2)
+    sampler.fit(latents)
+    axis = torch.linspace(-9, 9, 301)
+    grid = torch.cartesian_prod(axis, axis)
+    assert abs(float(sampler.log_prob(grid).exp().sum()) * 0.06**2 - 1) < 0.02
+
+
+def test_the_mixture_has_the_density_of_its_components():
+    latents, labels = two_rings(400)
+    sampler = Mixture(2, classes=2)
+    sampler.fit(latents, labels)
+    for label in (0, 1):
+        components = MultivariateNormal(sampler.means[label].double(), scale_tril=sampler.roots[label].double())
+        mixture = MixtureSameFamily(Categorical(sampler.weights[label].double()), components)
+        expected = mixture.log_prob(latents.double())
+        torch.testing.assert_close(sampler.log_prob(latents, torch.full((400,), label)), expected, rtol=1e-5, atol=1e-5)
+    whole = (sampler.log_prob(latents, torch.zeros(400, dtype=torch.long)).exp()
+             + sampler.log_prob(latents, torch.ones(400, dtype=torch.long)).exp()) / 2  # fmt: skip
+    torch.testing.assert_close(sampler.log_prob(latents).exp(), whole)
+
+
+def test_a_gaussian_has_the_density_of_its_moments():
+    latents = torch.randn(300, 3) @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 0.3]])
+    sampler = Gaussian(3)
+    sampler.fit(latents)
+    expected = MultivariateNormal(latents.double().mean(0), latents.double().T.cov()).log_prob(latents.double())
+    torch.testing.assert_close(sampler.log_prob(latents), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_class_of_few_latents_has_a_sampler_too():
+    latents, labels = torch.randn(60, 3), torch.zeros(60, dtype=torch.long)
+    labels[:2] = 1
+    sampler = Mixture(3, classes=3)  # and the last class has none
+    sampler.fit(latents, labels)
+    for label in range(3):
+        assert sampler.draw(20, torch.full((20,), label)).isfinite().all()

@@ -10,7 +10,7 @@ from ..files import write_atomically
 from .errors import UsageError
 from .inception import add_inception, inception
 from .parser import Parser, path
-from .runs import data_of, existing_run, model_of, run_parser, writable
+from .runs import data_of, existing_run, model_of, run_parser, use_sampler, writable
 from .table import print_metrics
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ def parser() -> Parser:
     parser.add_argument("--limit", type=int, help="measure on only so many held-out images, evenly spread")
     add_inception(parser)
     parser.add_argument("--out", type=path, default="", help="JSON file to write (default: RUN/evaluation.json)")
+    parser.add_argument(
+        "--sampler", help="of the latents: normal, gaussian, mixture, flow or best (default: the run's)"
+    )
     return parser
 
 
@@ -41,6 +44,7 @@ def run(options: Namespace) -> None:
 
     found = existing_run(options.run)
     model = model_of(found, options)
+    use_sampler(model, options.sampler)
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit: expected at least 2, got {options.limit}")
     out = writable(options.out or found.directory / "evaluation.json")

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from ..models import Model
     from ..training import Run
 
-__all__ = ["data_of", "distinct", "existing_run", "labels_of", "model_of", "read_images", "run_parser", "writable"]
+__all__ = [
+    "data_of",
+    "distinct",
+    "existing_run",
+    "labels_of",
+    "model_of",
+    "read_images",
+    "run_parser",
+    "use_sampler",
+    "writable",
+]
 
 
 def run_parser(command: str) -> Parser:
@@ -46,6 +56,21 @@ def model_of(run: Run, options: Namespace) -> Model:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"--device {options.device}: cannot be used here; cpu always can ({reason})") from None
+
+
+def use_sampler(model: Model, name: str | None) -> None:
+    """Let samples be drawn with another sampler than the run's own, if one is named.
+
+    Raises:
+        UsageError: an unknown sampler, or one that was not fitted.
+    """
+    if name is None:
+        return
+    try:
+        model.samplers.choose(name)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+    model.samplers.used = name
 
 
 def existing_run(name: str) -> Run:

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from .errors import UsageError
 from .parser import Parser, path
-from .runs import existing_run, labels_of, model_of, run_parser, writable
+from .runs import existing_run, labels_of, model_of, run_parser, use_sampler, writable
 
 __all__ = ["parse", "parser", "run"]
 
@@ -18,6 +18,9 @@ def parser() -> Parser:
     parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")
     parser.add_argument("--rows", type=int, default=10, help="samples of each class (default: %(default)s)")
     parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class (default: %(default)s)")
+    parser.add_argument(
+        "--sampler", help="of the latents: normal, gaussian, mixture, flow or best (default: the run's)"
+    )
     return parser
 
 
@@ -32,6 +35,7 @@ def run(options: Namespace) -> None:
 
     found = existing_run(options.run)
     model = model_of(found, options)
+    use_sampler(model, options.sampler)
     if options.rows < 1:
         raise UsageError(f"--rows: expected at least 1, got {options.rows}")
     out = writable(options.out or found.directory / "sample.png")

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..samplers import Gaussian
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Decoder, Encoder, orthogonal_
@@ -28,7 +27,7 @@ class AE(Model):
     r"""Autoencoder: minimises :math:`\lVert x - D(E(x)) \rVert^2`, averaged over the batch.
 
     With ``classes`` the decoder is given the one-hot label beside the latent, the encoder is not.
-    Samples are decoded from a normal distribution with the mean and covariance of the training images' latents.
+    Samples are decoded from a distribution fitted to the latents of training images.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -43,6 +42,7 @@ class AE(Model):
 
     Options: ClassVar[type[Any]] = EncoderOptions
     options: EncoderOptions
+    has_prior = False
     stage = "decoded"
     compiled: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
 
@@ -56,7 +56,6 @@ class AE(Model):
         self.mean = nn.Linear(width, latent).apply(orthogonal_)
         inputs = latent + self.classes
         self.decoder = Decoder(image_shape, inputs, channels, width, activation).apply(orthogonal_)
-        self.sampler = Gaussian(latent)
         self.to(memory_format=torch.channels_last)
 
     @inference

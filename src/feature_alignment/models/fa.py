@@ -18,7 +18,6 @@ from ..core.linearization import affine_map
 from ..core.pullback import Chain
 from ..core.starts import draw_start
 from ..core.structures import rows
-from ..samplers import Gaussian
 from .fa_options import LAYERS, FAOptions
 from .further_steps import further_error
 from .losses import squared_error
@@ -40,8 +39,8 @@ class FA(Model):
     .. math::
         \mathcal L = \lVert x - \hat r \rVert^2
 
-    The loss does not prescribe a distribution of the latents; samples are decoded from a normal distribution with
-    the mean and covariance of the training images' latents.
+    The loss does not prescribe a distribution of the latents; samples are decoded from a
+    distribution fitted to the latents of training images.
 
     Args:
         image_shape: ``(C, H, W)``, square.
@@ -58,6 +57,7 @@ class FA(Model):
 
     Options: ClassVar[type[Any]] = FAOptions
     options: FAOptions
+    has_prior = False
     compiled: ClassVar[tuple[str, ...]] = ("evaluate", "follow")
 
     def __init__(
@@ -82,7 +82,6 @@ class FA(Model):
         for module in (self.mean, self.encoder if encoder is None else None):
             if module is not None:
                 module.apply(orthogonal_)
-        self.sampler = Gaussian(latent)
         # The logarithm keeps a learned step size positive.
         self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
         start = given if isinstance(given, Tensor) else torch.zeros(*image_shape)

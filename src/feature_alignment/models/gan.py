@@ -121,6 +121,9 @@ class GAN(Model):
         images: Tensor = self.generator(latent if not self.given else torch.cat([latent, cast(Tensor, one_hot)], 1))
         return images
 
+    def fit_samplers(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
+        """Do nothing: the latent of an image is found by a long search, and training draws all of them from N(0, I)."""
+
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from ..core.alignment import align
 from ..core.pullback import Chain
 from ..core.speed.fusion import Affine
-from ..samplers import Gaussian
 from .ae import with_class
 from .losses import squared_error
 from .model import Model, inference
@@ -98,6 +97,7 @@ class GON(Model):
 
     Options: ClassVar[type[Any]] = GONOptions
     options: GONOptions
+    has_prior = False
     stage = "decoded"
     compiled: ClassVar[tuple[str, ...]] = ("infer", "decoder")
 
@@ -108,7 +108,6 @@ class GON(Model):
         self.decoder = Decoder(image_shape, inputs, asked.channels, asked.width, asked.activation).apply(orthogonal_)
         # The logarithm keeps a learned step size positive.
         self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
-        self.sampler = Gaussian(latent)
         self.to(memory_format=torch.channels_last)
         if asked.step_size is None:
             self._begin_at_unit_scale()

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.local import LocalNetwork
-from ..samplers import Gaussian
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
 from .options import ModelOptions
@@ -56,6 +55,7 @@ class Local(Model):
 
     Options: ClassVar[type[Any]] = LocalOptions
     options: LocalOptions
+    has_prior = False
 
     def __init__(
         self, image_shape: Sequence[int], latent: int = 32, *, layers: nn.Sequential | None = None, **options: Any
@@ -68,7 +68,6 @@ class Local(Model):
         self.network = LocalNetwork([*layers], image_shape, steps=steps, step_size=step_size)
         if self.network.shapes[-1] != (latent,):
             raise ValueError(f"layers: expected an output of shape ({latent},), got {self.network.shapes[-1]}")
-        self.sampler = Gaussian(latent)
 
     @inference
     def encode(self, images: Tensor) -> Tensor:  # noqa: D102

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..samplers import Normal, Sampler
+from ..samplers import Sampler
 from .options import ModelOptions, build, with_options
+from .sampling import Samplers
 from .saving import Saved
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Model(Saved, nn.Module, ABC):
     compiled: ClassVar[tuple[str, ...]] = ()
     #: Name, in reports and ``metrics.json``, of the images that :meth:`decode` returns.
     stage: ClassVar[str] = "feature"
+    #: Whether training gives the latents the distribution N(0, I).
+    has_prior: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,8 +87,8 @@ class Model(Saved, nn.Module, ABC):
         self.class_names: tuple[str, ...] = tuple(map(str, range(self.options.classes)))
         #: The network that sharpens decoded images, if the model has one.
         self.refiner: Any = None
-        #: The distribution from which the latents of samples are drawn.
-        self.sampler: Sampler = Normal(self.options.latent)
+        #: The distributions from which the latents of samples may be drawn.
+        self.samplers = Samplers(self.latent, self.classes, self.options.sampler, self.has_prior)
 
     @property
     def latent(self) -> int:
@@ -142,8 +145,9 @@ class Model(Saved, nn.Module, ABC):
         labels: Tensor | None = None,
         stress: float = 1.0,
         generator: torch.Generator | None = None,
+        sampler: str | None = None,
     ) -> Tensor:
-        """Decode ``count`` latents drawn from the prior; shape ``(count, C, H, W)``.
+        """Decode ``count`` latents drawn from a sampler; shape ``(count, C, H, W)``.
 
         Args:
             count: number of images.
@@ -151,29 +155,45 @@ class Model(Saved, nn.Module, ABC):
                 uniformly.
             stress: as for :meth:`decode`.
             generator: source of randomness, on the CPU; by default PyTorch's global one.
+            sampler: name of the sampler, by default the option ``sampler``.
         """
         if self.classes and labels is None:
             labels = torch.randint(self.classes, (count,), generator=generator)
-        return self.decode(self.prior(count, generator, labels), labels, stress)
+        return self.decode(self.prior(count, generator, labels, sampler), labels, stress)
 
-    def prior(self, count: int, generator: torch.Generator | None = None, labels: Tensor | None = None) -> Tensor:
-        """Draw latents from :attr:`sampler`, by default the prior N(0, I); shape ``(count, latent)``.
+    def prior(
+        self,
+        count: int,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+        sampler: str | None = None,
+    ) -> Tensor:
+        """Draw latents, shape ``(count, latent)``, from the sampler of that name, by default the option ``sampler``.
 
-        A model without a prior (plain feature alignment, local feature alignment, an autoencoder) draws from a
-        Gaussian that :meth:`fit_sampler` fits to the latents of training images.
+        Raises:
+            ValueError: an unknown sampler, or one that was not fitted.
         """
-        return self.sampler.draw(count, labels, generator).to(self.device, self.dtype)
+        return self.sampler(sampler).draw(count, labels, generator).to(self.device, self.dtype)
 
-    def fit_sampler(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
-        """Fit the sampler, unless it is fixed, to the latents of training images, as ``falign train`` does at the end.
+    def sampler(self, name: str | None = None) -> Sampler:
+        """Return a sampler of latents by its name, or ``best``; by default the option ``sampler``."""
+        return self.samplers.choose(name)
+
+    def fit_samplers(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
+        """Fit the samplers to the latents of training images, as ``falign train`` does at the end.
 
         Args:
             images: floating point in [0, 1], or uint8 up to 255; shape ``(N, C, H, W)``, at least two.
-            labels: their classes, int64 of shape ``(N,)``, or none.
+            labels: their classes, int64 of shape ``(N,)``; required by a conditional model.
             chunk: number of images encoded at a time.
         """
-        if self.sampler.learns:
-            self.sampler.fit(torch.cat([self.encode(self.as_floats(part)) for part in images.split(chunk)]), labels)
+        latents = torch.cat([self.sampled_latents(self.as_floats(part)) for part in images.split(chunk)])
+        self.samplers.fit(latents, labels if self.classes else None)
+
+    @inference
+    def sampled_latents(self, images: Tensor) -> Tensor:
+        """Return the latent of each image to which samplers are fitted; of a variational model a posterior's draw."""
+        return self.encode(images)
 
     def as_floats(self, images: Tensor) -> Tensor:
         """Return images in [0, 1]: uint8 ones are divided by 255 in the model's dtype, others returned unchanged."""

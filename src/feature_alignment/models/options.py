@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from ..samplers import SAMPLERS
+from .sampling import BEST
+
 __all__ = ["EncoderOptions", "ModelOptions", "Schedule", "at_least", "one_of", "with_options"]
 
 Schedule = Literal["constant", "cosine"]
@@ -40,6 +43,10 @@ class ModelOptions:
         betas: decay rates of Adam's first and second moments.
         schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the training's updates.
         clip_gradient: bound on the norm of the encoder's (and decoder's) gradient; none for no bound.
+        sampler: where the latents of samples come from, see :data:`feature_alignment.samplers.SAMPLERS`: ``normal``,
+            N(0, I), the prior; ``gaussian``, ``mixture`` or ``flow``, fitted to the latents of training images; or
+            ``best``, that of the highest held-out likelihood. None for the prior, or for ``best`` of the Gaussian and
+            the mixture in a model without a prior.
     """
 
     latent: int = 32
@@ -48,6 +55,7 @@ class ModelOptions:
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: Schedule = "constant"
     clip_gradient: float | None = None
+    sampler: str | None = None
 
     def __post_init__(self) -> None:
         at_least(1, latent=self.latent)
@@ -56,6 +64,8 @@ class ModelOptions:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         one_of("schedule", self.schedule, Schedule)
+        if self.sampler not in (None, BEST, *SAMPLERS):
+            raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}, {BEST}, got {self.sampler!r}")
 
 
 @dataclass(frozen=True)

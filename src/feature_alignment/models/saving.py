@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..extras import require
 from ..files import write_atomically
+from .sampling import Samplers
 
 __all__ = ["Saved"]
 
@@ -25,6 +26,7 @@ class Saved:
     options: Any
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    samplers: Samplers
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into ``directory``, each atomically."""
@@ -36,6 +38,7 @@ class Saved:
             "model": type(self).__name__,
             "version": __version__,
             "class_names": list(self.class_names),
+            "samplers": self.samplers.likelihoods,
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
         }
         weights = _apart(cast(nn.Module, self).state_dict())
@@ -61,7 +64,7 @@ class Saved:
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        kind, saved, class_names = _read_config(directory / "config.json")
+        kind, saved, class_names, likelihoods = _read_config(directory / "config.json")
         known = {model.__name__: model for model in _subclasses(cls)}
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
@@ -70,6 +73,8 @@ class Saved:
             model = constructor(**(saved | arguments))
         except TypeError as error:
             raise ValueError(f"{directory / 'config.json'}: not an option of this version: {error}") from None
+        model.samplers.add(likelihoods)
+        model.samplers.likelihoods = likelihoods
         try:
             model.load_state_dict(load_file(directory / "model.safetensors"))
         except Exception as error:
@@ -91,11 +96,13 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str]]:
-    """Return the name of the class, its arguments and the names of the classes of images."""
+def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str], dict[str, float]]:
+    """Return the name of the class, its arguments, the names of the images' classes, and the samplers' likelihoods."""
     try:
         config = json.loads(path.read_text())
-        return str(config["model"]), dict(config["arguments"]), [str(each) for each in config.get("class_names", ())]
+        names = [str(each) for each in config.get("class_names", ())]
+        likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
+        return str(config["model"]), dict(config["arguments"]), names, likelihoods
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: not the configuration of a model: {error}") from None
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ..samplers import Normal
 from .ae import AE, with_class
 from .losses import kl_divergence, squared_error
+from .model import inference
 from .networks import orthogonal_
 from .options import EncoderOptions
 from .updates import Loss, Updates
@@ -40,13 +40,17 @@ class VAE(AE):
 
     Options: ClassVar[type[Any]] = VAEOptions
     options: VAEOptions
+    has_prior = True
 
     def __init__(
         self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
         super().__init__(image_shape, latent, encoder=encoder, **options)
-        self.sampler = Normal(latent)  # the prior
         self.log_variance = nn.Linear(self.options.width, latent).apply(orthogonal_)
+
+    @inference
+    def sampled_latents(self, images: Tensor) -> Tensor:  # noqa: D102
+        return self.posterior(images).draw()
 
     def posterior(self, images: Tensor) -> Posterior:
         """Return the posterior of each image; it has no class scores."""

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ..core.checks import Network
-from ..samplers import Normal
 from .fa import FA
 from .fa_options import FAOptions
 from .losses import kl_divergence
@@ -70,6 +69,7 @@ class VFA(FA):
 
     Options: ClassVar[type[Any]] = VFAOptions
     options: VFAOptions
+    has_prior = True
 
     def __init__(
         self,
@@ -82,11 +82,14 @@ class VFA(FA):
     ) -> None:
         super().__init__(image_shape, latent, encoder=encoder, stages=stages, **options)
         width, classes = self.options.width, self.options.classes
-        self.sampler = Normal(latent)  # the prior
         self.log_variance = nn.Linear(width, latent).apply(orthogonal_)
         self.scores = nn.Linear(width, classes).apply(orthogonal_) if classes else None
 
     # --- the protocol -----------------------------------------------------------------------------------
+
+    @inference
+    def sampled_latents(self, images: Tensor) -> Tensor:  # noqa: D102
+        return self.posterior(images).draw()
 
     def posterior(self, images: Tensor) -> Posterior:
         """Return mean, log-variance and class scores of each image, differentiable."""

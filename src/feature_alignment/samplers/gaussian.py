@@ -61,4 +61,6 @@ class Gaussian(Sampler):
         r"""Return :math:`L^{-1} (z - m)` of each latent z and :math:`\log \det L`, in float64."""
         values, vectors = torch.linalg.eigh(self.root.double())
         values = values.clamp_min(max(FLOOR * float(values.max()), torch.finfo(torch.float32).tiny))
-        return (latents.to(self.mean).double() - self.mean.double()) @ (vectors / values) @ vectors.T, values.log().sum()
+        return (latents.to(self.mean).double() - self.mean.double()) @ (
+            vectors / values
+        ) @ vectors.T, values.log().sum()

@@ -84,7 +84,7 @@ def _fit(
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]
     if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
-        model.fit_sampler(data.train.pixels[chosen], labels)
+        model.fit_samplers(data.train.pixels[chosen], labels)
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes

@@ -1,0 +1,103 @@
+"""The samplers of a model: which there are, which is used, and how they are fitted when the model is trained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..extras import MissingExtra
+from ..samplers import SAMPLERS, Normal, Sampler
+
+__all__ = ["BEST", "Samplers"]
+
+#: Stands for the sampler of the highest held-out likelihood.
+BEST = "best"
+#: Fitted after every training; any other only if it is asked for, or the best of all is.
+QUICK = ("gaussian", "mixture")
+#: Share of the latents on which the samplers are compared, by a stride: one in so many.
+STRIDE = 10
+
+
+class Samplers(nn.ModuleDict):
+    """Samplers by name; N(0, I), which needs no fit, is always there.
+
+    Args:
+        latent: size of the latent vector.
+        classes: number of classes of a conditional model, 0 for an unconditional one.
+        asked: name of the sampler that is used if none is named, or ``best``; none for the prior if there is one, and
+            for the best of the quick ones otherwise.
+        has_prior: whether the latents' distribution is N(0, I).
+
+    Example:
+        >>> samplers = Samplers(2, asked="gaussian")
+        >>> samplers.fit(torch.randn(100, 2) + 5)
+        >>> samplers.choose().draw(50).mean().round()
+        tensor(5.)
+    """
+
+    def __init__(self, latent: int, classes: int = 0, asked: str | None = None, has_prior: bool = True) -> None:
+        super().__init__({"normal": Normal(latent, classes)})
+        self.latent, self.classes = latent, classes
+        #: Name of the sampler that is used if none is named, or ``best``.
+        self.used = asked or ("normal" if has_prior else BEST)
+        #: Names of those that :meth:`fit` fits.
+        self.fitted = [name for name in SAMPLERS if name in QUICK or asked in (name, BEST)]
+        #: Mean log-density of held-out latents under each fitted sampler, in nats.
+        self.likelihoods: dict[str, float] = {}
+
+    def choose(self, name: str | None = None) -> Sampler:
+        """Return a sampler by its name, or ``best``; by default the one that is used.
+
+        Before the samplers are fitted, the one that is used is N(0, I).
+
+        Raises:
+            ValueError: a name unknown, or of a sampler that was not fitted.
+        """
+        found = self.used if name is None else name
+        if found == BEST:
+            found = max(self.likelihoods, key=lambda each: self.likelihoods[each], default="normal")
+        if found not in self and name is None:
+            found = "normal"
+        if found not in self:
+            known = f"expected one of {', '.join(SAMPLERS)}, {BEST}"
+            fitted = f"this model was saved with {', '.join(self)}; train with --model.sampler {found} to have it"
+            raise ValueError(f"sampler: {fitted if found in SAMPLERS else known}, got {found!r}")
+        sampler = self[found]
+        assert isinstance(sampler, Sampler)
+        return sampler
+
+    def add(self, names: Iterable[str]) -> None:
+        """Make room for samplers whose fitted tensors are loaded next; unknown names are passed over."""
+        for name in names:
+            if name in SAMPLERS and name not in self:
+                self[name] = SAMPLERS[name](self.latent, self.classes)
+
+    def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
+        """Fit samplers to latents of training images and compare them on a tenth of these, held out from the fit.
+
+        Fitted are ``gaussian`` and ``mixture`` and the one that was asked for; all if that is ``best``. One that needs
+        more latents is left out, and with a warning one that needs a library which is missing.
+
+        Args:
+            latents: shape ``(N, latent)``; of a variational model, draws from the posteriors.
+            labels: the class of each, int64, shape ``(N,)``; required if there are classes.
+        """
+        latents = latents.detach().cpu()
+        spared = torch.arange(len(latents)) % STRIDE == STRIDE - 1 if len(latents) >= 2 * STRIDE else None
+        parts = (latents, latents) if spared is None else (latents[~spared], latents[spared])
+        known = (labels, labels) if labels is None or spared is None else (labels[~spared], labels[spared])
+        self.likelihoods = {"normal": float(self["normal"].log_prob(parts[1]).mean())}  # type: ignore[operator]
+        for name in self.fitted:
+            sampler = SAMPLERS[name](self.latent, self.classes)
+            if not sampler.learns or len(parts[0]) < sampler.fewest:
+                continue
+            try:
+                sampler.fit(parts[0], known[0])
+                self.likelihoods[name] = float(sampler.log_prob(parts[1], known[1]).mean())
+            except (MissingExtra, ValueError) as reason:
+                warnings.warn(f"the sampler {name} is left out: {reason}", stacklevel=2)
+            else:
+                self[name] = sampler

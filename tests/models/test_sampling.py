@@ -1,0 +1,100 @@
+"""The samplers of a model: fitted when it is trained, saved with it, chosen by name or by likelihood."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from feature_alignment.data import load
+from feature_alignment.models import AE, GAN, VAE, VFA, Model
+from feature_alignment.models import sampling as room
+
+SMALL = {"latent": 3, "channels": (4, 4), "width": 8}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    train = load("mnist-mini", "train")
+    return train.pixels[::10], train.labels[::10]
+
+
+@pytest.mark.parametrize(("kind", "classes"), [(AE, 0), (VAE, 10), (VFA, 10), (VFA, 0)])
+def test_every_model_with_latents_has_samplers_that_are_saved_with_it(kind, classes, digits, tmp_path):
+    model = kind((1, 28, 28), **SMALL, classes=classes, sampler="best").eval()
+    model.fit_samplers(*digits)
+    assert set(model.samplers) == set(model.samplers.likelihoods) == {"normal", "gaussian", "mixture", "flow"}
+    model.save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert loaded.samplers.likelihoods == model.samplers.likelihoods
+    labels = torch.arange(6) if classes else None
+    for name in (*model.samplers, "best", None):
+        drawn = [each.sample(6, labels, generator=torch.Generator().manual_seed(1), sampler=name)
+                 for each in (model, loaded)]  # fmt: skip
+        assert torch.equal(*drawn)
+    best = max(model.samplers.likelihoods, key=model.samplers.likelihoods.get)
+    assert loaded.sampler() is loaded.samplers[best]
+    assert not [name for name, _ in model.named_parameters() if "sampler" in name]
+
+
+def test_which_sampler_is_used_without_a_name(digits):
+    for kind, asked, expected in ((VAE, None, "normal"), (VAE, "mixture", "mixture"), (AE, None, "best")):
+        model = kind((1, 28, 28), **SMALL, sampler=asked)
+        assert model.sampler() is model.samplers["normal"]  # not fitted yet
+        model.fit_samplers(*digits)
+        assert "flow" not in model.samplers
+        likelihoods = model.samplers.likelihoods
+        assert (
+            model.sampler() is model.samplers[max(likelihoods, key=likelihoods.get) if expected == "best" else expected]
+        )
+
+
+def test_the_posterior_is_drawn_from_not_its_mean(digits):
+    model = VAE((1, 28, 28), **SMALL)
+    with torch.no_grad():
+        model.log_variance.weight.zero_()
+        model.log_variance.bias.fill_(4.0)
+    model.fit_samplers(*digits)
+    variance = model.samplers["gaussian"].draw(20_000).var(0)
+    means = model.encode(model.as_floats(digits[0])).var(0)
+    torch.testing.assert_close(variance, means + torch.tensor(4.0).exp(), rtol=0.25, atol=0)
+
+
+def test_a_missing_library_costs_its_sampler_only(digits, monkeypatch):
+    def missing(self, latents, labels=None):
+        raise room.MissingExtra("the sampler mixture: needs sklearn: pip install 'feature-alignment[samplers]'")
+
+    monkeypatch.setattr(room.SAMPLERS["mixture"], "fit", missing)
+    model = AE((1, 28, 28), **SMALL)
+    with pytest.warns(UserWarning, match=r"the sampler mixture is left out: .*feature-alignment.samplers"):
+        model.fit_samplers(*digits)
+    assert model.sampler() is model.samplers["gaussian"]
+
+
+def test_bad_names_are_refused_in_a_line(digits):
+    model = VAE((1, 28, 28), **SMALL)
+    model.fit_samplers(*digits)
+    with pytest.raises(
+        ValueError, match=r"sampler: expected one of normal, gaussian, mixture, flow, best, got 'gauss'"
+    ):
+        model.sample(2, sampler="gauss")
+    with pytest.raises(
+        ValueError, match=r"this model was saved with normal, gaussian, mixture; train with --model.sampler"
+    ):
+        model.sample(2, sampler="flow")
+    with pytest.raises(ValueError, match=r"sampler: expected one of normal, .*, got 'x'"):
+        VAE((1, 28, 28), **SMALL, sampler="x")
+
+
+def test_a_gan_draws_from_its_prior_alone(digits, tmp_path):
+    model = GAN((1, 28, 28), **SMALL)
+    model.fit_samplers(*digits)
+    assert list(model.samplers) == ["normal"]
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["samplers"] == {}
