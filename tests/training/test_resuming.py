@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from feature_alignment.data import DataOptions
-from feature_alignment.models import AE, FA, GAN, VAE, VFA, VFAGAN, Local, Model
+from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local, Model
 from feature_alignment.training import Run, TrainingError, TrainingOptions, fit
 from feature_alignment.training.checkpoint import load_checkpoint
 from feature_alignment.training.resuming import APPLIED, asked, refuse_changes
 
-KINDS = [FA, VFA, VFAGAN, Local, AE, VAE, GAN]
+KINDS = [FA, VFA, VFAGAN, Local, AE, VAE, GAN, GON]
 #: Another valid value, where it is not found by the type.
 OTHER = {
     "start": "learned", "squash": "every", "adversarial": "wasserstein", "fakes": "both", "schedule": "cosine",
     "perceptual_spread": "variance", "start_branch": "mean", "beta": 0.5, "activation": "relu", "channels": (8,),
     "discriminator_channels": (8,), "discriminator_width": 4, "clip_gradient": 1.0, "max_step": 3.0, "steps": 2,
     "betas": (0.9, 0.99), "classes": 2, "clamp_weights": None, "refiner_kernel": 5, "step_size": 0.5,
-    "clamp_inputs": 0.1, "learning_rate": 1e-3,
+    "sampler": "mixture", "penalty_weight": 2.0, "refiner": "residual", "augment": ("translation",),
+    "average_weights": 0.5, "clamp_inputs": 0.1, "learning_rate": 1e-3,
 }  # fmt: skip
 
 
