@@ -50,7 +50,7 @@ LOADING = """
 import sys, time
 from pathlib import Path
 from feature_alignment import data
-from feature_alignment.data import decoding, folders
+from feature_alignment.data import decoding
 exec(sys.argv[2])
 print(data.load(sys.argv[1], "train").pixels.sum().item())
 """

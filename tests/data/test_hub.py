@@ -96,7 +96,7 @@ def test_broken_images_of_the_hub_are_skipped_with_their_labels(parquet):
     assert "repository, image 1: format not recognised" in said[0]
     assert train.pixels[:, 0, 0, 0].tolist() == [1, 4, 5]
     assert [train.classes[label] for label in train.labels] == ["a", "d", "e"]
-    with pytest.raises(DataError, match="image 1: not a readable image"):
+    with pytest.raises(DataError, match="image 1: format not recognised"):
         load(str(parquet), "train", strict=True)
     with pytest.warns(UserWarning, match="1 of 1 labels are missing, so none is used"):
         assert load(str(parquet), "test").labels is None

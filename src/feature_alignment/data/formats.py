@@ -47,7 +47,8 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def _endings() -> frozenset[str]:
-    known = {ending for ending, name in Image.registered_extensions().items() if name in formats()}
+    read = formats()  # first: it registers more of them
+    known = {ending for ending, name in Image.registered_extensions().items() if name in read}
     return frozenset(known | {".mpo"})  # two JPEG images in one file, which PIL lists for writing alone
 
 

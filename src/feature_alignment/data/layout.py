@@ -88,7 +88,10 @@ def _given(
 ) -> Arranged:  # fmt: skip
     """Return a split that has a folder of its own; the held-out one is the first with classes where ``train`` has."""
     known = _by_class(f"{title}/{train}", folders[train], depth + 1, findings)
-    found = {name: _by_class(f"{title}/{name}", folders[name], depth + 1, findings) for name in tests}
+    level = _common_depth(folders[train], depth + 1)
+    found = {
+        name: _by_known_class(f"{title}/{name}", folders[name], depth + 1, level, known, findings) for name in tests
+    }
     test = next((name for name in tests if (None in found[name]) == (None in known)), tests[0])
     for name in tests:
         if name != test:
@@ -121,6 +124,16 @@ def _by_class(title: str, entries: Sequence[Entry], depth: int, findings: Findin
     if loose and below > 0 and not is_split(only := _folder(loose[0], below - 1) or ""):
         findings.note(f"all images are in the one folder {only}, and one class is none: no labels are used")
     return {**folders} if folders else {None: loose}
+
+
+def _by_known_class(
+    title: str, entries: Sequence[Entry], depth: int, level: int, known: Classes, findings: Findings
+) -> Classes:
+    """Return a held-out split by class; its only folder is one too if the training split, at ``level``, has it."""
+    folders, loose = _by_folder(entries, level)
+    if not loose and folders.keys() & known.keys() and all(entry.label is None for entry in entries):
+        return {**folders}
+    return _by_class(title, entries, depth, findings)
 
 
 def _by_label(title: str, entries: Sequence[Entry], unlabelled: int, findings: Findings) -> Classes:
