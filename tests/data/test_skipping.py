@@ -141,7 +141,8 @@ def test_damaged_files_of_any_format_are_named_and_skipped(folder, name, content
     (folder / "a" / name).write_bytes(content)
     found, (line,) = said(folder)
     assert len(found) == 4
-    assert f"not a readable image: 1 ({folder}/a/{name}: " in line
+    assert "1 skipped: " in line
+    assert f"{folder}/a/{name}" in line
 
 
 def test_whatever_a_reader_raises_names_the_file(folder, monkeypatch):
@@ -164,12 +165,9 @@ def test_a_decompression_bomb_is_not_decoded(folder, monkeypatch):
     assert "00large.png: 40 x 40" in line
 
 
-def test_lab_and_cmyk_are_read_or_named(folder):
+def test_cmyk_is_read(folder):
     Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(folder / "a" / "00.tif")
     assert read_image(folder / "a" / "00.tif", 8, 3).unique().tolist() == [255]
-    Image.new("LAB", (8, 8)).save(folder / "a" / "00.tif")
-    _, lines = said(folder)
-    assert "00.tif: " in lines[0]
 
 
 def test_a_set_with_one_class_has_no_labels_and_says_so(folder):
