@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def _by_class(title: str, entries: Sequence[Entry], depth: int, findings: Findin
         )
     if loose and below > 0 and not is_split(only := _folder(loose[0], below - 1) or ""):
         findings.note(f"all images are in the one folder {only}, and one class is none: no labels are used")
-    return {**folders} if folders else {None: loose}
+    return cast(Classes, folders) or {None: loose}
 
 
 def _by_known_class(
@@ -132,7 +132,7 @@ def _by_known_class(
     """Return a held-out split by class; its only folder is one too if the training split, at ``level``, has it."""
     folders, loose = _by_folder(entries, level)
     if not loose and folders.keys() & known.keys() and all(entry.label is None for entry in entries):
-        return {**folders}
+        return cast(Classes, folders)
     return _by_class(title, entries, depth, findings)
 
 
