@@ -25,7 +25,7 @@ def test_a_set_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
         except OSError as error:
             pytest.skip(f"no such file here: {error}")
         pixels[-1] = 7
-        return {"count": count, "classes": [], "skipped": 0}
+        return {"count": count, "classes": []}
 
     found = cache.cached("huge", build)
     images = Images("huge", "train", found.pixels, None, ())

@@ -91,11 +91,12 @@ def test_broken_images_of_the_hub_are_skipped_with_their_labels(parquet):
     with pytest.warns(UserWarning, match="skipped") as caught:
         train = load(str(parquet), "train")
     said = [str(each.message) for each in caught]
-    assert any("repository, image 1: not a readable image (format not recognised)" in each for each in said)
-    assert any("skipped 2 of 5 images" in each for each in said)
+    assert len(said) == 1
+    assert "2 skipped: not a readable image: 2" in said[0]
+    assert "repository, image 1: format not recognised" in said[0]
     assert train.pixels[:, 0, 0, 0].tolist() == [1, 4, 5]
     assert [train.classes[label] for label in train.labels] == ["a", "d", "e"]
-    with pytest.raises(DataError, match="image 1: not a readable image"):
+    with pytest.raises(DataError, match="image 1: format not recognised"):
         load(str(parquet), "train", strict=True)
     with pytest.warns(UserWarning, match="1 of 1 labels are missing, so none is used"):
         assert load(str(parquet), "test").labels is None
@@ -124,3 +125,30 @@ def test_sets_of_the_hub_that_need_a_choice_or_cannot_be_used(tmp_path, monkeypa
             load(name, "train")
     assert load("an/ambiguous", "train", label="other").classes == ("c", "d")
     assert [len(load("hf:a/single", split)) for split in ("train", "test")] == [2, 1]
+
+
+def test_a_set_with_configurations_names_them_and_takes_one(parquet):
+    text = "---\nconfigs:\n"
+    for name, value in (("small", 5), ("large", 9)):
+        write_parquet(parquet / f"{name}.parquet", [png((value, 0, 0))] * 3)
+        text += f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}.parquet\n"
+    (parquet / "README.md").write_text(text + "---\n")
+    for config, message in [
+        (None, "it has several configurations; choose by --data.config one of (small, large|large, small)"),
+        ("huge", "no configuration 'huge'; choose by --data.config one of (small, large|large, small)"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            load(str(parquet), "train", config=config)
+    assert load(str(parquet), "train", config="large").pixels[:, 0, 0, 0].tolist() == [9, 9]
+    module = TrainingData(DataOptions(str(parquet), batch_size=2, config="small"))
+    assert module.train.pixels[:, 0, 0, 0].tolist() == [5, 5]
+
+
+def test_the_splits_of_the_hub_are_those_of_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path))
+    parts = {"Train": hub_rows([1, 2]), "extra": hub_rows([3]), "VAL": hub_rows([4])}
+    monkeypatch.setattr(datasets, "load_dataset", {"a/set": parts}.__getitem__)
+    with pytest.warns(UserWarning, match="the 1 images of the split extra are not used"):
+        assert load("a/set", "train").pixels[:, 0, 0, 0].tolist() == [1, 2]
+    with pytest.warns(UserWarning, match="split extra"):
+        assert load("a/set", "test").pixels[:, 0, 0, 0].tolist() == [4]

@@ -13,7 +13,7 @@ def test_wrong_settings_are_named():
         ({"image_size": 0}, "image_size: expected at least 1, got 0"),
         (
             {"image": "img"},
-            "image, label: are columns of a data set of the Hugging Face Hub, which 'mnist-mini' is not",
+            "image, label, config: are of a data set of the Hugging Face Hub, which 'mnist-mini' is not",
         ),
     ]:
         with pytest.raises(DataError, match=message):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from feature_alignment.data.splits import held_out, held_out_name
+from feature_alignment.data import DataError
+from feature_alignment.data.splits import held_out, splits_among
 
 
 def test_every_tenth_is_held_out_and_at_least_one():
@@ -15,19 +16,21 @@ def test_every_tenth_is_held_out_and_at_least_one():
 
 
 @pytest.mark.parametrize(
-    ("names", "found"),
+    ("names", "train", "test"),
     [
-        (["train", "test", "validation"], "test"),
-        (["valid", "train", "validation"], "validation"),
-        (["train", "val"], "val"),
-        (["train", "other"], None),
-        (["test"], None),  # without training images it is no held-out split
-        ([], None),
+        (["train", "test", "validation"], "train", ["test", "validation"]),
+        (["valid", "Train", "VALIDATION"], "Train", ["VALIDATION", "valid"]),
+        (["train", "val"], "train", ["val"]),
+        (["Training", "Testing"], "Training", ["Testing"]),
+        (["train", "other"], "train", []),
+        (["test"], None, ["test"]),
+        ([], None, []),
     ],
 )
-def test_the_held_out_split_is_found_beside_train(names, found):
-    assert held_out_name(names) == found
+def test_the_splits_are_found_by_name_in_any_case(names, train, test):
+    assert splits_among(names) == (train, test)
 
 
-def test_only_names_that_are_known_count():
-    assert held_out_name(["train", "val"], known=("test",)) is None
+def test_two_names_for_one_split_are_refused():
+    with pytest.raises(DataError, match="train and Train could both be the split train"):
+        splits_among(["train", "Train", "val"])

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,14 +23,18 @@ import torch
 from torch import Tensor
 
 from .errors import DataError
+from .findings import Findings
 from .images import Pixels
 
 __all__ = [
-    "Decoded", "Meta", "cache_directory", "cached", "data_directory", "hash_of", "listing", "memory_map",
-    "nothing_skipped", "store",
+    "VERSION", "Decoded", "Meta", "cache_directory", "cached", "data_directory", "hash_of", "listing",
+    "memory_map", "store",
 ]  # fmt: skip
 
-#: Of a decoded set: ``count``, the number of images; ``classes``, their names; ``skipped``, unreadable images.
+#: Of the way folders, archives and sets of the Hub are decoded: what an earlier one has cached is not used.
+VERSION = 2
+
+#: Of a decoded set: ``count``, the number of images; ``classes``, their names; ``findings``, what was skipped.
 Meta: TypeAlias = dict[str, Any]
 
 
@@ -42,26 +46,28 @@ class Decoded:
         pixels: uint8, shape ``(N, C, H, W)``.
         labels: int64, shape ``(N,)``, or none.
         classes: their names.
+        findings: what was skipped, and notes.
     """
 
     pixels: Tensor
     labels: Tensor | None
     classes: tuple[str, ...]
+    findings: Findings = field(default_factory=Findings)
 
 
 def cache_directory() -> Path:
     """Return ``$FALIGN_CACHE``, or ``feature-alignment`` in the user's cache directory."""
     if "FALIGN_CACHE" in os.environ:
-        return Path(os.environ["FALIGN_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feature-alignment"
+        return Path(os.environ["FALIGN_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "feature-alignment"
 
 
 def data_directory() -> Path:
     """Return where the files of named data sets are looked for: ``$FALIGN_DATA``, or ``data`` in the cache."""
-    return Path(os.environ.get("FALIGN_DATA") or cache_directory() / "data")
+    return Path(os.environ.get("FALIGN_DATA") or cache_directory() / "data").expanduser()
 
 
-def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[Meta], bool] = lambda meta: True) -> Decoded:
+def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[], bool] = lambda: True) -> Decoded:
     """Return the set cached under ``name``; build it if it is missing.
 
     It is built in a temporary directory that is renamed when complete, so that neither a killed process nor two
@@ -70,7 +76,7 @@ def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[Meta], bool
     Args:
         name: of its directory.
         build: decodes the set into the directory passed to it and returns its :data:`Meta`.
-        keep: whether to keep the set in the cache, given its :data:`Meta`.
+        keep: whether to keep the set in the cache, asked when it is complete.
     """
     place = cache_directory() / name
     if (place / "meta.json").is_file():
@@ -81,7 +87,7 @@ def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[Meta], bool
         meta = build(scratch)
         (scratch / "meta.json").write_text(json.dumps(meta))
         # If the set is not kept, the open mapping remains valid after its files are unlinked.
-        return _open(_in_place(scratch, place) if keep(meta) else scratch)
+        return _open(_in_place(scratch, place) if keep() else scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -99,7 +105,7 @@ def _open(place: Path) -> Decoded:
     meta = json.loads((place / "meta.json").read_text())
     pixels = _mapped(place / "images.npy")[: meta["count"]]
     labels = torch.from_numpy(np.load(place / "labels.npy"))[: meta["count"]] if meta["classes"] else None
-    return Decoded(pixels, labels, tuple(meta["classes"]))
+    return Decoded(pixels, labels, tuple(meta["classes"]), Findings(meta.get("findings")))
 
 
 def _mapped(path: Path) -> Tensor:
@@ -149,7 +155,7 @@ def store(directory: Path, source: str, pixels: Pixels, labels: npt.NDArray[np.i
         )
     np.save(directory / "images.npy", pixels)
     np.save(directory / "labels.npy", labels.astype(np.int64))
-    return {"count": len(pixels), "classes": list(classes), "skipped": 0}
+    return {"count": len(pixels), "classes": list(classes)}
 
 
 def listing(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
@@ -160,8 +166,3 @@ def listing(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
 def hash_of(key: Any) -> str:
     """Return a hash of ``key``, any JSON value, as 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-
-
-def nothing_skipped(meta: Meta) -> bool:
-    """Whether every image could be read: a set with broken images is not cached, so that every run warns of them."""
-    return not meta["skipped"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ..extras import require
 from .errors import DataError
+from .findings import Findings
+from .splits import normalised
 
 __all__ = ["image_column", "label_column", "labels_of"]
 
@@ -64,7 +65,7 @@ def _column(repository: str, features: dict[str, Any], kind: str, asked: str | N
 
 
 def labels_of(
-    repository: str, train: Any, test: Any, rows: Any, column: str | None
+    train: Any, test: Any, rows: Any, column: str | None, findings: Findings
 ) -> tuple[Sequence[int], Sequence[str]]:
     """Return the class of each of ``rows`` and the names of the classes; -1 and no names where there are none.
 
@@ -83,9 +84,9 @@ def labels_of(
     index = {value: number for number, value in enumerate(known)}
     missing = sum(value not in index for value in values)
     if missing:
-        warnings.warn(f"{repository}: {missing} of {len(rows)} labels are missing, so none is used", stacklevel=2)
+        findings.note(f"{missing:,} of {len(rows):,} labels are missing, so none is used")
         return unlabelled
-    return [index[value] for value in values], names
+    return [index[value] for value in values], [normalised(name) for name in names]
 
 
 def _values_of(rows: Any, column: str) -> list[Any]:

@@ -1,44 +1,32 @@
-"""Image files decoded by PIL: one by one, or a whole split into the cache. Needs the extra ``[train]``."""
+"""A whole split decoded into the cache, on all cores. Needs the extra ``[train]``."""
 
 from __future__ import annotations
 
-import io
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ..extras import require
 from ..progress import progress
 from .cache import Meta, memory_map
-from .errors import DataError
+from .errors import DataError, UnreadableImage
+from .findings import Findings
 from .images import Pixels
+from .picture import Picture, decode_image, header
+from .white import White
 
-__all__ = ["SIDE", "Picture", "common_shape", "decode", "decode_image", "is_image"]
-
-if TYPE_CHECKING:
-    import PIL
-    from PIL import Image, ImageOps
-else:
-    PIL = require("PIL", "train", "reading images")
-    Image, ImageOps = (require(f"PIL.{name}", "train", "reading images") for name in ("Image", "ImageOps"))
-
-#: An image not yet decoded: its name in messages, and the file or its content.
-Picture: TypeAlias = tuple[str, Path | io.BytesIO]
+__all__ = ["SIDE", "common_shape", "decode", "workers"]
 
 #: Side of the images of CelebA, of a folder, and of a set whose images differ in size.
 SIDE = 64
 #: PIL's modes without colour.
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
-#: Exceptions that PIL raises for a damaged or incomplete image.
-UNREADABLE = (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError)
-
-
-def is_image(path: Path) -> bool:
-    """Whether this is a file with the extension of an image; hidden ones are not."""
-    return path.suffix.lower() in Image.registered_extensions() and not path.name.startswith(".") and path.is_file()
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+#: Images for each worker that are being decoded or wait to be written.
+AHEAD = 4
 
 
 def decode(
@@ -50,8 +38,10 @@ def decode(
     image_size: int,
     channels: int,
     strict: bool,
+    white: White,
+    findings: Findings,
 ) -> Meta:
-    """Decode a split image by image; unreadable images are skipped with a warning each.
+    """Decode a split on all cores; unreadable images are skipped and counted.
 
     Args:
         directory: to write to.
@@ -60,97 +50,70 @@ def decode(
         classes: names of the labels.
         image_size, channels: of the result.
         strict: stop at the first unreadable image instead of skipping it.
+        white: of images of more than 8 bits.
+        findings: told of what is skipped.
 
     Raises:
         DataError: no image can be read, or, if ``strict``, one image cannot.
     """
     pixels = memory_map(directory, (len(labels), channels, image_size, image_size))
     kept: list[int] = []
-    broken: list[DataError] = []
-    shown = progress(pictures, f"decoding {Path(title).name}", len(labels))
-    for (name, file), label in zip(shown, labels, strict=True):
-        try:
-            pixels[len(kept)] = decode_image(name, file, image_size, channels)
-        except DataError as error:
+    broken: list[UnreadableImage] = []
+    results = _in_order(pictures, lambda name, content: decode_image(name, content, image_size, channels, white))
+    shown = progress(results, f"decoding {Path(title).name}", len(labels))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # damaged metadata, which is not used
+        for found, label in zip(shown, labels, strict=True):
+            if not isinstance(found, UnreadableImage):
+                pixels[len(kept)] = found
+                kept.append(label)
+                continue
             if strict:
-                raise
-            broken.append(error)
-        else:
-            kept.append(label)
-    _warn_of(broken, title, len(labels))
+                raise found
+            broken.append(found)
+            findings.unreadable(found)
     if not kept:
-        raise DataError(f"{title}: none of the {len(labels)} images can be read")
+        raise DataError(f"{title}: none of the {len(labels)} images can be read; the first: {broken[0]}")
     np.save(directory / "labels.npy", np.asarray(kept, np.int64))
-    return {"count": len(kept), "classes": list(classes), "skipped": len(broken)}
+    return {"count": len(kept), "classes": list(classes), "findings": findings.as_json()}
 
 
-def _warn_of(broken: Sequence[DataError], title: str, count: int) -> None:
-    for each in broken:
-        warnings.warn(f"skipped {each}", stacklevel=3)
-    if broken:
-        warnings.warn(f"{title}: skipped {len(broken)} of {count} images that cannot be read", stacklevel=3)
+def workers() -> int:
+    """Return the number of threads that decode: PIL releases the interpreter's lock while it decodes and resizes."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def decode_image(name: str, file: Path | io.BytesIO, image_size: int, channels: int) -> Pixels:
-    """Decode one image: orient it, resize its shorter side, crop the centre; transparency becomes white.
+def _in_order(pictures: Iterable[Picture], decoded: Callable[..., Pixels]) -> Iterator[Pixels | UnreadableImage]:
+    """Decode by several threads and yield the results, or why there is none, in the order of the pictures."""
 
-    Args:
-        name: of the image, in messages.
-        file: its path or content.
-        image_size: side of the result.
-        channels: 1 (grey) or 3 (RGB).
+    def attempt(picture: Picture) -> Pixels | UnreadableImage:
+        try:
+            return decoded(*picture)
+        except UnreadableImage as error:
+            return error
 
-    Returns:
-        uint8, shape ``(channels, image_size, image_size)``.
-
-    Raises:
-        DataError: the file is missing or not a readable image.
-    """
-    picture = _on_white(_in_eight_bits(_upright(name, file))).convert("L" if channels == 1 else "RGB")
-    if picture.size != (image_size, image_size):
-        picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-    array = np.asarray(picture, np.uint8)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def _upright(name: str, file: Path | io.BytesIO) -> Image.Image:
-    if isinstance(file, Path) and not file.is_file():
-        raise DataError(f"{name}: no such file")
+    waiting: deque[Future[Pixels | UnreadableImage]] = deque()
+    pool = ThreadPoolExecutor(workers())
     try:
-        with Image.open(file) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            picture.load()
-    except UNREADABLE as error:
-        reason = "format not recognised" if isinstance(error, PIL.UnidentifiedImageError) else str(error)
-        raise DataError(f"{name}: not a readable image ({reason})") from None
-    return picture
-
-
-def _in_eight_bits(picture: Image.Image) -> Image.Image:
-    if not picture.mode.startswith(("I", "F")):
-        return picture
-    values = np.asarray(picture, np.float64)  # 16 and 32 bits a pixel: PIL's own conversion clips them at 255
-    scale = 65535 if values.max() > 255 else 255
-    return Image.fromarray((255 * (values / scale).clip(0, 1)).round().astype(np.uint8))
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture
-    picture = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        for picture in pictures:
+            waiting.append(pool.submit(attempt, picture))
+            if len(waiting) >= AHEAD * workers():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def common_shape(pictures: Iterable[Picture]) -> tuple[int, int]:
     """Return side and channels from the images' headers: their side if all are squares of it, 1 if all are grey."""
     sizes, grey = set(), True
-    for _, file in pictures:
-        try:
-            with Image.open(file) as picture:
-                sizes.add(picture.size)
-                grey = grey and picture.mode in GREY_MODES
-        except UNREADABLE:  # it will be named when it is decoded
+    for _, content in pictures:
+        found = header(content)
+        if found is None:
             continue
+        sizes.add(found[0])
+        grey = grey and found[1] in GREY_MODES
         if len(sizes) > 1 and not grey:
             break
     width, height = sizes.pop() if len(sizes) == 1 else (SIDE, SIDE)

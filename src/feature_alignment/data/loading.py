@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from .cache import Decoded
 from .errors import DataError
+from .findings import Findings
 from .images import Images
 from .request import Request
 from .sets import DATA_SETS, load_named
+from .shards import is_archive, shards_of
 from .splits import Split
 
 __all__ = ["load", "read_image"]
@@ -27,22 +30,32 @@ def load(
     strict: bool = False,
     image: str | None = None,
     label: str | None = None,
+    config: str | None = None,
+    white: float | None = None,
 ) -> Images:
     """Load one split of a data set; docs/data.md lists the sets and where their files are searched.
 
+    Whatever is skipped is counted by reason, in a warning of one line; so is what is guessed. A data set with one
+    class has no labels.
+
     Args:
         name: a name in :data:`DATA_SETS`; or a folder of images in any format PIL reads: one subfolder per
-            class, or no subfolders and no labels; with subfolders ``train`` and ``test`` these are the
-            splits, otherwise every tenth image is held out; or owner/name of a set on the Hugging Face Hub
-            (the prefix ``hf:`` resolves ambiguity), or a folder of parquet files in its format.
+            class, or no subfolders and no labels; with subfolders ``train`` and ``test`` (``validation``, ``valid``,
+            ``val``, in any case) these are the splits, otherwise every tenth image is held out; or a zip or tar
+            archive of such a folder, or shards, ``shard-{000..009}.tar`` or a folder of them, with the labels in files
+            ``.cls`` or ``.json`` or in folders; or owner/name of a set on the Hugging Face Hub (the prefix ``hf:``
+            resolves ambiguity), or a folder of parquet files in its format. ``~`` is the home directory.
         split: ``train`` or ``test``.
         image_size: side of the images: the shorter side is resized, the centre cropped. By default
             that of the data set, 64 for a folder.
         channels: 1 or 3; by default those of the data set, 3 for a folder.
-        strict: stop at the first unreadable image of a folder or the Hub instead of skipping it with a warning.
+        strict: raise an error if anything is skipped.
         image: column of the images, for a set of the Hub; by default the only one.
         label: column of the labels, for a set of the Hub: classes, integers or strings; by default ``label``,
             or the only column of classes, or none.
+        config: configuration, for a set of the Hub that has several.
+        white: the value of white in images of more than 8 bits; by default by the files' headers, see
+            :mod:`feature_alignment.data.white`.
 
     Raises:
         DataError: an unknown name, a data set whose files are missing, or one without a readable image.
@@ -53,45 +66,57 @@ def load(
         >>> digits.pixels.shape, len(digits.classes)
         (torch.Size([500, 1, 32, 32]), 10)
     """
-    found = _found(name, Request(split, image_size, channels, strict, image, label))
+    request = Request(split, image_size, channels, strict, image, label, config, white)
+    found = _found(name, request)
+    found.findings.announce(name, strict)
+    if len(found.classes) == 1:
+        warnings.warn(f"{name}: {found.classes[0]} is the only class, so no labels are used", stacklevel=2)
+        return Images(name, split, found.pixels, None, ())
     return Images(name, split, found.pixels, found.labels, found.classes)
 
 
 def _found(name: str, request: Request) -> Decoded:
-    # Imported here: folders and sets of the Hub need libraries that named sets do not.
-    if _is_on_hub(name):
+    # Imported here: folders, archives and sets of the Hub need libraries that named sets do not.
+    path = Path(name).expanduser()
+    if _is_on_hub(name, path):
         from .hub import load_hub
 
         return load_hub(name.removeprefix("hf:"), request)
-    if (request.image, request.label) != (None, None):
-        raise DataError(f"image, label: are columns of a data set of the Hugging Face Hub, which {name!r} is not")
+    if (request.image, request.label, request.config) != (None, None, None):
+        raise DataError(f"image, label, config: are of a data set of the Hugging Face Hub, which {name!r} is not")
     if name in DATA_SETS:
         return load_named(name, request)
-    if Path(name).is_dir():
+    if is_archive(name):
+        from .archives import load_archives
+
+        return load_archives(name, shards_of(name), request)
+    if path.is_dir():
         from .folders import load_folder
 
-        return load_folder(Path(name).resolve(), request)
+        return load_folder(path.resolve(), request)
     raise DataError(
-        f"data set {name!r}: neither a known name ({', '.join(DATA_SETS)}) nor a folder that exists nor "
+        f"data set {name!r}: neither a known name ({', '.join(DATA_SETS)}) nor a folder or archive that exists nor "
         "owner/name on the Hugging Face Hub"
     )
 
 
-def _is_on_hub(name: str) -> bool:
+def _is_on_hub(name: str, path: Path) -> bool:
     if name.startswith("hf:"):
         return name != "hf:"
-    if Path(name).is_dir():
-        return name not in DATA_SETS and any(Path(name).rglob("*.parquet"))
-    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
+    if path.is_dir():
+        return name not in DATA_SETS and any(path.rglob("*.parquet"))
+    return not is_archive(name) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
 
 
-def read_image(path: str | Path, image_size: int, channels: int) -> Tensor:
+def read_image(path: str | Path, image_size: int, channels: int, white: float | None = None) -> Tensor:
     """Read an image file: orient it, resize its shorter side, crop the centre; transparency becomes white.
 
     Args:
         path: a file in any format PIL reads.
         image_size: side of the result.
         channels: 1 (grey) or 3 (RGB).
+        white: the value of white in an image of more than 8 bits; by default by its header, with a warning if that
+            is a guess.
 
     Returns:
         uint8, shape ``(channels, image_size, image_size)``.
@@ -100,8 +125,12 @@ def read_image(path: str | Path, image_size: int, channels: int) -> Tensor:
         DataError: the file is missing or not a readable image.
         MissingExtra: PIL is not installed.
     """
-    from .decoding import decode_image
+    from .picture import decode_image, white_of
 
     if channels not in (1, 3):
         raise DataError(f"channels: expected 1 or 3, got {channels}")
-    return torch.from_numpy(decode_image(str(path), Path(path), image_size, channels).copy())
+    findings, file = Findings(), Path(path).expanduser()
+    scale = white_of(lambda: [(str(path), file)], findings, white)
+    pixels = torch.from_numpy(decode_image(str(path), file, image_size, channels, scale).copy())
+    findings.announce(str(path), strict=False)
+    return pixels

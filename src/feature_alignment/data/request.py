@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .errors import DataError
@@ -24,6 +25,8 @@ class Request:
     strict: bool = False
     image: str | None = None
     label: str | None = None
+    config: str | None = None
+    white: float | None = None
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "test"):
@@ -32,3 +35,5 @@ class Request:
             raise DataError(f"channels: expected 1 or 3, got {self.channels}")
         if self.image_size is not None and self.image_size < 1:
             raise DataError(f"image_size: expected at least 1, got {self.image_size}")
+        if self.white is not None and not 0 < self.white < math.inf:
+            raise DataError(f"white: expected a number above 0, got {self.white:g}")

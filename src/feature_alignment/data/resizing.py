@@ -25,7 +25,7 @@ def fit(directory: Path, found: Decoded, shape: tuple[int, ...]) -> Meta:
         fitted[start : start + CHUNK] = chunk.numpy()
     if found.labels is not None:
         np.save(directory / "labels.npy", found.labels.numpy())
-    return {"count": len(fitted), "classes": list(found.classes), "skipped": 0}
+    return {"count": len(fitted), "classes": list(found.classes), "findings": found.findings.as_json()}
 
 
 def _coloured(pixels: Tensor, channels: int) -> Tensor:

@@ -1,33 +1,63 @@
-"""Which images are for training and which are held out: one rule for folders and for the Hub."""
+"""Which images are for training and which are held out: one rule for folders, archives and the Hub."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+import unicodedata
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HELD_OUT", "TEST_NAMES", "Split", "held_out", "held_out_name"]
+from .errors import DataError
+
+__all__ = ["HELD_OUT", "TEST_NAMES", "TRAIN_NAMES", "Split", "held_out", "is_split", "normalised", "splits_among"]
 
 Split: TypeAlias = Literal["train", "test"]
 
-#: Names of the held-out split beside ``train``, in order of preference.
-TEST_NAMES = ("test", "validation", "valid", "val")
+#: Names of the training split, in any case.
+TRAIN_NAMES = ("train", "training")
+
+#: Names of the held-out split beside it, in any case, in order of preference.
+TEST_NAMES = ("test", "testing", "validation", "valid", "val")
 
 #: Every ``HELD_OUT``-th image of a set without a split of its own is held out.
 HELD_OUT = 10
 
 
-def held_out_name(names: Container[str], known: tuple[str, ...] = TEST_NAMES) -> str | None:
-    """Return which of ``names`` is the held-out split; none if it or ``train`` is missing.
+def normalised(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), so that the names from all file systems compare equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder of this name, in any case, is a split: one of ``TRAIN_NAMES`` and ``TEST_NAMES``.
 
     Example:
-        >>> held_out_name(["train", "val", "extra"])
-        'val'
+        >>> is_split("Train"), is_split("trains")
+        (True, False)
     """
-    found = [name for name in known if name in names]
-    return found[0] if found and "train" in names else None
+    return normalised(name).casefold() in TRAIN_NAMES + TEST_NAMES
+
+
+def splits_among(names: Iterable[str]) -> tuple[str | None, list[str]]:
+    """Return which of ``names`` is the training split, if any, and which may be held out, the preferred one first.
+
+    Raises:
+        DataError: two of them could be the same split, such as ``train`` and ``Train``.
+
+    Example:
+        >>> splits_among(["Val", "extra", "train"])
+        ('train', ['Val'])
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        word = normalised(name).casefold()
+        word = "train" if word in TRAIN_NAMES else word
+        if word in known and is_split(name):
+            raise DataError(f"{known[word]} and {name} could both be the split {word}; rename one of them")
+        known[word] = name
+    return known.get("train"), [known[word] for word in TEST_NAMES if word in known]
 
 
 def held_out(count: int) -> npt.NDArray[np.bool_]:

@@ -20,15 +20,17 @@ class DataOptions:
     """Options of the data.
 
     Args:
-        name: a named set such as mnist, a folder of images, or owner/name on the Hugging Face Hub, see
+        name: a named set such as mnist, a folder or archive of images, or owner/name on the Hugging Face Hub, see
             :func:`feature_alignment.data.load`.
         batch_size: images per batch; an incomplete last batch is dropped.
         image_size: side of the images; by default that of the data set (64 for a folder).
         channels: 1 or 3; by default those of the data set (3 for a folder).
         labels: use the labels, if the data set has any, for a conditional model.
-        strict: stop at the first unreadable image instead of skipping it.
+        strict: stop if anything in the data set would be skipped, instead of counting it in a warning.
         image: column of the images, for a set of the Hub; by default the only one.
         label: column of the labels, for a set of the Hub; by default ``label``, or the only column of classes.
+        config: configuration, for a set of the Hub that has several.
+        white: the value of white in images of more than 8 bits; by default by the files' headers.
     """
 
     name: str = "mnist-mini"
@@ -39,6 +41,8 @@ class DataOptions:
     strict: bool = False
     image: str | None = None
     label: str | None = None
+    config: str | None = None
+    white: float | None = None
 
 
 class TrainingData:
@@ -88,4 +92,6 @@ class TrainingData:
             strict=chosen.strict,
             image=chosen.image,
             label=chosen.label,
+            config=chosen.config,
+            white=chosen.white,
         )

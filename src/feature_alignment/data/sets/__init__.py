@@ -10,6 +10,7 @@ from pathlib import Path
 from ...extras import MissingExtra
 from ..cache import Decoded, Meta, cached
 from ..errors import DataError
+from ..findings import Findings
 from ..request import Request
 from ..resizing import fit
 from ..splits import Split
@@ -63,6 +64,6 @@ def _from_hub(repository: str, shape: tuple[int, int, int], split: Split, direct
     try:
         from ..hub import decode_hub
 
-        return decode_hub(directory, repository, request)
+        return decode_hub(directory, repository, request, Findings())
     except (DataError, MissingExtra) as error:
         raise DataError(f"{files.missing}, and {error}; {files.advice}") from None

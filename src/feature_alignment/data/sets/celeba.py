@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..cache import Meta, data_directory
 from ..errors import DataError
+from ..findings import Findings
 from ..splits import Split
 from .named_set import FilesMissing, NamedSet
 
@@ -26,9 +27,12 @@ def _read(split: Split, directory: Path) -> Meta:
     if not files:
         raise DataError(f"{partition}: no images of the {split} split")
     from ..decoding import decode  # needs PIL, which other named sets do not
+    from ..picture import white_of
 
     pictures = ((str(file), file) for file in files)
-    return decode(directory, "celeba", pictures, [-1] * len(files), [], SIDE, 3, strict=True)
+    findings = Findings()
+    white = white_of(list, findings, 255)  # they are all JPEG
+    return decode(directory, "celeba", pictures, [-1] * len(files), [], SIDE, 3, True, white, findings)
 
 
 def _names_of(partition: Path, split: Split) -> list[str]:

@@ -1,0 +1,92 @@
+"""Images of more than 8 bits: one scale for a data set, and a warning where it is a guess."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feature_alignment.data import DataError, load, read_image
+
+
+def write(folder, arrays, ending="png"):
+    folder.mkdir(exist_ok=True)
+    for number, array in enumerate(arrays):
+        Image.fromarray(np.broadcast_to(array, (4, 4)).copy()).save(folder / f"{number:02}.{ending}")
+
+
+def values(folder, split="train", **settings):
+    return load(str(folder), split, image_size=4, channels=1, **settings).pixels[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+def test_images_of_16_bits_have_one_scale_whatever_their_own_maximum(folder, quiet):
+    write(folder, [np.uint16(each) for each in (255, 256, 65535, 32768)])
+    assert values(folder) == [1, 1, 255]  # 255 / 257 and 256 / 257, rounded
+    assert values(folder, "test") == [128]
+
+
+def test_floats_in_0_to_1_keep_their_grey_levels(folder, quiet):
+    write(folder, [np.float32(each / 255) for each in (0, 1, 100, 200, 254)], "tif")
+    assert values(folder) + values(folder, "test") == [0, 1, 100, 200, 254]
+
+
+def test_12_bits_in_16_are_a_guess_from_both_splits_and_said(folder):
+    write(folder, [np.uint16(each) for each in (100, 200, 4095)])  # the largest is held out
+    with pytest.warns(
+        UserWarning, match=r"16 bits, 4095 is taken for white, a guess: the largest value of all is 4095"
+    ):
+        assert values(folder) == [6, 12]
+    with pytest.warns(UserWarning, match="4095 is taken for white"):
+        assert values(folder, "test") == [255]
+
+
+def test_the_value_of_white_can_be_given(folder, quiet):
+    write(folder, [np.uint16(each) for each in (100, 200, 400)])
+    assert values(folder, white=400) == [64, 128]
+    for white in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(DataError, match="white: expected a number above 0"):
+            values(folder, white=white)
+
+
+@pytest.mark.parametrize(("largest", "white"), [(1.05, 1), (200, 255), (3000, 4095), (60000, 65535), (100000, 100000)])
+def test_floats_above_1_are_a_guess(folder, largest, white):
+    write(folder, [np.float32(largest / 2), np.float32(largest), np.float32(0)], "tif")
+    expected = [round(255 * min(1, each / white)) for each in (largest / 2, largest)]
+    with pytest.warns(UserWarning, match=rf"floating point, {white:g} is taken for white, a guess"):
+        assert values(folder) == pytest.approx(expected, abs=1)
+
+
+def test_values_below_zero_are_said_and_values_that_are_not_finite_skipped(folder):
+    write(folder, [np.float32(-1), np.float32(1), np.float32(np.nan), np.float32(0.5)], "tif")
+    with pytest.warns(UserWarning, match="skipped") as caught:
+        assert values(folder) == [0, 255]
+    said = " ".join(str(each.message) for each in caught)
+    assert "values below 0, down to -1, become black" in said
+    assert "values that are not finite" in said
+
+
+def test_images_of_8_bits_beside_deep_ones_keep_theirs(folder, quiet):
+    write(folder, [np.uint16(65535), np.uint8(77), np.uint8(0)])
+    assert values(folder) == [255, 77]
+
+
+def test_one_image_read_alone_is_a_set_of_one(folder):
+    write(folder, [np.uint16(255)])
+    with pytest.warns(UserWarning, match="a guess"):
+        assert read_image(folder / "00.png", 4, 1).unique().tolist() == [255]
+    assert read_image(folder / "00.png", 4, 1, white=65535).unique().tolist() == [1]
