@@ -24,7 +24,7 @@ APPLIED = {
         "steps", "accelerator", "devices", "precision", "compile", "log_every", "checkpoint_every",
         "checkpoint_seconds", "max_seconds",
     },
-    "data": {"name", "strict", "image", "label", "image_size", "channels", "labels"},
+    "data": {"name", "strict", "image", "label", "image_size", "channels", "labels", "config", "white"},
     "model": {
         "learning_rate", "betas", "schedule", "clip_gradient", "recompute", "clamp_inputs", "clamp_weights", "beta",
         "kl_warmup", "class_weight", "cross_entropy_weight", "adversarial", "critic_clip", "penalty_weight",
