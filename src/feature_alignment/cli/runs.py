@@ -59,7 +59,9 @@ def data_of(run: Run, split: Literal["train", "test"], name: str = "") -> Images
     from ..data import load
 
     settings = dict(run.settings()["data"])
-    columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label", "config", "white")}
+    columns: dict[str, Any] = (
+        {} if name else {column: settings.get(column) for column in ("image", "label", "config", "white")}
+    )
     return load(
         name or settings["name"],
         split,
