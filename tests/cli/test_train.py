@@ -95,7 +95,7 @@ def test_what_is_said_later_and_nearer_wins(capsys, tmp_path):
 
 def test_another_model_keeps_the_options_that_it_has_too(capsys):
     warning = "falign: warning: AE has no beta: left out of the configuration\n"
-    found = printed(capsys, "--config", "vfa", "--model", "ae", "--model.latent=6", warning=warning)
+    found = printed(capsys, "--config", "paper/vfa", "--model", "ae", "--model.latent=6", warning=warning)
     assert found["model"]["class_path"] == "feature_alignment.models.AE"
     assert found["model"]["init_args"]["latent"] == 6
     assert found["model"]["init_args"]["channels"] == [32, 64]
@@ -171,8 +171,8 @@ def test_training_on_a_folder_of_ones_own_images(tmp_path, no_report, capsys):
                "--data.batch_size=8", "--training.steps=3"]  # fmt: skip
     assert main([*command, f"--out={tmp_path / 'run'}"]) == 0
     said = capsys.readouterr().err
-    assert "broken.png: not a readable image" in said
-    assert "skipped 1 of" in said
+    assert "1 skipped: not a readable image: 1 (" in said
+    assert "broken.png" in said
     assert main(["sample", str(tmp_path / "run"), "--classes", "warm"]) == 0
     capsys.readouterr()
     assert main([*command, "--data.strict=true", f"--out={tmp_path / 'strict'}"]) == 2

@@ -179,7 +179,7 @@ def test_refiner_and_discriminator_see_the_encoder_as_it_is_after_its_update(dig
 
         return remembering
 
-    for name in ("posterior", "feature"):
+    for name in ("posterior", "iterate"):
         monkeypatch.setattr(Snapshot, name, remember(getattr(Snapshot, name)))
     before = weight().detach().clone()
     train(model, digits[0][:16], digits[1][:16], 1)

@@ -133,7 +133,8 @@ def test_a_rate_that_is_asked_for_on_resuming_is_the_one_used(data, tmp_path):
     slow = kind((1, 28, 28), **SMALL, **(given | {"schedule": "constant", "learning_rate": 1e-12}))
     fit(slow, data, run, options(steps=8), resume=True)
     after = Model.from_pretrained(tmp_path).state_dict()
-    assert all(torch.allclose(before[key], after[key], rtol=0, atol=1e-9) for key in before)
+    trained = [key for key in before if not key.startswith("samplers.")]  # those are fitted to draws, which differ
+    assert all(torch.allclose(before[key], after[key], rtol=0, atol=1e-9) for key in trained)
 
 
 def test_a_time_limit_stops_with_a_checkpoint(data, tmp_path):

@@ -30,7 +30,8 @@ Configuration = dict[str, Any]
 
 def bundled() -> list[str]:
     """Return the names of the bundled configurations."""
-    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
+    found = (path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
+    return sorted(name for name in found if not name.startswith("quality/"))  # those are of `falign reproduce quality`
 
 
 def read(name: str) -> Configuration:

@@ -24,7 +24,7 @@ def nearest(wanted: str, known: Iterable[str]) -> str:
     """Return ``; did you mean NAME?`` for the nearest of the known names, or nothing if none is near.
 
     Example:
-        >>> nearest("--row", ["--out", "--rows"]), nearest("--bogus", ["--out"])
+        >>> nearest("--row", ["--out", "--rows"]), nearest("--bogus", ["--latent"])
         ('; did you mean --rows?', '')
     """
     names = {name.lower(): name for name in known}
