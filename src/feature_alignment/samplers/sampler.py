@@ -81,7 +81,7 @@ class Sampler(nn.Module, ABC):
             if key.startswith(prefix) and name in self._buffers:
                 at = self._buffers[name]
                 self._buffers[name] = torch.empty_like(value, dtype=at.dtype, device=at.device)  # type: ignore[union-attr]
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class ConditionalSampler(Sampler):
