@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 from image_files import write_image
-from PIL import Image
+from PIL import Image, ImageOps
 
 from feature_alignment.data import DataError, cache_directory, load, read_image
 from feature_alignment.data import formats as formats_module
@@ -98,13 +98,15 @@ def test_heic_is_named_without_pillow_heif(folder, monkeypatch):
 
 
 def jpeg_with_damaged_exif(path):
-    """Upside down, by its EXIF; the resolution in it is a rational with a denominator of zero, cut short."""
+    """Upside down, by its EXIF, where the resolution is a negative rational, which PIL cannot write again."""
     exif = struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", 2)
     exif += struct.pack("<HHII", 0x0112, 3, 1, 3)  # orientation 3
-    exif += struct.pack("<HHII", 0x011A, 10, 1, 0xFFFFFF) + struct.pack("<I", 0)
+    exif += struct.pack("<HHII", 0x011A, 10, 1, 38) + struct.pack("<I", 0) + struct.pack("<ii", -(2**31), 1)
     picture = Image.new("L", (8, 8))
     picture.paste(255, (0, 0, 8, 4))
     picture.save(path, exif=b"Exif\0\0" + exif, quality=100)
+    with pytest.raises(struct.error):
+        ImageOps.exif_transpose(Image.open(path))
 
 
 def test_a_photograph_with_damaged_exif_is_turned_and_kept(tmp_path):
