@@ -98,3 +98,15 @@ def test_a_gan_draws_from_its_prior_alone(digits, tmp_path):
     assert list(model.samplers) == ["normal"]
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["samplers"] == {}
+
+
+def test_latents_that_are_not_finite_and_samplers_of_before_are_left_behind(digits):
+    model = AE((1, 28, 28), **SMALL, sampler="flow")
+    model.fit_samplers(*digits)
+    assert set(model.samplers) == {"normal", "gaussian", "mixture", "flow"}
+    model.samplers.fit(torch.randn(50, 3))  # too few for a flow
+    assert set(model.samplers) == {"normal", "gaussian", "mixture"}
+    with pytest.warns(UserWarning, match=r"no sampler is fitted: there are latents that are not finite"):
+        model.samplers.fit(torch.full((50, 3), torch.nan))
+    assert set(model.samplers) == {"normal"}
+    assert model.sampler() is model.samplers["normal"]

@@ -125,3 +125,17 @@ def test_a_class_of_few_latents_has_a_sampler_too():
     sampler.fit(latents, labels)
     for label in range(3):
         assert sampler.draw(20, torch.full((20,), label)).isfinite().all()
+
+
+def test_a_flow_of_many_latents_follows_what_a_gaussian_cannot():
+    base = torch.randn(2000, 12)
+    bent = base.clone()
+    bent[:, 7] += 2 * base[:, 0].square() - 2  # uncorrelated, but not independent
+    sampler, plain = SAMPLERS["flow"](12), Gaussian(12)
+    sampler.fit(bent[:1500])
+    plain.fit(bent[:1500])
+    assert sampler.log_prob(bent[1500:]).mean() > plain.log_prob(bent[1500:]).mean() + 0.2
+    drawn = sampler.draw(4000, generator=torch.Generator().manual_seed(0))
+    assert float(torch.stack([drawn[:, 0].square(), drawn[:, 7]]).corrcoef()[0, 1]) > 0.5
+    whole = sampler.log_prob(drawn)
+    assert whole.isfinite().all()

@@ -56,8 +56,8 @@ def _from_prior(model: Model, seed: int) -> tuple[Tensor, Tensor | None]:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    latent = model.prior(4, generator)
-    return latent, torch.randint(model.classes, (4,), generator=generator) if model.classes else None
+    labels = torch.randint(model.classes, (4,), generator=generator) if model.classes else None
+    return model.prior(4, generator, labels), labels
 
 
 def _from_images(found: Run, model: Model, options: Namespace) -> tuple[Tensor, Tensor | None]:

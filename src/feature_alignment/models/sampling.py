@@ -85,7 +85,13 @@ class Samplers(nn.ModuleDict):
             latents: shape ``(N, latent)``; of a variational model, draws from the posteriors.
             labels: the class of each, int64, shape ``(N,)``; required if there are classes.
         """
+        for stale in [name for name in self if name != "normal"]:
+            del self[stale]
+        self.likelihoods = {}
         latents = latents.detach().cpu()
+        if not latents.isfinite().all():
+            warnings.warn("no sampler is fitted: there are latents that are not finite", stacklevel=2)
+            return
         spared = torch.arange(len(latents)) % STRIDE == STRIDE - 1 if len(latents) >= 2 * STRIDE else None
         parts = (latents, latents) if spared is None else (latents[~spared], latents[spared])
         known = (labels, labels) if labels is None or spared is None else (labels[~spared], labels[spared])

@@ -1,4 +1,4 @@
-"""A normalising flow: a neural spline flow of the library zuko."""
+"""A normalising flow of the library zuko: a neural spline flow, or an affine one for many latents."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from .split import held_out
 
 __all__ = ["Flow"]
 
-#: Number of transforms, width of their networks, and bins of their splines.
-ARCHITECTURE = (2, 64, 8)
+#: Number of transforms, width of their networks, and bins of their splines or, in an affine flow, passes to invert one.
+SPLINES = (2, 64, 8)
+AFFINE = (3, 128, 4)
+#: Splines of more latents than this take minutes to fit, and are no better.
+SPLINED = 8
 LEARNING_RATE, BATCH, EPOCHS, PATIENCE = 3e-3, 256, 40, 3
 
 
 class Flow(ConditionalSampler):
-    r"""Neural spline flow (Durkan et al. 2019) of whitened latents, conditioned on the one-hot class.
+    r"""A flow of whitened latents, conditioned on the one-hot class.
+
+    Up to 8 latents it is a neural spline flow (Durkan et al. 2019), above that a masked autoregressive flow
+    (Papamakarios et al. 2017) of affine transforms.
 
     It begins as the identity, and with it the density as the fitted :class:`Gaussian`; trained by Adam on the
     log-likelihood until that of a tenth of the latents, held out, has not grown for three epochs, and left at its best.
@@ -46,14 +52,13 @@ class Flow(ConditionalSampler):
         self.gaussian = Gaussian(latent)
         #: All weights of the flow, in the order of its parameters; empty until fitted.
         self.register_buffer("weights", torch.zeros(0))
-        self.register_buffer("architecture", torch.tensor(ARCHITECTURE))
+        self.register_buffer("architecture", torch.tensor(SPLINES if latent <= SPLINED else AFFINE))
 
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:  # noqa: D102
         known, where = self.count_classes(latents, labels), self.weights.device
         fitted, spared = held_out(len(latents))
         self.gaussian.fit(latents[fitted])
         white, context = self.gaussian.whiten(latents)[0].float().cpu(), self._context(known)
-        self.architecture = torch.tensor(ARCHITECTURE, device=where)
         flow = self._empty().requires_grad_(True)
         with torch.enable_grad():
             _train(flow, (white[fitted], _part(context, fitted)), (white[spared], _part(context, spared)))
@@ -88,11 +93,12 @@ class Flow(ConditionalSampler):
     def _empty(self) -> nn.Module:
         """Return a flow that is the identity, without gradients."""
         zuko = require("zuko", "samplers", "the sampler flow")
-        transforms, width, bins = self.architecture.tolist()
+        transforms, width, last = self.architecture.tolist()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            flow: nn.Module = zuko.flows.NSF(
-                self.latent, self.classes, bins=bins, transforms=transforms, hidden_features=[width, width]
+            kind, own = (zuko.flows.NSF, "bins") if self.latent <= SPLINED else (zuko.flows.MAF, "passes")
+            flow: nn.Module = kind(
+                self.latent, self.classes, transforms=transforms, hidden_features=[width, width], **{own: last}
             )
         for transform in flow.transform.transforms:  # type: ignore[union-attr]
             for each in list(transform.parameters())[-2:]:  # of the last layer
