@@ -128,8 +128,9 @@ BELOW = {
     "metrics": {"core", "data", "models"},
     "training": {"core", "data", "models"},
     "report": {"core", "data", "metrics", "models", "training"},
+    "export": {"core", "data", "metrics", "models", "report", "training"},
     "reproduce": {"core", "data", "metrics", "models", "report", "samplers", "training"},
-    "cli": {"core", "data", "metrics", "models", "report", "reproduce", "samplers", "training"},
+    "cli": {"core", "data", "export", "metrics", "models", "report", "reproduce", "samplers", "training"},
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .export import FORMATS, Exported, ExportError, export
 from .parts import Part, parts_of
+from .writing import FORMATS, Exported, ExportError, export
 
 if TYPE_CHECKING:
     from .hub import HubModel, from_pretrained, push

@@ -70,7 +70,7 @@ def parts_of(model: Model) -> tuple[list[Part], dict[str, str]]:
 
     def decoded(count: int) -> tuple[Tensor, ...]:
         latent, *labels = latents(count)
-        return (model.decode(latent, *labels), *labels)
+        return (model.decode(latent, labels[0] if labels else None), *labels)
 
     given = ("labels",) if model.classes else ()
     parts = [

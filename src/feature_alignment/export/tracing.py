@@ -1,8 +1,8 @@
 r"""A function of tensors as one graph of ordinary operations, for batches of any size.
 
 A decoder by feature alignment contains gradients of its encoder, :math:`J^\top e`. Where the pull-back has a rule for a
-layer these are ordinary operations already (:mod:`feature_alignment.core.pullback`); elsewhere automatic differentiation
-is traced, by :func:`torch.fx.experimental.proxy_tensor.make_fx`, into the operations that it consists of.
+layer these are ordinary operations already, see :mod:`feature_alignment.core.pullback`. Elsewhere automatic
+differentiation is traced, by :func:`torch.fx.experimental.proxy_tensor.make_fx`, into the operations it consists of.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def traced(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Expor
         torch.Size([5, 2])
     """
     with torch.no_grad(), speed.switched(False):
-        trace = make_fx(lambda *given: function(*given), _decompositions(), tracing_mode="symbolic", _allow_non_fake_inputs=True)
+        trace = make_fx(
+            lambda *given: function(*given), _decompositions(), tracing_mode="symbolic", _allow_non_fake_inputs=True
+        )
         graph = trace(*inputs)
         graph.graph.eliminate_dead_code()
         graph.recompile()
@@ -74,7 +76,5 @@ def _convolution_backward(
         pulled = pulled[..., : x.shape[2], : x.shape[3]]
     else:
         size = tuple(x.shape[2:])
-        pulled = transposed_conv2d(
-            cotangent, weight, size, tuple(stride), tuple(padding), tuple(dilation), groups
-        )
+        pulled = transposed_conv2d(cotangent, weight, size, tuple(stride), tuple(padding), tuple(dilation), groups)
     return pulled, None, None

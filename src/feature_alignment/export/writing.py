@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +64,11 @@ class Format:
 
 
 def export(
-    model: Model, directory: str | Path, *, format: str = "onnx", tolerance: float = 1e-4  # noqa: A002
+    model: Model,
+    directory: str | Path,
+    *,
+    format: str = "onnx",  # noqa: A002
+    tolerance: float = 1e-4,
 ) -> Iterator[Exported]:
     """Write encoder, decoder and refiner of a model, each into a file of its own, checked against the model.
 
@@ -131,7 +137,9 @@ def _checked(part: Part, form: Format, name: str, tolerance: float) -> tuple[byt
 
 def _write_pt2(part: Part, program: ExportedProgram) -> bytes:
     content = io.BytesIO()
-    torch.export.save(program, content)
+    with warnings.catch_warnings():  # of weights in channels_last on other devices than a CPU
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        torch.export.save(program, content)
     return content.getvalue()
 
 
@@ -143,6 +151,7 @@ def _read_pt2(content: bytes) -> Loaded:
 def _write_onnx(part: Part, program: ExportedProgram) -> bytes:
     require("onnxscript", "export", "the format onnx")
     content = io.BytesIO()
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it does not optimise
     try:
         found: Any = torch.onnx.export(
             program, dynamo=True, input_names=part.inputs, output_names=(part.output,), verbose=False
