@@ -23,13 +23,13 @@ def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
     """Render a template; values are escaped, except in Markdown.
 
     Args:
-        template: file name of the template, which ends in ``.html.j2`` or ``.md.j2``.
+        template: file name of the template, ``.md.j2`` if it is Markdown.
         folder: its folder; a template that it extends may be in :data:`TEMPLATES`.
         values: variables of the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
-        autoescape=template.endswith(".html.j2"),
+        autoescape=not template.endswith(".md.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
