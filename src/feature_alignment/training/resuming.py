@@ -21,7 +21,7 @@ __all__ = ["APPLIED", "REFUSED", "asked", "refuse_changes"]
 #: Of the data, where and how the images are found is free: the images themselves are compared.
 APPLIED = {
     "training": {
-        "steps", "accelerator", "devices", "precision", "compile", "log_every", "checkpoint_every",
+        "steps", "accelerator", "devices", "strategy", "precision", "compile", "log_every", "checkpoint_every",
         "checkpoint_seconds", "max_seconds",
     },
     "data": {"name", "strict", "image", "label", "image_size", "channels", "labels", "config", "white"},
