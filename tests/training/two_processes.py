@@ -1,12 +1,14 @@
 """Trainings on 64 random images of 8 x 8 pixels, in float64: by one process, or by one of two that were started alike.
 
 ``python two_processes.py OUT NAME ...`` trains the models named, each into a folder of that name in ``OUT``. Started
-twice with torchrun's environment variables, both processes train on each batch together.
+twice with torchrun's environment variables, both processes train on each batch together. With the variable ``SIGNAL``
+the last process sends itself SIGTERM in the fourth update, and the two agree after every update.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +21,19 @@ from torch import nn
 
 from feature_alignment.data import Batches, DataOptions, Images
 from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local
-from feature_alignment.training import Run, TrainingOptions, fit
+from feature_alignment.training import Run, Stopped, TrainingOptions, fit, loop, processes
+
+
+class Unused(nn.Sequential):
+    """An encoder with a weight that no output depends on."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.SiLU())
+        self.idle = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return super().forward(x)
+
 
 #: Images in the batch of all processes.
 WHOLE = 12
@@ -40,19 +54,8 @@ CASES = {
     "ae": (AE, {"classes": 3, "clip_gradient": 0.5}),
     "gan": (GAN, {"normalize": False, "adversarial": "relativistic", "projection": True, "classes": 3, **MODERN}),
     "gon": (GON, {}),
-    "an encoder of one's own": (VFA, {"encoder": lambda: Unused()}),
+    "an encoder of one's own": (VFA, {"encoder": Unused}),
 }  # fmt: skip
-
-
-class Unused(nn.Sequential):
-    """An encoder with a weight that no output depends on."""
-
-    def __init__(self):
-        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.SiLU())
-        self.idle = nn.Parameter(torch.ones(2))
-
-    def forward(self, x):
-        return super().forward(x)
 
 
 class Data:
@@ -70,16 +73,16 @@ class Data:
         return Batches(self.train, self.batch_size, seed, device, rank, world_size)
 
 
-def train(name, out, *, processes=1, resume=False, **options):
-    """Train a model of :data:`CASES` into a folder of ``out``."""
+def train(name, out, *, share=1, resume=False, **options):
+    """Train a model of :data:`CASES` into a folder of ``out``, in one of ``share`` processes."""
     kind, given = CASES[name]
     torch.manual_seed(0)
-    made = {key: value() if callable(value) else value for key, value in given.items()}
+    made = {key: value() if isinstance(value, type) else value for key, value in given.items()}
     model = kind((1, 8, 8), latent=3, channels=(4,), width=8, **made)
     run = Run(Path(out) / name)
     run.directory.mkdir(parents=True, exist_ok=True)
     chosen = {"steps": 5, "accelerator": "cpu", "log_every": 1, "precision": "64-true"} | options
-    fit(model, Data(WHOLE // processes, given.get("classes", 0)), run, TrainingOptions(**chosen), resume=resume)
+    fit(model, Data(WHOLE // share, given.get("classes", 0)), run, TrainingOptions(**chosen), resume=resume)
 
 
 def weights(out, name):
@@ -88,28 +91,50 @@ def weights(out, name):
     return {key: value for key, value in saved.items() if not key.startswith("samplers.")}
 
 
-def start(out, *names, processes=2, **environment):
-    """Start processes that train together, as torchrun does; return their outputs when they have ended."""
+def start(out, *names, **environment):
+    """Start two processes that train together, as torchrun does; return their outputs when they have ended."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes),
-              "LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}  # fmt: skip
+    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+              "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"}  # fmt: skip
     started = [
         subprocess.Popen(
             [sys.executable, __file__, str(out), *names],
             env=os.environ | shared | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for rank in range(processes)
+        for rank in range(2)
     ]  # fmt: skip
     outputs = [each.communicate(timeout=300)[0] for each in started]
     assert not any(each.returncode for each in started), "\n".join(outputs)
     return outputs
 
 
-if __name__ == "__main__":
+def main(out, *names):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    for each in sys.argv[2:]:
-        train(each, sys.argv[1], processes=int(os.environ.get("WORLD_SIZE", "1")))
+    for each in names:
+        try:
+            train(each, out, share=2, steps=int(os.environ.get("STEPS", "5")))
+        except Stopped as stopped:
+            print(stopped)
+
+
+def signal_in_the_fourth_update():
+    step = loop.FabricUpdates.step
+
+    def interrupted(updates, *batch):
+        if updates.done == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return step(updates, *batch)
+
+    loop.FabricUpdates.step = interrupted
+
+
+if __name__ == "__main__":
+    if "SIGNAL" in os.environ:
+        processes.AGREED_EVERY = 0.0
+        if os.environ["RANK"] == "1":
+            signal_in_the_fourth_update()
+    main(*sys.argv[1:])

@@ -23,7 +23,7 @@ from .compilation import compiled, matrix_products
 from .fabric_updates import FabricUpdates
 from .log import Log
 from .options import Diverged, TrainingError, TrainingOptions
-from .processes import AGREED_EVERY, agreed, averaged, launched, refuse_unsynchronised, synchronised, together
+from .processes import Agreement, averaged, launched, refuse_unsynchronised, synchronised, together
 from .resuming import asked, refuse_changes
 from .run import Run
 from .stopping import Stopped, Stopper
@@ -133,7 +133,8 @@ class _Training:
         """Train until the last update, the time limit or a signal, and save a checkpoint."""
         updates, options = self.updates, self.options
         with Stopper().listening() as stopper, self._progress() as bar, matrix_products(options.precision):
-            since, late = time.perf_counter(), self._out_of_time()
+            agreement = Agreement(self.fabric, updates.done)
+            since, late = time.perf_counter(), int(self._out_of_time())
             while updates.done < options.steps and not late:
                 if options.compile:
                     torch.compiler.cudagraph_mark_step_begin()  # the last update's outputs may be overwritten
@@ -143,7 +144,8 @@ class _Training:
                 if updates.done % options.log_every == 0:
                     bar.said = self._logged(losses)
                 bar.update(updates.done)
-                received, due, late = self._agreed(stopper.received or 0)
+                wishes = stopper.received or 0, self._due(), self._out_of_time()
+                received, due, late = agreement.after(updates.done, *wishes)
                 if updates.done % options.checkpoint_every == 0 or due:
                     self._finite(losses)
                     self._save()
@@ -162,18 +164,6 @@ class _Training:
         part = Part() if alone else Part(fabric.global_rank, fabric.world_size, len(images), generator)
         with part_of_batch(part):
             return self.updates.step(images, labels)
-
-    def _agreed(self, received: int) -> tuple[int, bool, bool]:
-        """Return the signal to stop for (0 for none), whether a checkpoint is due, and whether the time is over.
-
-        Several processes agree on it, as a process that stopped by itself would leave the others waiting.
-        """
-        if self.fabric.world_size == 1:
-            return received, self._due(), self._out_of_time()
-        if self.updates.done % AGREED_EVERY:
-            return 0, False, False
-        number, due, late = agreed(self.fabric, received, self._due(), self._out_of_time())
-        return number, bool(due), bool(late)
 
     def _stop(self, received: int) -> None:
         self._save()

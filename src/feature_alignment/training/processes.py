@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .options import TrainingError, TrainingOptions
 
 __all__ = [
-    "agreed",
+    "Agreement",
     "averaged",
     "is_first_process",
     "launched",
@@ -28,8 +29,8 @@ __all__ = [
     "together",
 ]
 
-#: Number of updates between two agreements on whether to stop: each costs a synchronisation.
-AGREED_EVERY = 10
+#: Time between two agreements, in seconds; each costs a synchronisation.
+AGREED_EVERY = 1.0
 
 #: Why a training's weights cannot be sharded.
 NO_SHARDS = (
@@ -162,11 +163,33 @@ def _normalising(model: nn.Module) -> list[tuple[str, nn.Module, str, nn.Module]
     ]
 
 
-def agreed(fabric: Fabric, *wishes: int) -> list[int]:
-    """Return the largest value of each wish over all processes."""
-    given = torch.tensor(wishes, device=fabric.device)
-    reduced: Tensor = fabric.all_reduce(given, reduce_op="max")  # type: ignore[assignment]
-    return [int(value) for value in reduced.tolist()]
+class Agreement:
+    """What all processes do after an update, about once a second.
+
+    Each has signals and a clock of its own, and one that stopped by itself would leave the others waiting.
+
+    Args:
+        fabric: of the training.
+        done: number of updates done already.
+    """
+
+    def __init__(self, fabric: Fabric, done: int) -> None:
+        self.fabric, self.next = fabric, done + 1
+        self.last, self.at = done, time.perf_counter()
+
+    def after(self, done: int, *wishes: int) -> list[int]:
+        """Return the largest value of each wish over all processes; zeros between two agreements."""
+        if self.fabric.world_size == 1:
+            return [*wishes]
+        if done < self.next:
+            return [0] * len(wishes)
+        now = time.perf_counter()
+        pause = max(1, int(AGREED_EVERY * (done - self.last) / (now - self.at)))
+        given = torch.tensor([*wishes, -pause], device=self.fabric.device)
+        reduced: Tensor = self.fabric.all_reduce(given, reduce_op="max")  # type: ignore[assignment]
+        *agreed, pause = map(int, reduced.tolist())
+        self.next, self.last, self.at = done - pause, done, now
+        return agreed
 
 
 def averaged(fabric: Fabric, losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ APPLIED = {
 #: Why other options may not change, by section; an option that is in no list is refused.
 REFUSED = {
     "training": "order and noise of the updates done are functions of it",
-    "data": "the position in the data is counted in batches of all processes",
+    "data": "the position in the data is counted in batches, those of all processes together",
     "model": "it defines the network whose weights the checkpoint holds",
 }
 
