@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint bench soak networks clean
+.PHONY: setup quickstart test test-slow lint docs bench soak networks clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
+	@echo "site/index.html"
+
 bench: setup
 	$(BIN)/python benchmarks/all.py
 
@@ -37,4 +41,4 @@ networks: setup
 	$(BIN)/python benchmarks/networks.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info src/*.egg-info
+	rm -rf $(VENV) build dist site *.egg-info src/*.egg-info

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .core.pullback import NotDifferentiableError
     from .core.select import select
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DivergenceWarning",
