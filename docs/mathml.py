@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -23,14 +24,16 @@ def inline(translator: Any, node: Any) -> None:
 
 
 def block(translator: Any, node: Any) -> None:
-    """Write a displayed formula."""
-    write(translator, node, "block")
+    """Write a displayed formula, with room for what reaches above and below its line."""
+    translator.body.append('<div class="math" style="padding: 0.4em 0">')
+    try:
+        write(translator, node, "block")
+    finally:
+        translator.body.append("</div>\n")
 
 
 def write(translator: Any, node: Any, display: str) -> None:
     """Write a formula and end the node."""
-    from docutils.nodes import SkipNode
-
     try:
         translator.body.append(convert(node.astext().strip(), display=display))
     except Exception as error:  # the parser's errors have no common class
