@@ -314,6 +314,20 @@ def test_stress_emphasises_the_class():
     torch.testing.assert_close(strong - weak, 3 * (normal - weak), atol=1e-4, rtol=1e-3)  # affine for T = 1
 
 
+@pytest.mark.parametrize("write", ["a fused optimiser", "a write into .data"])
+def test_decoding_in_one_step_notices_new_weights_however_they_were_written(write, digits):
+    model = FA(**SMALL, clamp_weights=None)
+    latent = torch.randn(3, 6)
+    before = model.eval().decode(latent)
+    if write == "a fused optimiser":
+        train(model, *digits, 2)
+    else:
+        model.mean.weight.data.mul_(2)
+    after = model.eval().decode(latent)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, model.feature(latent).detach(), atol=1e-5, rtol=1e-4)
+
+
 def test_infer_labels_finds_the_class_that_explains_the_image():
     model = VFA(**SMALL, classes=4, class_weight=100.0)
     labels = torch.tensor([3, 0, 2, 1])
