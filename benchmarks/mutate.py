@@ -1,12 +1,15 @@
 """Mutation testing of the core: what share of small faults put into it do its tests notice?
 
-cosmic-ray finds the places and makes the changes: operators, comparisons, numbers, booleans, loops, decorators. Of every
-place one change is drawn, of these a sample by the seed; annotations are left out, since nothing evaluates them. Coverage
-tells which tests run a line, and only those are run on a mutant of it, the quickest first and for at most
+cosmic-ray finds the places and makes the changes: operators, comparisons, numbers, booleans, loops, decorators. The
+sample is of places, by the seed, with one change at each; annotations are left out, since nothing evaluates them.
+Coverage tells which tests run a line, and only those are run on a mutant of it, the quickest first and for at most
 ``--seconds`` of the time that they take on the code as it is. A mutant is killed by a test that fails, an import that
-fails, or a process that takes ten times as long. Every mutant runs in a forked process, on a copy of the sources. Linux. Run it as
+fails, or a process that takes ten times as long. Every mutant runs in a forked process, on a copy of the sources.
+Linux. Run it as
 
     python benchmarks/mutate.py --mutants 300 --out results/mutants/cpu.json
+
+``--again FILE`` leaves out the mutants that were killed in an earlier run of the same sample, as when tests were added.
 """
 
 from __future__ import annotations
@@ -67,8 +70,11 @@ def copy_of_the_project(folder: Path) -> Path:
 def covering(folder: Path) -> tuple[dict[tuple[str, int], list[str]], dict[str, float]]:
     """Return the tests that run each line of the core, and the seconds that each test takes."""
     data, report = folder / ".coverage", folder / "times.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *TESTS, f"--cov={CORE}", "--cov-context=test",
-               "--cov-report=", f"--junitxml={report}", "-o", "junit_family=xunit1", "-p", "no:cacheprovider"]  # fmt: skip
+    command = [
+        *(sys.executable, "-m", "pytest", "-q", "-m", "not slow", *TESTS, "-p", "no:cacheprovider"),
+        *(f"--cov={CORE}", "--cov-context=test", "--cov-report="),
+        *(f"--junitxml={report}", "-o", "junit_family=xunit1"),
+    ]
     environment = os.environ | {"PYTHONPATH": str(folder / "src"), "COVERAGE_FILE": str(data), "OMP_NUM_THREADS": "1"}
     if subprocess.run(command, cwd=folder, env=environment).returncode:
         raise SystemExit("the tests of the core fail on the code as it is: mend that first")
@@ -107,16 +113,17 @@ def mutants(folder: Path) -> list[MutationSpec]:
 
 def _annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return where annotations begin and end."""
-    found: list[ast.expr] = []
-    for node in ast.walk(ast.parse(source)):
-        for name in ("annotation", "returns"):
-            if isinstance(each := getattr(node, name, None), ast.expr):
-                found.append(each)
-    return [((each.lineno, each.col_offset), (each.end_lineno or 0, each.end_col_offset or 0)) for each in found]
+    nodes = ast.walk(ast.parse(source))
+    found = [getattr(node, name, None) for node in nodes for name in ("annotation", "returns")]
+    return [
+        ((each.lineno, each.col_offset), (each.end_lineno or 0, each.end_col_offset or 0))
+        for each in found
+        if isinstance(each, ast.expr)
+    ]
 
 
 def sample(found: list[MutationSpec], count: int, seed: int) -> tuple[list[MutationSpec], int]:
-    """Return ``count`` mutants of different places, drawn first by place and then by change, and the number of places."""
+    """Return ``count`` mutants of different places, drawn by place and then by change, and the number of places."""
     draws, places = random.Random(seed), defaultdict(list)
     for each in found:
         places[each.module_path, each.start_pos, each.end_pos].append(each)
@@ -128,7 +135,7 @@ def sample(found: list[MutationSpec], count: int, seed: int) -> tuple[list[Mutat
 
 
 def _compiles(spec: MutationSpec) -> bool:
-    """Say whether the mutant is Python at all: cosmic-ray takes the star before keyword-only arguments for a product."""
+    """Say whether it is Python at all: cosmic-ray takes the star before keyword-only arguments for a product."""
     operator = get_operator(spec.operator_name)(**spec.operator_args)
     try:
         compile(mutate_code(spec.module_path.read_text(), operator, spec.occurrence) or "", "mutant", "exec")
@@ -171,6 +178,7 @@ def work(job: Job, original: Path, folder: Path) -> dict[str, Any]:
         "file": str(path.relative_to(folder)),
         "line": job.spec.start_pos[0],
         "operator": job.spec.operator_name.removeprefix("core/"),
+        "occurrence": job.spec.occurrence,
         "change": [line for line in change if line[:1] in "+-" and line[:3] not in ("+++", "---")],
         "tests": len(job.tests),
         "outcome": outcome,
@@ -183,7 +191,7 @@ def run_tests(folder: Path, tests: list[str], limit: float) -> str:
     process = os.fork()
     if process == 0:
         os.setsid()
-        with open(os.devnull, "w") as nothing:
+        with Path(os.devnull).open("w") as nothing:
             os.dup2(nothing.fileno(), 1)
             os.dup2(nothing.fileno(), 2)
         os.chdir(folder)
@@ -219,20 +227,33 @@ def interval(killed: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - half) / scale, (middle + half) / scale
 
 
-def run(count: int, seed: int, processes: int, longest: float) -> tuple[list[dict[str, Any]], int]:
-    """Run a sample of mutants; return their records and the number of places there are."""
+def name_of(spec: MutationSpec, folder: Path) -> tuple[Any, ...]:
+    """Return what tells a mutant from others, in any copy."""
+    file = str(spec.module_path.relative_to(folder))
+    return file, spec.start_pos[0], spec.operator_name.removeprefix("core/"), spec.occurrence
+
+
+def run(
+    count: int, seed: int, processes: int, longest: float, before: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], int]:
+    """Run a sample of mutants but those killed ``before``; return all records and the number of places there are."""
+    killed = {
+        (each["file"], each["line"], each["operator"], each["occurrence"]): each
+        for each in before
+        if each["outcome"] != "survived"
+    }
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as name:
         original = copy_of_the_project(Path(name, "original"))
         specs, places = sample(mutants(original), count, seed)
-        chosen = jobs(specs, original, longest)
+        records = [killed[name_of(each, original)] for each in specs if name_of(each, original) in killed]
+        chosen = jobs([each for each in specs if name_of(each, original) not in killed], original, longest)
         todo, done = context.Queue(), context.Queue()
         for each in [*chosen, *[None] * processes]:
             todo.put(each)
         for number in range(processes):
             folder = Path(name, str(number))
             context.Process(target=worker, args=(original, folder, todo, done), daemon=True).start()
-        records = []
         for number in range(len(chosen)):
             records.append(done.get())
             print(f"{number + 1} of {len(chosen)}: {records[-1]}", file=sys.stderr, flush=True)
@@ -247,11 +268,13 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=40.0, help="of tests a mutant, as they take on the code as it is"
     )
+    parser.add_argument("--again", type=Path, help="an earlier result of the same sample: its killed mutants are kept")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     begun = time.perf_counter()
-    records, places = run(asked.mutants, asked.seed, asked.processes, asked.seconds)
+    before = json.loads(asked.again.read_text())["records"] if asked.again else []
+    records, places = run(asked.mutants, asked.seed, asked.processes, asked.seconds, before)
     killed = sum(each["outcome"] != "survived" for each in records)
     low, high = interval(killed, len(records))
     result = {
