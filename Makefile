@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 
-.PHONY: setup quickstart test test-slow lint docs package lowest bench soak networks clean
+.PHONY: setup quickstart test test-slow lint docs package lowest bench soak mutate networks clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python benchmarks/soak.py --kills 50 --out results/soak/cpu.json
+
+mutate: setup
+	$(BIN)/python benchmarks/mutate.py --mutants 300 --out results/mutants/cpu.json
 
 networks: setup
 	$(BIN)/python benchmarks/networks.py
