@@ -32,10 +32,20 @@ KEYS = {"updates", "seconds", "model", "optimizers", "precision", "asked"}
 SEAL = 39
 
 
-def seed_update(seed: int, update: int, rank: int) -> None:
-    """Seed PyTorch for one update, so that its noise is a function of seed, update and process."""
+def seed_update(seed: int, update: int, rank: int, device: torch.device) -> torch.Generator:
+    """Seed PyTorch for one update, so that its noise is a function of seed, update and place in the batch.
+
+    Returns:
+        A generator of the numbers that the first process's global one would draw; the global one of another process
+        is seeded otherwise, for networks that draw numbers of their own.
+    """
+    torch.manual_seed(_seed(seed, update, rank))
+    return torch.Generator(device).manual_seed(_seed(seed, update, 0))
+
+
+def _seed(seed: int, update: int, rank: int) -> int:
     digest = hashlib.sha256(f"{seed} {update} {rank}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "big") - 2**63)
+    return int.from_bytes(digest[:8], "big") - 2**63
 
 
 def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float, asked: Mapping[str, Any]) -> None:
