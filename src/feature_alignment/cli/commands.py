@@ -70,6 +70,11 @@ COMMANDS = {
         "falign interpolate runs/quickstart --random --out interpolation.png",
         "interpolate",
     ),
+    "invert": Command(
+        "show what a layer of any network keeps of a photograph",
+        "falign invert torchvision:resnet18 --layer layer3 photo.jpg --out out.png",
+        "invert",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',
