@@ -75,6 +75,11 @@ COMMANDS = {
         "falign invert torchvision:resnet18 --layer layer3 photo.jpg --out out.png",
         "invert",
     ),
+    "score": Command(
+        "score images by how badly a model reconstructs them, and where: anomalies have large errors",
+        "falign score runs/quickstart photos/ --out scores.csv",
+        "score",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',

@@ -106,15 +106,24 @@ def existing_run(name: str) -> Run:
     return Run(directory)
 
 
-def writable(name: str | Path) -> Path:
-    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder."""
+def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, folder: bool = True) -> Path:
+    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder.
+
+    Args:
+        name: as given to ``--out``.
+        endings: of a file, the usual one first.
+        folder: whether a folder will do.
+
+    Raises:
+        UsageError: another ending, a folder where a file is wanted, or no directory to write to.
+    """
     path = Path(name)
-    if str(name).endswith("/"):
+    if str(name).endswith("/") and folder:
         path.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: there is no directory {path.parent}")
-    if not path.is_dir() and path.suffix.lower() not in (".png", ".json"):
-        raise UsageError(f"--out {path}: expected a name ending in .png")
+    if not (folder and path.is_dir()) and (path.is_dir() or path.suffix.lower() not in endings):
+        raise UsageError(f"--out {path}: expected a name ending in {endings[0]}")
     return path
 
 
