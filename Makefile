@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint bench soak networks clean
+.PHONY: setup quickstart test test-slow lint bench soak mutate networks clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python benchmarks/soak.py --kills 50 --out results/soak/cpu.json
+
+mutate: setup
+	$(BIN)/python benchmarks/mutate.py --mutants 300 --out results/mutants/cpu.json
 
 networks: setup
 	$(BIN)/python benchmarks/networks.py

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..extras import require
 from ..files import write_atomically
+from .earlier_versions import upgraded
 from .sampling import Samplers
 
 __all__ = ["Saved"]
@@ -76,9 +77,9 @@ class Saved:
         model.samplers.add(likelihoods)
         model.samplers.likelihoods = likelihoods
         try:
-            model.load_state_dict(load_file(directory / "model.safetensors"))
+            model.load_state_dict(upgraded(load_file(directory / "model.safetensors"), model))
         except Exception as error:
-            reason = str(error).replace("\n", " ")
+            reason = " ".join(str(error).split())
             raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
