@@ -70,6 +70,16 @@ COMMANDS = {
         "falign interpolate runs/quickstart --random --out interpolation.png",
         "interpolate",
     ),
+    "invert": Command(
+        "show what a layer of any network keeps of a photograph",
+        "falign invert torchvision:resnet18 --layer layer3 photo.jpg --out out.png",
+        "invert",
+    ),
+    "score": Command(
+        "score images by how badly a model reconstructs them, and where: anomalies have large errors",
+        "falign score runs/quickstart photos/ --out scores.csv",
+        "score",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',
