@@ -77,7 +77,7 @@ def _facts(found: Diagnosis) -> str:
     count, shape, options = len(found.images), " x ".join(map(str, found.images.shape[1:])), found.options
     kind = options.variables if isinstance(options.variables, str) else type(options.variables).__name__
     return (
-        f"{count} image{'s' * (count > 1)} of {shape} numbers; pre-images in {kind} variables to a relative residual of "
-        f"{options.tol:g}, at most {options.max_evaluations:,} evaluations each; seed {options.seed}; "
+        f"{count} image{'s' * (count > 1)} of {shape} numbers; pre-images in {kind} variables to a relative residual "
+        f"of {options.tol:g}, at most {options.max_evaluations:,} evaluations each; seed {options.seed}; "
         f"feature-alignment {__version__}"
     )
