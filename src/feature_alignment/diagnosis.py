@@ -85,7 +85,8 @@ def diagnose(
         layers: names as in :meth:`torch.nn.Module.named_modules` (``""`` is the network itself), ``all`` for every
             module that is called, or none for up to 12 depths, chosen by :func:`find_layers`.
         name: of the network in the report; by default that of its class.
-        start: where pre-images are sought from, shape ``(1, ...)``; by default grey, 0.5.
+        start: where pre-images are sought from, shape ``(1, ...)``; by default that of the variables, if they have one,
+            otherwise grey, 0.5.
         options: how to measure; by default :class:`Options`, whose fields can also be given one by one:
             ``variables``, ``tol``, ``max_evaluations``, ``probes``, ``batch_size``, ``seed``.
         progress: show it on the standard error stream.
@@ -103,13 +104,14 @@ def diagnose(
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2))
         >>> found = diagnose(network, torch.rand(4, 1, 8, 8), max_evaluations=50)
         >>> [(layer.name, layer.size) for layer in found]
-        [('0', 64), ('2', 16), ('3', 2)]
+        [('2', 16), ('3', 2)]
     """
     chosen = options or Options()
     if changes:
         chosen = Options(**{**vars(chosen), **changes})
     _check(network, images, chosen)
-    start = torch.full_like(images[:1], 0.5) if start is None else start
+    if start is None and getattr(chosen.variables, "start", None) is None:
+        start = torch.full_like(images[:1], 0.5)
     names = _names(network, images, layers)
     found = Diagnosis(name or type(network).__name__, images, (), chosen)
     with Progress("diagnosing", len(names) * len(PARTS), unit="step", shown=progress) as bar:

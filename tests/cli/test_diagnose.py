@@ -52,7 +52,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_a_network_of_ones_own_is_measured_and_drawn(place, capsys):
-    options = ["--size=32", "--evaluations=30"]
+    options = ["--size=32", "--evaluations=20"]
     assert main(["diagnose", "mine:small", "--images", "photos", "--out", "out", *options, "--against=mine:small",
                  "--against-init=width=4"]) == 0  # fmt: skip
     said = capsys.readouterr()
@@ -60,7 +60,7 @@ def test_a_network_of_ones_own_is_measured_and_drawn(place, capsys):
     assert "Wrote out/report.html" in said.out
     entries = json.loads((place / "out" / "layers.json").read_text())
     assert [(entry["name"], entry["size"]) for entry in entries] == [("1", 2048), ("4", 1024), ("5", 10)]
-    assert entries[0]["information"] > 0.8 > entries[2]["information"]
+    assert entries[0]["information"] > 0.6 > entries[2]["information"]
     assert all(len(entry["information_by_image"]) == 3 for entry in entries)
     assert json.loads((place / "out" / "against.json").read_text())[0]["size"] == 1024
     assert Image.open(place / "out" / "strips.png").size > (300, 200)
@@ -76,7 +76,7 @@ def test_a_network_of_ones_own_is_measured_and_drawn(place, capsys):
         (["--images", "photos/broken.jpg"], "can be read as an image"),
         (["--out", "mine.py"], "--out mine.py: is a file; expected a directory"),
         (["--count", "0"], "--count: expected at least 1, got 0"),
-        (["--variables", "naturl"], "did you mean 'natural'"),
+        (["--variables", "naturl"], "--variables naturl: expected pixels, bounded, natural"),
         (["--against", "mine:grey"], "--against mine:grey: takes images of 1 x 32 x 32, mine:small of 3 x 32 x 32"),
         (["--tolerance", "-1"], "mine:small: layer '1': tol: expected"),
     ],

@@ -21,7 +21,7 @@ from feature_alignment.report.diagnosis_pictures import broken, information_char
 def found():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 20), nn.Tanh(), nn.Linear(20, 3))
-    return diagnose(network, torch.rand(4, 3, 8, 8), name="a <network>", max_evaluations=10)
+    return diagnose(network, torch.rand(4, 3, 8, 8), ["0", "2", "3"], name="a <network>", max_evaluations=10)
 
 
 def test_a_report_has_an_entry_and_a_picture_a_layer_and_image(found, tmp_path):

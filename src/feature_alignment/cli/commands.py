@@ -70,6 +70,11 @@ COMMANDS = {
         "falign interpolate runs/quickstart --random --out interpolation.png",
         "interpolate",
     ),
+    "invert": Command(
+        "show what a layer of any network keeps of a photograph",
+        "falign invert torchvision:resnet18 --layer layer3 photo.jpg --out out.png",
+        "invert",
+    ),
     "diagnose": Command(
         "measure what each layer of a network keeps of images, and draw it",
         "falign diagnose torchvision:resnet18 --images photos --size 112 --out report",

@@ -16,6 +16,7 @@ from .parser import Parser, path
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..core.inversion import Variables
     from ..diagnosis import Diagnosis
     from ..networks import LoadedNetwork
 
@@ -32,7 +33,13 @@ def parser() -> Parser:
         "--layers", nargs="+", metavar="NAME", help="all, or names of modules (default: up to 12 depths)"
     )
     parser.add_argument("--count", type=int, default=8, help="images, evenly spread (default: %(default)s)")
-    parser.add_argument("--variables", default="natural", help="natural, bounded or pixels (default: %(default)s)")
+    parser.add_argument(
+        "--variables",
+        type=path,
+        default="natural",
+        help="pixels, bounded or natural; a folder of images, to which they are fitted; or a run, whose decoder draws "
+        "the pictures (default: %(default)s)",
+    )
     parser.add_argument(
         "--tolerance", type=float, default=0.01, help="relative residual at which to stop (default: %(default)s)"
     )
@@ -55,19 +62,21 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Measure, draw after every layer, and write."""
+    from ..networks.parts import variables_of
     from ..training.stopping import interruptible
 
     out = _directory(options.out)
     loaded = network_of(options, options.images)
     images = _images(options, loaded)
     second = _second(options, loaded)
+    variables = variables_of(options.variables, loaded)
     named = options.layers if options.layers != ["all"] else None
     for each in filter(None, (loaded, second)):
         _check_layers(each, named or [])
     with interruptible(f"(what was measured is in {out})"):
-        found = _measured(loaded, images, options, lambda part: part.save(out))
+        found = _measured(loaded, images, variables, options, lambda part: part.save(out))
         if second is not None:
-            _measured(second, images, options, lambda part: found.save(out, part))
+            _measured(second, images, variables, options, lambda part: found.save(out, part))
     print(f"Wrote {out / 'report.html'}")
 
 
@@ -84,6 +93,7 @@ def _images(options: Namespace, loaded: LoadedNetwork) -> Tensor:
     import torch
 
     from ..networks import image_files, read_images
+    from ..networks.parts import device_of
 
     if options.count < 1:
         raise UsageError(f"--count: expected at least 1, got {options.count}")
@@ -93,7 +103,7 @@ def _images(options: Namespace, loaded: LoadedNetwork) -> Tensor:
     found = [pixels for _, pixels in islice(read_images(list(order), loaded), options.count)]
     if not found:
         raise UsageError(f"--images {' '.join(options.images)}: none of these can be read as an image")
-    return torch.stack(found).to(options.device)
+    return torch.stack(found).to(device_of(loaded))
 
 
 def _second(options: Namespace, first: LoadedNetwork) -> LoadedNetwork | None:
@@ -121,7 +131,11 @@ def _check_layers(loaded: LoadedNetwork, names: list[str]) -> None:
 
 
 def _measured(
-    loaded: LoadedNetwork, images: Tensor, options: Namespace, save: Callable[[Diagnosis], None]
+    loaded: LoadedNetwork,
+    images: Tensor,
+    variables: str | Variables,
+    options: Namespace,
+    save: Callable[[Diagnosis], None],
 ) -> Diagnosis:
     from ..diagnosis import diagnose
 
@@ -131,7 +145,7 @@ def _measured(
             images,
             "all" if options.layers == ["all"] else options.layers,
             name=loaded.name,
-            variables=options.variables,
+            variables=variables,
             tol=options.tolerance,
             max_evaluations=options.evaluations,
             seed=options.seed,

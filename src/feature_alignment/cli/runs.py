@@ -5,11 +5,12 @@ from __future__ import annotations
 import unicodedata
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
-from .parser import Parser, path
+from .parser import Parser, nearest, path
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ __all__ = [
     "device_of",
     "distinct",
     "existing_run",
+    "label_of",
     "labels_of",
     "model_of",
     "read_images",
@@ -31,6 +33,9 @@ __all__ = [
     "use_sampler",
     "writable",
 ]
+
+#: Of more classes, only the nearest is named.
+MOST_NAMED = 40
 
 
 def run_parser(command: str) -> Parser:
@@ -142,21 +147,36 @@ def labels_of(model: Model, wanted: list[str]) -> Tensor:
 
     if not model.classes:
         raise UsageError(f"class {wanted[0]!r}: this {type(model).__name__} was trained without classes")
-    return torch.tensor([_label(name, model.class_names) for name in wanted])
+    return torch.tensor([label_of(name, model.class_names) for name in wanted])
 
 
-def _label(wanted: str, names: tuple[str, ...]) -> int:
+def label_of(wanted: str, names: Sequence[str]) -> int:
+    """Return the number of a class given by name, by the first of the names that are separated by commas, or by number.
+
+    Raises:
+        UsageError: there is no such class.
+
+    Example:
+        >>> label_of("Cat", ["dog", "cat, tabby"]), label_of("0", ["dog", "cat, tabby"])
+        (1, 0)
+    """
     known, asked = [unicodedata.normalize("NFC", name) for name in names], unicodedata.normalize("NFC", wanted)
     if asked in known:
         return known.index(asked)
-    similar = [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
+    similar = _similar(asked, known) or _similar(asked, [name.partition(",")[0] for name in known])
     if len(similar) > 1:
         raise UsageError(f"class {wanted!r}: which, {' or '.join(names[label] for label in similar)}?")
     if similar:
         return similar[0]
     if wanted.isdigit() and int(wanted) < len(names):
         return int(wanted)
+    if len(names) > MOST_NAMED:
+        raise UsageError(f"class {wanted!r}: none of the {len(names)} classes{nearest(wanted, names)}")
     raise UsageError(f"class {wanted!r}: expected one of {', '.join(names)}")
+
+
+def _similar(asked: str, known: Sequence[str]) -> list[int]:
+    return [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
 
 
 def read_images(

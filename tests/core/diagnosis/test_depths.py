@@ -73,6 +73,9 @@ def test_normalisation_activation_and_shape_belong_to_the_layer_before_them():
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.PReLU(4), nn.Dropout(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 4)
     )
     assert find_layers(network.eval(), torch.rand(1, 1, 4, 4)) == ["2", "5", "6"]
+    prepared = nn.Sequential(nn.InstanceNorm2d(1), nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    assert find_layers(prepared, torch.rand(1, 1, 4, 4)) == ["3", "4"]
+    assert find_layers(nn.Sequential(nn.Flatten(), nn.ReLU()), torch.rand(1, 1, 4, 4)) == ["1"]
 
 
 class Functional(nn.Module):

@@ -46,10 +46,11 @@ def find_layers(network: Network, images: Tensor, wanted: str | None = None, mos
     """Return names of modules in the order in which the network completes them.
 
     By default these are modules through whose output all information has to pass: every path in the graph of the
-    evaluation from the image to the network's output goes through it, so that branches inside a residual block are left
-    out. Of a layer and the normalisation, activation or reshaping that follows it, the last is taken; of modules with
-    the same output, the outermost. Where they are still too many, the first, the last and the outermost are kept, and
-    of the others as many as there is room for, evenly spaced.
+    evaluation from the image to the network's output goes through it, so that branches inside a residual block are
+    left out. Of a layer and the normalisation, activation or reshaping that follows it, the last is taken, and what
+    does no more than that to the image is left out; of modules with the same output, the outermost. Where they are
+    still too many, the first, the last and the outermost are kept, and of the others as many as there is room for,
+    evenly spaced.
 
     Args:
         network: any network; one that is not a module is a single layer.
@@ -75,7 +76,7 @@ def find_layers(network: Network, images: Tensor, wanted: str | None = None, mos
     calls = _distinct(calls)
     if wanted != "all":
         through = cuts(tensors(standard(output)), pair)
-        calls = _thinned(_merged([call for call in calls if call.node in through]), most)
+        calls = _thinned(_merged([call for call in calls if call.node in through], images[0].numel()), most)
     return [call.name for call in calls] or [""]
 
 
@@ -126,10 +127,11 @@ def _distinct(calls: list[_Call]) -> list[_Call]:
     return list(best.values())
 
 
-def _merged(calls: list[_Call]) -> list[_Call]:
-    """Drop what a local module follows, if their outputs are of the same size."""
-    follows = [after.is_local and after.size == call.size for call, after in itertools.pairwise(calls)]
-    return [call for call, dropped in zip(calls, [*follows, False], strict=True) if not dropped]
+def _merged(calls: list[_Call], inputs: int) -> list[_Call]:
+    """Drop local modules at the image itself, and what a local module follows, if sizes are equal."""
+    deeper = list(itertools.dropwhile(lambda call: call.is_local and call.size == inputs, calls)) or calls[-1:]
+    follows = [after.is_local and after.size == call.size for call, after in itertools.pairwise(deeper)]
+    return [call for call, dropped in zip(deeper, [*follows, False], strict=True) if not dropped]
 
 
 def _thinned(calls: list[_Call], most: int) -> list[_Call]:

@@ -15,7 +15,7 @@ from ..pullback import any_batch
 from ..select import select
 from ..structures import Network, Structure, rows, standard
 from .clipping import clipped_share
-from .pre_images import PreImages, other_mean, pre_images
+from .pre_images import PreImages, origin, other_mean, pre_images
 from .spectrum import Spectrum, spectrum
 
 __all__ = ["Layer", "Options", "diagnose_layer", "part_of"]
@@ -102,7 +102,7 @@ def diagnose_layer(
     network: Network,
     name: str,
     images: Tensor,
-    start: Tensor,
+    start: Tensor | None,
     options: Options,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Layer:
@@ -112,7 +112,8 @@ def diagnose_layer(
         network: up to this layer.
         name: of the layer.
         images: shape ``(N, ...)``.
-        start: where pre-images are sought from, and what one image alone is compared with; shape ``(1, ...)``.
+        start: where pre-images are sought from, and what one image alone is compared with; shape ``(1, ...)``; by
+            default that of the variables.
         options: how.
         tell: called with what is measured next.
 
@@ -132,7 +133,7 @@ def diagnose_layer(
     tell("activations")
     shares = [clipped_share(network, part) for part in parts]
     output = _output(network, images[:1])
-    scale = _scale(images, start)
+    scale = _scale(images, origin(options.variables, start))
     return Layer(
         name=name,
         shape=tuple(output.shape[1:] if isinstance(output, Tensor) else rows(output).shape[1:]),

@@ -15,7 +15,7 @@ from ..inversion.variables import Variables, as_variables
 from ..pullback import any_batch
 from ..structures import Network, Structure, rows, standard
 
-__all__ = ["PreImages", "other_mean", "pre_images"]
+__all__ = ["PreImages", "origin", "other_mean", "pre_images"]
 
 #: Of the least-squares problem of one Gauss-Newton step, by CGLS.
 ITERATIONS = 30
@@ -47,7 +47,7 @@ class PreImages:
 def pre_images(
     network: Network,
     images: Tensor,
-    start: Tensor,
+    start: Tensor | None,
     variables: str | Variables,
     tol: float = 1e-2,
     max_evaluations: int = 100,
@@ -57,7 +57,7 @@ def pre_images(
     Args:
         network: :math:`g`, as for :func:`~feature_alignment.invert`.
         images: :math:`x`, shape ``(N, ...)``.
-        start: :math:`x_0`, shape ``(1, ...)``, where all searches begin.
+        start: :math:`x_0`, shape ``(1, ...)``, where all searches begin; by default that of the variables.
         variables, tol, max_evaluations: as for :func:`~feature_alignment.invert`.
     """
     whole = any_batch(network)
@@ -69,7 +69,7 @@ def pre_images(
     found = invert(network, target, start, tol, max_evaluations, variables=variables)
     again = invert(network, output(found.input), start, tol, max_evaluations, variables=variables)
     step, spent = _one_step(network, target, start, variables, tol)
-    moved = _norms(found.input - start).clamp_min(torch.finfo(start.dtype).tiny)
+    moved = _norms(found.input - origin(variables, start)).clamp_min(torch.finfo(images.dtype).tiny)
     return PreImages(
         found.input,
         step,
@@ -81,15 +81,20 @@ def pre_images(
 
 
 def _one_step(
-    network: Network, target: Structure, start: Tensor, variables: str | Variables, tol: float
+    network: Network, target: Structure, start: Tensor | None, variables: str | Variables, tol: float
 ) -> tuple[Tensor, Tensor]:
     """Return the input after one Gauss-Newton step, shortened where it would raise the error, and its evaluations."""
     space = as_variables(variables)
     problem = pose(network, space, target, begin(space, start, len(rows(target))))
     search = Search(problem.network, problem.target, problem.start, tol, budget=10 * ITERATIONS)
-    index = torch.arange(len(problem.start), device=start.device)
+    index = torch.arange(len(problem.start), device=problem.start.device)
     gauss_newton(search, index, steps=1, reduction=tol, most=ITERATIONS)
     return space.forward(search.input.view(problem.start.shape)), search.evaluations
+
+
+def origin(variables: str | Variables, start: Tensor | None) -> Tensor:
+    """Return the input where searches begin, shape ``(1, ...)``."""
+    return begin(as_variables(variables), start, 1)[1]
 
 
 def other_mean(images: Tensor, grey: Tensor) -> Tensor:
