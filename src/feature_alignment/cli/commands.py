@@ -80,6 +80,11 @@ COMMANDS = {
         "falign score runs/quickstart photos/ --out scores.csv",
         "score",
     ),
+    "diagnose": Command(
+        "measure what each layer of a network keeps of images, and draw it",
+        "falign diagnose torchvision:resnet18 --images photos --size 112 --out report",
+        "diagnose",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',
