@@ -129,8 +129,9 @@ BELOW = {
     "networks": {"core", "data", "models"},
     "training": {"core", "data", "models"},
     "report": {"core", "data", "metrics", "models", "training"},
+    "export": {"core", "data", "metrics", "models", "report", "training"},
     "reproduce": {"core", "data", "metrics", "models", "report", "samplers", "training"},
-    "cli": {"core", "data", "metrics", "models", "networks", "report", "reproduce", "samplers", "training"},
+    "cli": {"core", "data", "export", "metrics", "models", "networks", "report", "reproduce", "samplers", "training"},
 }
 
 

@@ -85,6 +85,16 @@ COMMANDS = {
         "falign diagnose torchvision:resnet18 --images photos --size 112 --out report",
         "diagnose",
     ),
+    "export": Command(
+        "write encoder, decoder and refiner as files for other programs, checked against the model",
+        "falign export runs/quickstart --format onnx --out files",
+        "export",
+    ),
+    "push": Command(
+        "push a trained model to the Hugging Face Hub, with a model card",
+        "falign push runs/quickstart owner/name --licence cc-by-4.0",
+        "push",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, TypeVar, cast
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..extras import require
 from ..files import write_atomically
 from .earlier_versions import upgraded
+from .hub import download
 from .sampling import Samplers
 
 __all__ = ["Saved"]
@@ -61,7 +61,7 @@ class Saved:
         """
         directory = Path(name)
         if not directory.is_dir():
-            directory = _download(str(name))
+            directory = download(str(name))
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
@@ -111,14 +111,3 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str], dict[str, 
 def _subclasses(cls: type[Any]) -> list[type[Any]]:
     found = [] if getattr(cls, "__abstractmethods__", None) else [cls]
     return found + [each for child in cls.__subclasses__() for each in _subclasses(child)]
-
-
-def _download(name: str) -> Path:
-    hub = require("huggingface_hub", "hub", f"{name}: is no directory; models of the Hugging Face Hub")
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except (hub.errors.HFValidationError, hub.errors.HfHubHTTPError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileNotFoundError(
-            f"{name}: neither a directory nor a model that can be fetched from the Hugging Face Hub ({reason})"
-        ) from None
