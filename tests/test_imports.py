@@ -126,10 +126,11 @@ BELOW = {
     "models": {"core", "samplers"},
     "data": set(),
     "metrics": {"core", "data", "models"},
+    "networks": {"core", "data", "models"},
     "training": {"core", "data", "models"},
     "report": {"core", "data", "metrics", "models", "training"},
     "reproduce": {"core", "data", "metrics", "models", "report", "samplers", "training"},
-    "cli": {"core", "data", "metrics", "models", "report", "reproduce", "samplers", "training"},
+    "cli": {"core", "data", "metrics", "models", "networks", "report", "reproduce", "samplers", "training"},
 }
 
 

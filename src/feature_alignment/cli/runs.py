@@ -12,6 +12,7 @@ from .errors import UsageError
 from .parser import Parser, path
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..data import Images
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "data_of",
+    "device_of",
     "distinct",
     "existing_run",
     "labels_of",
@@ -50,12 +52,22 @@ def model_of(run: Run, options: Namespace) -> Model:
     import torch
 
     torch.manual_seed(options.seed)
-    model = run.model()
+    return run.model().to(device_of(options.device))
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device by its name, after a test that it can be used.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    import torch
+
     try:
-        return model.to(torch.device(options.device))
+        return torch.zeros((), device=torch.device(name)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--device {options.device}: cannot be used here; cpu always can ({reason})") from None
+        raise UsageError(f"--device {name}: cannot be used here; cpu always can ({reason})") from None
 
 
 def use_sampler(model: Model, name: str | None) -> None:
