@@ -70,6 +70,11 @@ COMMANDS = {
         "falign interpolate runs/quickstart --random --out interpolation.png",
         "interpolate",
     ),
+    "explore": Command(
+        "look into a run or a network on a page of this machine",
+        "falign explore runs/quickstart --port 7860",
+        "explore",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',
