@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint bench soak networks clean
+.PHONY: setup quickstart test test-slow test-browser lint bench soak networks clean
 
 setup: $(VENV)/.installed
 
@@ -17,7 +17,12 @@ quickstart: setup
 	$(BIN)/falign quickstart
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not browser'
+	@echo 'Left out: slow tests (make test-slow), tests in a browser (make test-browser).'
+
+test-browser: setup
+	tests/browser/install.sh
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -41,7 +41,7 @@ def run(options: Namespace) -> None:
     """Serve the page until it is interrupted."""
     from ..training.stopping import interruptible
 
-    with interruptible("; the page is closed"), _listening(options.port) as sock:
+    with interruptible(f"{options.network}: the page is closed"), _listening(options.port) as sock:
         from ..explorer import build, serve
 
         page = build(_subject(options), options.network)

@@ -13,7 +13,7 @@ from .web import LIVE, gradio
 
 __all__ = ["image_tab"]
 
-BEGIN = "Draw a picture, or move the sliders: they begin at the mean latent."
+BEGIN = "Draw, or drop an image file; or move the sliders, which begin at the mean latent."
 
 
 def image_tab(explored: Explored) -> None:
@@ -26,8 +26,8 @@ def image_tab(explored: Explored) -> None:
         with gradio.Column(scale=1):
             view = gradio.HTML(_view(explored, mean, "", 0, 1.0, mean.sliders), elem_id="view")
             label, stress = _class_controls(explored)
-            gradio.HTML(f'<p class="fa-note">{html.escape(explored.directions.source)}</p>')
             sliders = _sliders(len(explored.directions))
+            gradio.HTML(f'<p class="fa-note">{html.escape(explored.directions.source)}</p>')
     point, original = gradio.State(mean), gradio.State("")
 
     def read(url: str, label: int, stress: float) -> list[Any]:
@@ -69,8 +69,10 @@ def _class_controls(explored: Explored) -> tuple[Any, Any]:
     """Add the class and its stress; hidden for a model without classes."""
     names = explored.model.class_names
     with gradio.Row(visible=bool(names)):
-        label = gradio.Radio([(name, k) for k, name in enumerate(names)], value=0, label="class", elem_id="class")
-        stress = gradio.Slider(0, 3, 1, step=0.05, label="stress: above 1 emphasises the class", elem_id="stress")
+        label = gradio.Radio([(name, k) for k, name in enumerate(names)], value=0, label="class", elem_id="class", scale=3)
+        stress = gradio.Slider(
+            0, 3, 1, step=0.05, label="stress on the class", elem_id="stress", min_width=120, buttons=[]
+        )  # fmt: skip
     return label, stress
 
 
@@ -80,6 +82,9 @@ def _sliders(count: int) -> list[Any]:
     for first in range(0, count, 4):
         with gradio.Row():
             for k in range(first + 1, min(first + 4, count) + 1):
-                label, name = f"direction {k}", f"direction-{k}"
-                found.append(gradio.Slider(-FARTHEST, FARTHEST, 0, step=0.01, label=label, elem_id=name, min_width=120))
+                slider = gradio.Slider(
+                    -FARTHEST, FARTHEST, 0, step=0.01, label=f"direction {k}", elem_id=f"direction-{k}", min_width=120,
+                    buttons=[],
+                )  # fmt: skip
+                found.append(slider)
     return found

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import select
 from ..core.inversion import Inversion, invert
+from ..core.select import select
 from ..networks import LoadedNetwork
 
 __all__ = ["OUTPUT", "Layer", "layers_of", "pre_image"]
@@ -39,7 +39,8 @@ class Layer:
     def title(self) -> str:
         """The layer as the page lists it."""
         shape = "several outputs" if self.shape is None else " x ".join(map(str, self.shape))
-        return f"{self.name or 'output'} · {self.kind} · {shape}"
+        kind = () if self.kind.startswith("_") else (self.kind,)
+        return " · ".join((self.name or "output", *kind, shape))
 
 
 def layers_of(network: LoadedNetwork) -> list[Layer]:

@@ -18,24 +18,26 @@ __all__ = ["layers_tab"]
 #: Evaluations of the network that are offered.
 BUDGETS = (30, 100, 300)
 BEGIN = "Draw or drop a picture, then choose a layer."
+CHOOSE = "Choose a layer to see what it keeps of the picture."
 
 
-def layers_tab(network: LoadedNetwork, paper: float = 1.0) -> None:
+def layers_tab(network: LoadedNetwork, paper: float = 1.0, picture: Tensor | None = None) -> None:
     """Add the tab.
 
     Args:
         network: whose layers are listed.
         paper: grey value of the empty canvas.
+        picture: what it shows at first, shape ``(C, H, W)``.
     """
     layers = {layer.title: layer for layer in layers_of(network)}
     with gradio.Tab("Layers"), gradio.Row():
         with gradio.Column(scale=0, min_width=SIDE + 20):
-            canvas = pad(paper, network.image_shape[-1], elem_id="pad-layers")
+            canvas = pad(paper, network.image_shape[-1], elem_id="pad-layers", picture=picture)
             budget = gradio.Radio(BUDGETS, value=BUDGETS[1], label="evaluations at most", elem_id="budget")
         with gradio.Column(scale=1, min_width=320):
             chosen = gradio.Radio([*layers], label="layer", elem_id="layers", elem_classes="fa-layers")
         with gradio.Column(scale=1, min_width=480):
-            status = gradio.HTML(line(BEGIN), elem_id="layer-status")
+            status = gradio.HTML(line(BEGIN if picture is None else CHOOSE), elem_id="layer-status")
             view = gradio.HTML(elem_id="pre-image", min_height=260)
 
     def check(url: str) -> list[Any]:
@@ -45,7 +47,7 @@ def layers_tab(network: LoadedNetwork, paper: float = 1.0) -> None:
         except Refused as refused:
             return [gradio.skip(), line(str(refused), wrong=True), gradio.skip()]
         shown = "" if image is None else figures(figure(image[0], "picture, as the network is given it", "image"))
-        return [shown, line(BEGIN if image is None else "Choose a layer."), repainted(url)]
+        return [shown, line(BEGIN if image is None else CHOOSE), repainted(url)]
 
     def look(url: str, title: str | None, budget: int, progress: Any = gradio.Progress()) -> list[Any]:  # noqa: B008
         """Find the layer's pre-image."""

@@ -40,10 +40,11 @@ def pad(background: float, image_side: int, *, elem_id: str, picture: torch.Tens
 
 
 def paper_of(model: Model) -> float:
-    """Return the grey value that surrounds a model's images: the median of the borders of a few samples."""
+    """Return the grey value around what a model's images show: the median of the borders of a few samples."""
     images = model.sample(32, generator=torch.Generator().manual_seed(0)).mean(1)
     border = torch.cat([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], 1)
-    return float(torch.nan_to_num(border.float()).median().clamp(0, 1))
+    grey = float(torch.nan_to_num(border.float()).median().clamp(0, 1))
+    return round(grey) if abs(grey - round(grey)) < 0.25 else grey  # nearly black is meant to be black
 
 
 def repainted(url: str) -> Any:

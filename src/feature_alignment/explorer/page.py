@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import Any
 
+import torch
+
 from ..models import Model
 from ..networks import LoadedNetwork, NetworkError
 from ..networks.sources.of_runs import encoder_of
@@ -56,7 +58,8 @@ def _model_tabs(model: Model, name: str) -> None:
         encoder = encoder_of(model, name).eval().requires_grad_(False)
     except NetworkError:  # it has none
         return
-    layers_tab(LoadedNetwork(name, encoder, model.image_shape), paper_of(model))
+    sample = explored.walk(explored.two_samples(), torch.zeros(1))[0]
+    layers_tab(LoadedNetwork(name, encoder, model.image_shape), paper_of(model), sample)
 
 
 def _headline(subject: Any, name: str) -> str:
@@ -65,4 +68,5 @@ def _headline(subject: Any, name: str) -> str:
     if isinstance(subject, Model):
         about = [type(subject).__name__, *about, f"latent of {subject.latent}"]
         about += [f"{subject.classes} classes"] if subject.classes else []
-    return f"<h2>{html.escape(name or type(subject).__name__)}</h2><p>{html.escape(' · '.join(about))}</p>"
+    title = html.escape(name or type(subject).__name__)
+    return f'<p class="fa-title"><strong>{title}</strong> {html.escape(" · ".join(about))}</p>'

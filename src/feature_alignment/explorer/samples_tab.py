@@ -12,10 +12,10 @@ __all__ = ["samples_tab"]
 CLASSES, EACH, ROWS = 12, 12, 5
 ALL = "all"
 ABOUT = {
-    "normal": "normal: N(0, I)",
-    "gaussian": "gaussian: mean and covariance of the training images' latents",
-    "mixture": "mixture: of Gaussians fitted to them",
-    "flow": "flow: fitted to them",
+    "normal": "normal: the prior N(0, I)",
+    "gaussian": "gaussian, fitted to latents",
+    "mixture": "mixture, fitted to latents",
+    "flow": "flow, fitted to latents",
 }
 
 
@@ -29,9 +29,10 @@ def samples_tab(explored: Explored) -> None:
             shown = gradio.Dropdown(
                 [ALL, *names], value=ALL, label="class", visible=bool(names), elem_id="sample-class"
             )  # fmt: skip
-            stress = gradio.Slider(0, 3, 1, step=0.05, label="stress", visible=bool(names), elem_id="sample-stress")
-            seed = gradio.Number(0, precision=0, minimum=0, label="seed", elem_id="seed")
-        again = gradio.Button("Draw others", elem_id="again")
+            stress = gradio.Slider(0, 3, 1, step=0.05, label="stress", visible=bool(names), elem_id="sample-stress", buttons=[])
+            with gradio.Column(min_width=120):
+                seed = gradio.Number(0, precision=0, minimum=0, label="seed", elem_id="seed")
+                again = gradio.Button("Draw others", elem_id="again", size="sm")
         samples = gradio.HTML(_samples(explored, choices[0][1], ALL, 1.0, 0), elem_id="samples")
 
     def draw(sampler: str, shown: str, stress: float, seed: int) -> str:

@@ -49,7 +49,7 @@ def pixels_of(url: str, image_shape: tuple[int, ...]) -> Tensor:
     Example:
         >>> pixels_of("data:text/plain;name=notes.txt;base64,aGVsbG8=", (1, 8, 8))
         Traceback (most recent call last):
-        feature_alignment.explorer.uploads.Refused: notes.txt: not an image (format not recognised)
+        feature_alignment.explorer.uploads.Refused: notes.txt: not a readable image (format not recognised)
     """
     name, content = _content(url)
     channels, height, width = image_shape
@@ -59,8 +59,7 @@ def pixels_of(url: str, image_shape: tuple[int, ...]) -> Tensor:
             white = white_of(lambda: [(name, content)], Findings(), None)
             pixels = torch.from_numpy(decode_image(name, content, max(height, width), channels, white).copy())
     except DataError as error:
-        reason = str(error).removeprefix(f"{name}: ")
-        raise Refused(f"{name}: not an image ({reason})") from None
+        raise Refused(str(error)) from None
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[None, :, top : top + height, left : left + width].float() / 255
 
@@ -76,4 +75,4 @@ def _content(url: str) -> tuple[str, bytes]:
     try:
         return name, base64.b64decode(found["content"], validate=True)
     except binascii.Error:
-        raise Refused(f"{name}: not an image (damaged on its way)") from None
+        raise Refused(f"{name}: not a readable image (damaged on its way)") from None
