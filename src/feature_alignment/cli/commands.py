@@ -95,6 +95,11 @@ COMMANDS = {
         "falign push runs/quickstart owner/name --licence cc-by-4.0",
         "push",
     ),
+    "explore": Command(
+        "look into a run or a network on a page of this machine",
+        "falign explore runs/quickstart --port 7860",
+        "explore",
+    ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",
         'eval "$(falign completion bash)"',

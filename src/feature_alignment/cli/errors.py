@@ -16,6 +16,7 @@ EXTRAS = {
     "datasets": "hub",
     "docstring_parser": "train",
     "filelock": "train",
+    "gradio": "explore",
     "huggingface_hub": "hub",
     "jinja2": "train",
     "jsonargparse": "train",
