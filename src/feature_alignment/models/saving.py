@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..extras import require
+from ..extras import MissingExtra, require
 from ..files import write_atomically
 from .sampling import Samplers
 
@@ -69,20 +72,49 @@ class Saved:
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
         constructor: Any = known[kind]
-        try:
+
+        def built() -> Any:
             model = constructor(**(saved | arguments))
-        except TypeError as error:
-            raise ValueError(f"{directory / 'config.json'}: not an option of this version: {error}") from None
-        model.samplers.add(likelihoods)
-        model.samplers.likelihoods = likelihoods
+            model.samplers.add(likelihoods)
+            model.samplers.likelihoods = likelihoods
+            return model
+
+        try:
+            if not any(isinstance(value, nn.Module) for value in arguments.values()):  # those are on a device
+                with torch.device("meta"):  # of no memory and no time, however large a damaged file says it is
+                    empty = built()
+                _compare(directory / "model.safetensors", empty)
+            model = built()
+        except (_DoesNotFit, MissingExtra):
+            raise
+        except Exception as error:  # whatever values of no sense make of a constructor
+            raise ValueError(f"{directory / 'config.json'}: not a {kind} of this version: {_one_line(error)}") from None
         try:
             model.load_state_dict(load_file(directory / "model.safetensors"))
         except Exception as error:
-            reason = str(error).replace("\n", " ")
-            raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
+            raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
         return cast(S, model.eval())
+
+
+class _DoesNotFit(ValueError):  # noqa: N818 (what the weights do not)
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: does not fit config.json: {reason}")
+
+
+def _one_line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+
+
+def _compare(path: Path, empty: nn.Module) -> None:
+    """Raise a ValueError unless the tensors that a file's header names fit a model on the device ``meta``."""
+    try:
+        with safe_open(path, "pt") as file:
+            named = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        empty.load_state_dict({name: torch.empty(shape, device="meta") for name, shape in named.items()})
+    except Exception as error:  # whatever a damaged header makes the libraries raise
+        raise _DoesNotFit(path, _one_line(error)) from None
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +135,7 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str], dict[str, 
         names = [str(each) for each in config.get("class_names", ())]
         likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
         return str(config["model"]), dict(config["arguments"]), names, likelihoods
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not the configuration of a model: {error}") from None
 
 
