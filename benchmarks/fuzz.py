@@ -33,8 +33,8 @@ from fuzzing.models import MARK
 
 from feature_alignment.cli.errors import explain
 
-#: Seconds of computing after which an input hangs, and seconds without a sign after which its process is killed.
-SLOW, KILLED = 2.0, 30.0
+#: Seconds of computing after which an input hangs, and after which its process is killed; and of waiting for it.
+SLOW, KILLED, SILENT = 2.0, 10.0, 600.0
 #: Memory above the idle process that an input may take, and that it can at most, in bytes.
 MOST, LIMIT = 10**9, 4 * 10**9
 #: What may come of an input.
@@ -49,7 +49,9 @@ def attempt(kind: Kind, number: int, seed: int, folder: Path) -> dict[str, Any]:
     kind.write(folder, number, seed)
     idle, begun = _memory("VmRSS"), (time.perf_counter(), time.process_time())
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    signal.setitimer(signal.ITIMER_PROF, KILLED)
     outcome, said = _outcome(kind, folder)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     found = {
         "outcome": outcome, "said": said, "seconds": round(_since(*begun), 2),
         "megabytes": (_memory("VmHWM") - idle) // 10**6,
@@ -96,12 +98,12 @@ def forked(kind: Kind, numbers: list[int], seed: int, scratch: Path) -> dict[int
             _child(kind, rest, seed, scratch, theirs)
         os.close(theirs)
         with os.fdopen(ours) as pipe:
-            while select.select([pipe], [], [], KILLED)[0] and (line := pipe.readline()):
+            while select.select([pipe], [], [], SILENT)[0] and (line := pipe.readline()):
                 found |= {int(number): each for number, each in json.loads(line).items()}
         os.kill(process, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         if missing := [number for number in rest if number not in found]:
-            outcome = "hang" if code == -signal.SIGKILL else "crash"
+            outcome = "hang" if code in (-signal.SIGKILL, -signal.SIGPROF) else "crash"
             found[missing[0]] = {"outcome": outcome, "said": f"exit code {code}", "seconds": KILLED, "deep": True}
     return found
 

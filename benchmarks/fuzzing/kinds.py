@@ -207,7 +207,7 @@ def _configurations() -> list[Kind]:
         return isinstance(yaml.safe_load((folder / "config.yaml").read_text()), dict)
 
     return [
-        Kind("YAML of a training", 100, config, _parsed, parsed, r"config.yaml|^--(data|training|model)|--model$|--model \\("),
+        Kind("YAML of a training", 100, config, _parsed, parsed, r"config.yaml|^--(data|training|model)|--model$|--model \("),
         Kind("YAML of a run", 20, config, lambda folder: Run(folder).settings(), parsed),
     ]
 

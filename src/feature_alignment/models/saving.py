@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -80,9 +81,7 @@ class Saved:
             return model
 
         try:
-            if not any(isinstance(value, nn.Module) for value in arguments.values()):  # those are on a device
-                with torch.device("meta"):  # of no memory and no time, however large a damaged file says it is
-                    empty = built()
+            if (empty := _without_memory(built, arguments)) is not None:
                 _compare(directory / "model.safetensors", empty)
             model = built()
         except (_DoesNotFit, MissingExtra):
@@ -105,6 +104,23 @@ class _DoesNotFit(ValueError):  # noqa: N818 (what the weights do not)
 
 def _one_line(error: Exception) -> str:
     return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+
+
+def _without_memory(built: Callable[[], nn.Module], arguments: dict[str, Any]) -> nn.Module | None:
+    """Build a model on the device ``meta``, where it takes no memory, however large a damaged file says that it is.
+
+    Returns:
+        None if that is not possible: a module was passed, which is on a device, or the constructor needs values.
+    """
+    if any(isinstance(value, nn.Module) for value in arguments.values()):
+        return None
+    try:
+        with torch.device("meta"):
+            return built()
+    except (ValueError, TypeError):
+        raise
+    except Exception:  # it will say what is wrong where there is memory
+        return None
 
 
 def _compare(path: Path, empty: nn.Module) -> None:
