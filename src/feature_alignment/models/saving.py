@@ -133,8 +133,10 @@ def _compare(path: Path, empty: nn.Module) -> None:
     try:
         with safe_open(path, "pt") as file:
             named = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-        weights = {name: torch.empty(shape, device="meta") for name, shape in named.items()}
-        empty.load_state_dict(upgraded(weights, cast("Model", empty)))
+        with torch.device("meta"):
+            empty.load_state_dict(
+                upgraded({name: torch.empty(shape) for name, shape in named.items()}, cast("Model", empty))
+            )
     except Exception as error:  # whatever a damaged header makes the libraries raise
         raise _DoesNotFit(path, _one_line(error)) from None
 
