@@ -222,7 +222,7 @@ class LocalNetwork(nn.Sequential):
             if _learns(layer):
                 z = self._feature(layer, z, shape)
             elif isinstance(layer, nn.Flatten):
-                z = z.reshape(len(z), *shape)
+                z = z.reshape(z.shape[0], *shape)
             else:
                 z = _INVERSES[type(layer)](layer, z)
         return z

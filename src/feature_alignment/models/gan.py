@@ -70,6 +70,7 @@ class GAN(Model):
     Options: ClassVar[type[Any]] = GANOptions
     options: GANOptions
     stage = "decoded"
+    has_encoder = False
     compiled: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 
     def __init__(
@@ -128,7 +129,7 @@ class GAN(Model):
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
-        one_hot = self.one_hot(labels, len(latent))
+        one_hot = self.one_hot(labels, latent.shape[0])
         return self.generate(latent, None if one_hot is None else stress * one_hot)
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102

@@ -80,7 +80,7 @@ class Local(Model):
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:
         """Return the image of each latent by Algorithm 3, with pixels clamped to [0, 1]."""
         self.check_latent(latent)
-        self.one_hot(labels, len(latent))
+        self.one_hot(labels, latent.shape[0])
         return self.network.run_backwards(latent).clamp(0, 1)
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
