@@ -96,7 +96,7 @@ class Code:
 
 def test_code_in_a_file_of_weights_is_not_run(here):
     torch.save({"a": Code()}, here / "evil.pt")
-    with pytest.raises(NetworkError, match="evil.pt: expected tensors by name"):
+    with pytest.raises(NetworkError, match=r"evil.pt: expected tensors by name"):
         load_network("torchvision:squeezenet1_1", weights=here / "evil.pt")
     assert not (here / "executed").exists()
 
