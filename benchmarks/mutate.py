@@ -145,25 +145,26 @@ def _compiles(spec: MutationSpec) -> bool:
 
 
 def jobs(specs: list[MutationSpec], folder: Path, longest: float) -> list[Job]:
-    """Give every mutant the tests that run its line."""
+    """Give every mutant the tests that run its line; of a line outside functions, those that run any of its file."""
     lines, seconds = covering(folder)
+    inside = {spec.module_path: _bodies(spec.module_path.read_text()) for spec in specs}
     found = []
     for spec in specs:
         name, tests, total = str(spec.module_path.relative_to(folder)), [], 0.0
-        run = {test for line in range(spec.start_pos[0], spec.end_pos[0] + 1) for test in lines[name, line]}
+        changed = set(range(spec.start_pos[0], spec.end_pos[0] + 1)) & inside[spec.module_path]
+        run = {test for line in changed or inside[spec.module_path] for test in lines[name, line]}
         for test in sorted(run, key=lambda each: (seconds[each], each)):
             if total + seconds[test] <= longest or not tests:
                 tests.append(test)
                 total += seconds[test]
-        found.append(Job(spec, tests or _mirrored(name), total))
+        found.append(Job(spec, tests, total))
     return found
 
 
-def _mirrored(name: str) -> list[str]:
-    """Return the test file of a module, for lines that run at import only; all tests of the core if it has none."""
-    module = Path(name).relative_to(CORE)
-    test = Path("tests/core") / module.parent / f"test_{module.name}"
-    return [str(test)] if (ROOT / test).exists() else [TESTS[0]]
+def _bodies(source: str) -> set[int]:
+    """Return the lines inside functions: the others run once, at import, whichever test comes first."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    return {line for each in functions for line in range(each.body[0].lineno, (each.end_lineno or 0) + 1)}
 
 
 def work(job: Job, original: Path, folder: Path) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def work(job: Job, original: Path, folder: Path) -> dict[str, Any]:
     operator = get_operator(job.spec.operator_name)(**job.spec.operator_args)
     begun = time.perf_counter()
     with use_mutation(path, operator, job.spec.occurrence) as (before, after):
-        outcome = run_tests(folder, job.tests, 30 + 10 * job.seconds)
+        outcome = run_tests(folder, job.tests, 60 + 10 * job.seconds) if job.tests else "survived"
     change = difflib.unified_diff(before.splitlines(), (after or "").splitlines(), n=0, lineterm="")
     return {
         "file": str(path.relative_to(folder)),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..training import Run
 
 __all__ = [
+    "RUN",
+    "beside",
     "data_of",
     "device_of",
     "distinct",
@@ -36,12 +38,14 @@ __all__ = [
 
 #: Of more classes, only the nearest is named.
 MOST_NAMED = 40
+#: Help of the argument that names a run.
+RUN = "run directory of a finished training, or owner/name of a model on the Hugging Face Hub"
 
 
 def run_parser(command: str) -> Parser:
-    """Return a parser whose first argument is the directory of a run, with ``--device`` and ``--seed``."""
+    """Return a parser whose first argument is a run, with ``--device`` and ``--seed``."""
     parser = Parser(command)
-    parser.add_argument("run", type=path, help="run directory of a finished training")
+    parser.add_argument("run", type=path, help=RUN)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     return parser
@@ -90,20 +94,34 @@ def use_sampler(model: Model, name: str | None) -> None:
     model.samplers.used = name
 
 
-def existing_run(name: str) -> Run:
-    """Return the run of a directory.
+def existing_run(name: str, *, local: bool = False) -> Run:
+    """Return the run of a directory or, unless ``local``, of a repository on the Hugging Face Hub, from its cache.
 
     Raises:
         UsageError: there is no such directory; the message lists the existing runs.
+        FileNotFoundError: the repository cannot be fetched.
     """
+    from ..models.hub import download, is_repository
     from ..training import Run
 
     directory = Path(name)
+    if not local and not directory.is_dir() and is_repository(name):
+        return Run(download(name))
     if not directory.is_dir():
         others = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
         hint = f"; the runs here are {', '.join(others)}" if others else "; `falign quickstart` makes one"
         raise UsageError(f"{name}: no such run directory{hint}")
     return Run(directory)
+
+
+def beside(name: str, file: str) -> Path:
+    """Return where a command writes ``file`` by default: into the run's directory; for a model of the Hub, here.
+
+    Example:
+        >>> str(beside("owner/name", "sample.png")), beside(str(folder), "sample.png") == folder / "sample.png"
+        ('name-sample.png', True)
+    """
+    return Path(name) / file if Path(name).is_dir() else Path(f"{name.rpartition('/')[2]}-{file}")
 
 
 def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, folder: bool = True) -> Path:
