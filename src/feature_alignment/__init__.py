@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .core.select import select
     from .diagnosis import Diagnosis, diagnose
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Diagnosis",

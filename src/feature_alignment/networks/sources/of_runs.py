@@ -12,7 +12,7 @@ from ...models import FA, Model
 from ..errors import NetworkError
 from ..loaded import Request, Source
 
-__all__ = ["build"]
+__all__ = ["build", "encoder_of"]
 
 
 class _Scored(nn.Module):
@@ -35,12 +35,17 @@ def build(request: Request) -> Source:
         model = Model.from_pretrained(Path(request.name))
     except (FileNotFoundError, ValueError) as error:
         raise NetworkError(str(error)) from None
-    module = _encoder(model.float(), request.text)
+    module = encoder_of(model.float(), request.text)
     has_scores = isinstance(module, _Scored)
     return Source(module, cast(tuple[int, int, int], model.image_shape), model.class_names if has_scores else None)
 
 
-def _encoder(model: Model, name: str) -> nn.Module:
+def encoder_of(model: Model, name: str) -> nn.Module:
+    """Return a model's encoder, from images to latents, and class scores where it has them; the weights are shared.
+
+    Raises:
+        NetworkError: the model has none.
+    """
     network, encoder, mean = (getattr(model, each, None) for each in ("network", "encoder", "mean"))
     if network is not None:
         return cast(nn.Module, network)
