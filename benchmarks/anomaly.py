@@ -44,11 +44,11 @@ MODELS: dict[str, tuple[type[Model], dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--latent", type=int, default=16)
-    parser.add_argument("--updates", type=int, default=500)
+    parser.add_argument("--updates", type=int, default=300)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--classes", nargs="+", type=int, default=list(range(10)), help="by number")
-    parser.add_argument("--limit", type=int, help="test on only so many images")
+    parser.add_argument("--limit", type=int, default=3000, help="test images, drawn at random (default: %(default)s)")
     parser.add_argument("--data", default="fashion-mnist", help="a data set with classes (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()

@@ -19,6 +19,8 @@ __all__ = ["SOURCES", "load_network"]
 #: The module of :mod:`.sources` for each prefix; its ``build(request)`` returns a :class:`Source`.
 SOURCES = {"torchvision": "of_torchvision", "timm": "of_timm", "transformers": "of_transformers"}
 
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
 
 def load_network(
     name: str,
@@ -68,13 +70,17 @@ def load_network(
 def _source_of(name: str) -> tuple[Callable[[Request], Source], str]:
     """Return what builds the network, and the name it is given."""
     path, (prefix, colon, rest) = Path(name).expanduser(), name.partition(":")
-    if path.is_dir():
+    if name and path.is_dir():
         return _builder("of_runs"), str(path)
     if name.endswith(".pt2"):
         return _builder("of_exports"), str(path)
     if prefix in SOURCES:
         return _builder(SOURCES[prefix]), rest
-    if colon and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", prefix) and rest:
+    if prefix.endswith(".py") and colon:
+        raise NetworkError(
+            f"{name}: a module's name has no ending; write {name.replace('.py:', ':').replace('/', '.')}"
+        )
+    if DOTTED.fullmatch(prefix) and DOTTED.fullmatch(rest):
         return _builder("of_modules"), name
     raise NetworkError(
         f"{name}: no such network; expected the directory of a run, {', '.join(f'{each}:NAME' for each in SOURCES)}, "

@@ -24,10 +24,11 @@ def build(request: Request) -> Source:
         raise NetworkError(f"{request.text}: timm has no such model{nearest(request.name, names)}")
     network = _made(timm, request, _weights(timm, request))
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    normalise(network, config["mean"], config["std"])
-    channels, height, width = config["input_size"]
-    channels = getattr(network, "in_chans", None) or request.arguments.get("in_chans", channels)
-    return Source(network, (int(channels), height, width), _class_names(timm, network))
+    own, height, width = config["input_size"]
+    channels = int(request.arguments.get("in_chans", own))
+    mean, std = ([sum(each) / own] * channels if channels != own else each for each in (config["mean"], config["std"]))
+    normalise(network, mean, std)
+    return Source(network, (channels, height, width), _class_names(timm, network))
 
 
 def _weights(timm: Any, request: Request) -> dict[str, Tensor] | None:

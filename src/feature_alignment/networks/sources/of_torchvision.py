@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, cast
 
 from torch import nn
@@ -16,6 +17,8 @@ __all__ = ["build"]
 
 #: Parts of torchvision whose models take something else than a batch of images.
 OTHERS = {"detection": "lists of images", "video": "videos", "optical_flow": "pairs of images", "quantization": "int8"}
+#: Models whose own initialisation takes minutes and is left out.
+SLOW = ("googlenet", "inception_v3")
 
 
 def build(request: Request) -> Source:
@@ -54,18 +57,15 @@ def _filled(models: Any, request: Request, known: Any) -> nn.Module:
 
 
 def _made(models: Any, request: Request, weights: Any, **options: Any) -> nn.Module:
-    backbone = {} if weights or "weights_backbone" not in _parameters(models, request) else {"weights_backbone": None}
+    known = inspect.signature(models.get_model_builder(request.name)).parameters
+    if weights is None and "weights_backbone" in known:
+        options["weights_backbone"] = None
+    if request.name in SLOW:
+        options["init_weights"] = False
     try:
-        made = models.get_model(request.name, weights=weights, **backbone, **options | request.arguments)
-        return cast(nn.Module, made)
+        return cast(nn.Module, models.get_model(request.name, weights=weights, **options | request.arguments))
     except Exception as error:
         raise NetworkError(f"{request.text}: cannot be built as asked for ({reason(error)})") from None
-
-
-def _parameters(models: Any, request: Request) -> Any:
-    import inspect
-
-    return inspect.signature(models.get_model_builder(request.name)).parameters
 
 
 def _own_size(request: Request) -> dict[str, int]:

@@ -55,6 +55,8 @@ def _config(library: Any, request: Request) -> Any:
 
 
 def _missing(request: Request, names: list[str]) -> str:
+    if request.name in names and "/" not in request.name:
+        return f"{request.text}: is a type of model, without weights; give --random or --weights FILE"
     return (
         f"{request.text}: neither a directory nor in the cache{nearest(request.name, names)}; get it by "
         f"hf download {request.name}, or give --random and a type of model, such as transformers:vit"
