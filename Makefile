@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 
-.PHONY: setup quickstart test test-slow lint docs package lowest bench soak mutate networks clean
+.PHONY: setup quickstart test test-slow test-browser lint docs package lowest bench soak mutate networks clean
 
 setup: $(VENV)/.installed
 
@@ -19,7 +19,12 @@ quickstart: setup
 	$(BIN)/falign quickstart
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not browser'
+	@echo 'Left out: slow tests (make test-slow), tests in a browser (make test-browser).'
+
+test-browser: setup
+	tests/browser/install.sh
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -16,18 +16,25 @@ EXTRAS = {
     "datasets": "hub",
     "docstring_parser": "train",
     "filelock": "train",
+    "gradio": "explore",
     "huggingface_hub": "hub",
     "jinja2": "train",
     "jsonargparse": "train",
     "lightning_fabric": "train",
     "matplotlib": "train",
     "mlxtend": "train",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
     "pytorch_lightning": "train",
     "shtab": "train",
     "tensorboard": "train",
+    "timm": "networks",
     "torch_fidelity": "fid",
     "torchmetrics": "train",
+    "torchvision": "networks",
     "tqdm": "train",
+    "transformers": "networks",
     "yaml": "train",
 }
 
@@ -62,7 +69,12 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _of_other_rooms() -> list[type[Exception]]:
     # Looked up in sys.modules to avoid heavy imports: a module that was never imported cannot have raised.
-    named = {"feature_alignment.data": "DataError", "feature_alignment.training": "TrainingError"}
+    named = {
+        "feature_alignment.data": "DataError",
+        "feature_alignment.networks": "NetworkError",
+        "feature_alignment.export": "ExportError",
+        "feature_alignment.training": "TrainingError",
+    }
     return [getattr(sys.modules[module], name) for module, name in named.items() if module in sys.modules]
 
 
