@@ -58,7 +58,7 @@ def directions_of(model: Model, most: int) -> Directions:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
-    known = model.samplers["gaussian"] if "gaussian" in model.samplers else None
+    known = dict(model.samplers.items()).get("gaussian")
     if not isinstance(known, Gaussian):
         count = min(most, model.latent)
         axes = torch.eye(model.latent, device=model.device, dtype=model.dtype)[:count]

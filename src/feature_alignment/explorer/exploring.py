@@ -20,6 +20,7 @@ SLIDERS = 8
 #: Standard deviations to which the sliders go.
 FARTHEST = 4.0
 
+
 @dataclass(frozen=True)
 class Point:
     """A latent, and where the sliders stood for it; plain numbers, which a browser's session can hold."""

@@ -52,7 +52,11 @@ def image_tab(explored: Explored) -> None:
     canvas.input(
         read, [canvas, label, stress], [view, status, canvas, point, original, label, *sliders], api_name="read", **LIVE
     )
-    for name, control in (("class", label), ("stress", stress), *((f"move_{k}", each) for k, each in enumerate(sliders))):
+    for name, control in (
+        ("class", label),
+        ("stress", stress),
+        *((f"move_{k}", each) for k, each in enumerate(sliders)),
+    ):
         control.input(move, [point, original, label, stress, *sliders], view, api_name=name, queue=False, **LIVE)
 
 
@@ -69,7 +73,9 @@ def _class_controls(explored: Explored) -> tuple[Any, Any]:
     """Add the class and its stress; hidden for a model without classes."""
     names = explored.model.class_names
     with gradio.Row(visible=bool(names)):
-        label = gradio.Radio([(name, k) for k, name in enumerate(names)], value=0, label="class", elem_id="class", scale=3)
+        label = gradio.Radio(
+            [(name, k) for k, name in enumerate(names)], value=0, label="class", elem_id="class", scale=3
+        )
         stress = gradio.Slider(
             0, 3, 1, step=0.05, label="stress on the class", elem_id="stress", min_width=120, buttons=[]
         )  # fmt: skip

@@ -29,7 +29,9 @@ def samples_tab(explored: Explored) -> None:
             shown = gradio.Dropdown(
                 [ALL, *names], value=ALL, label="class", visible=bool(names), elem_id="sample-class"
             )  # fmt: skip
-            stress = gradio.Slider(0, 3, 1, step=0.05, label="stress", visible=bool(names), elem_id="sample-stress", buttons=[])
+            stress = gradio.Slider(
+                0, 3, 1, step=0.05, label="stress", visible=bool(names), elem_id="sample-stress", buttons=[]
+            )
             with gradio.Column(min_width=120):
                 seed = gradio.Number(0, precision=0, minimum=0, label="seed", elem_id="seed")
                 again = gradio.Button("Draw others", elem_id="again", size="sm")

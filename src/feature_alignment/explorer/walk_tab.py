@@ -31,7 +31,9 @@ def walk_tab(explored: Explored) -> None:
                 left = pad(paper, side, elem_id="pad-left", picture=first)
             with gradio.Column(scale=1):
                 between = gradio.HTML(_between(explored, begin, where), elem_id="between", elem_classes="fa-middle")
-                position = gradio.Slider(0, 1, where, step=0.01, label="from left to right", elem_id="position", buttons=[])
+                position = gradio.Slider(
+                    0, 1, where, step=0.01, label="from left to right", elem_id="position", buttons=[]
+                )
             with gradio.Column(scale=0, min_width=SIDE + 20):
                 right = pad(paper, side, elem_id="pad-right", picture=second)
         status = gradio.HTML(line(BEGIN), elem_id="walk-status")
