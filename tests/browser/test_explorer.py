@@ -44,7 +44,7 @@ def run(tmp_path_factory, cache):
     model = VFAGAN((1, 28, 28), latent=8, classes=10, channels=(4, 8), width=32, refiner_filters=4,
                    discriminator_width=8, squash="every", cross_entropy_weight=10.0)  # fmt: skip
     updates = Updates(model, total=20)
-    while updates.done < updates.total:
+    for _ in range(20):
         chosen = torch.randint(len(train), (64,))
         updates.step(train.pixels[chosen], train.labels[chosen])
     model.eval().fit_samplers(train.pixels[:500], train.labels[:500])

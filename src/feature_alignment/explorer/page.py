@@ -47,7 +47,8 @@ def build(subject: Model | LoadedNetwork, name: str = "") -> gradio.Blocks:
             layers_tab(subject)
         else:
             _model_tabs(subject, name)
-    return page.queue(default_concurrency_limit=2)
+    page.queue(default_concurrency_limit=2)
+    return page
 
 
 def _model_tabs(model: Model, name: str) -> None:
@@ -59,7 +60,8 @@ def _model_tabs(model: Model, name: str) -> None:
     except NetworkError:  # it has none
         return
     sample = explored.walk(explored.two_samples(), torch.zeros(1))[0]
-    layers_tab(LoadedNetwork(name, encoder, model.image_shape), paper_of(model), sample)
+    channels, height, width = model.image_shape
+    layers_tab(LoadedNetwork(name, encoder, (channels, height, width)), paper_of(model), sample)
 
 
 def _headline(subject: Any, name: str) -> str:
