@@ -130,8 +130,12 @@ BELOW = {
     "explorer": {"core", "data", "models", "networks", "samplers"},
     "training": {"core", "data", "models"},
     "report": {"core", "data", "metrics", "models", "training"},
+    "export": {"core", "data", "metrics", "models", "report", "training"},
     "reproduce": {"core", "data", "metrics", "models", "report", "samplers", "training"},
-    "cli": {"core", "data", "explorer", "metrics", "models", "networks", "report", "reproduce", "samplers", "training"},
+    "cli": {
+        *("core", "data", "explorer", "export", "metrics", "models", "networks", "report", "reproduce", "samplers"),
+        "training",
+    },
 }
 
 

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from reference import algorithm_1
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from feature_alignment.core import speed
@@ -336,6 +337,29 @@ def test_infer_labels_finds_the_class_that_explains_the_image():
     assert model.infer_labels(images).tolist() == labels.tolist()
     trained = VFA(**SMALL, classes=4, cross_entropy_weight=1.0)
     assert torch.equal(trained.infer_labels(images), trained.posterior(images).scores.argmax(1))
+
+
+@pytest.mark.parametrize("kind", [FA, AE, Local])
+def test_a_model_of_version_0_1_loads_decodes_as_it_did_and_draws_from_the_statistics_of_its_latents(kind, tmp_path):
+    model = kind(**SMALL).eval()
+    model.save_pretrained(tmp_path)
+    weights = {name: each for name, each in load_file(tmp_path / "model.safetensors").items() if "max_step" not in name}
+    mean, deviation = torch.linspace(-3, 3, 6), torch.linspace(0.5, 2, 6)
+    statistics = {"running_mean": mean, "running_var": deviation**2, "num_batches_tracked": torch.tensor(7)}
+    save_file(
+        weights | {f"latent_statistics.{name}": each for name, each in statistics.items()},
+        tmp_path / "model.safetensors",
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    for later in ("max_step", "further_steps", "augment", "sampler"):
+        config["arguments"].pop(later, None)
+    (tmp_path / "config.json").write_text(json.dumps({"model": config["model"], "arguments": config["arguments"]}))
+    old, latent = kind.from_pretrained(tmp_path), torch.randn(4, 6)
+    torch.testing.assert_close(old.decode(latent), model.decode(latent))
+    draws = old.samplers.choose().draw(20_000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(draws.std(0), deviation, atol=0.05, rtol=0)
+    assert old.sample(2).shape == (2, 1, 28, 28)
 
 
 # --- the models without classes -----------------------------------------------------------------------

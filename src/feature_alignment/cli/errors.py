@@ -23,6 +23,9 @@ EXTRAS = {
     "lightning_fabric": "train",
     "matplotlib": "train",
     "mlxtend": "train",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
     "pytorch_lightning": "train",
     "shtab": "train",
     "tensorboard": "train",
@@ -69,6 +72,7 @@ def _of_other_rooms() -> list[type[Exception]]:
     named = {
         "feature_alignment.data": "DataError",
         "feature_alignment.networks": "NetworkError",
+        "feature_alignment.export": "ExportError",
         "feature_alignment.training": "TrainingError",
     }
     return [getattr(sys.modules[module], name) for module, name in named.items() if module in sys.modules]

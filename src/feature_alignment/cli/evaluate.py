@@ -10,7 +10,7 @@ from ..files import write_atomically
 from .errors import UsageError
 from .inception import add_inception, inception
 from .parser import Parser, path
-from .runs import data_of, existing_run, model_of, run_parser, use_sampler, writable
+from .runs import beside, data_of, existing_run, model_of, run_parser, use_sampler, writable
 from .table import print_metrics
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(options: Namespace) -> None:
     use_sampler(model, options.sampler)
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit: expected at least 2, got {options.limit}")
-    out = writable(options.out or found.directory / "evaluation.json")
+    out = writable(options.out or beside(options.run, "evaluation.json"))
     train, test = (data_of(found, split, options.data) for split in ("train", "test"))
     _check_suits(model, train, test)
     metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception(options))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError
 from .parser import Parser, Renamed, path
-from .runs import existing_run, model_of, read_images, run_parser, writable
+from .runs import beside, existing_run, model_of, read_images, run_parser, writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def run(options: Namespace) -> None:
         raise UsageError(f"images: expected four files, or none with --random, got {len(options.images)}")
     if options.size < 2:
         raise UsageError(f"--size: expected at least 2, got {options.size}")
-    out = writable(options.out or found.directory / "interpolate.png")
+    out = writable(options.out or beside(options.run, "interpolate.png"))
     latent, labels = _from_prior(model, options.seed) if options.random else _from_images(found, model, options)
     title = "between four draws from the prior" if options.random else "between four images"
     interpolation_picture(model, latent, labels, out, title=title, size=options.size)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .parser import Parser, Renamed, path
-from .runs import existing_run, labels_of, model_of, read_images, run_parser, writable
+from .runs import beside, existing_run, labels_of, model_of, read_images, run_parser, writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def run(options: Namespace) -> None:
 
     found = existing_run(options.run)
     model = model_of(found, options)
-    out = writable(options.out or found.directory / "reconstruct.png")
+    out = writable(options.out or beside(options.run, "reconstruct.png"))
     images, labels, names = read_images(found, model, options.images, options.count, options.negative)
     if options.label:
         labels = labels_of(model, [options.label]).expand(len(images))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import unicodedata
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
-from .parser import Parser, path
+from .parser import Parser, nearest, path
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from ..training import Run
 
 __all__ = [
+    "RUN",
+    "beside",
     "data_of",
     "device_of",
     "distinct",
     "existing_run",
+    "label_of",
     "labels_of",
     "model_of",
     "read_images",
@@ -32,11 +36,16 @@ __all__ = [
     "writable",
 ]
 
+#: Of more classes, only the nearest is named.
+MOST_NAMED = 40
+#: Help of the argument that names a run.
+RUN = "run directory of a finished training, or owner/name of a model on the Hugging Face Hub"
+
 
 def run_parser(command: str) -> Parser:
-    """Return a parser whose first argument is the directory of a run, with ``--device`` and ``--seed``."""
+    """Return a parser whose first argument is a run, with ``--device`` and ``--seed``."""
     parser = Parser(command)
-    parser.add_argument("run", type=path, help="run directory of a finished training")
+    parser.add_argument("run", type=path, help=RUN)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     return parser
@@ -85,15 +94,19 @@ def use_sampler(model: Model, name: str | None) -> None:
     model.samplers.used = name
 
 
-def existing_run(name: str) -> Run:
-    """Return the run of a directory.
+def existing_run(name: str, *, local: bool = False) -> Run:
+    """Return the run of a directory or, unless ``local``, of a repository on the Hugging Face Hub, from its cache.
 
     Raises:
         UsageError: there is no such directory; the message lists the existing runs.
+        FileNotFoundError: the repository cannot be fetched.
     """
+    from ..models.hub import download, is_repository
     from ..training import Run
 
     directory = Path(name)
+    if not local and not directory.is_dir() and is_repository(name):
+        return Run(download(name))
     if not directory.is_dir():
         others = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
         hint = f"; the runs here are {', '.join(others)}" if others else "; `falign quickstart` makes one"
@@ -101,15 +114,34 @@ def existing_run(name: str) -> Run:
     return Run(directory)
 
 
-def writable(name: str | Path) -> Path:
-    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder."""
+def beside(name: str, file: str) -> Path:
+    """Return where a command writes ``file`` by default: into the run's directory; for a model of the Hub, here.
+
+    Example:
+        >>> str(beside("owner/name", "sample.png")), beside(str(folder), "sample.png") == folder / "sample.png"
+        ('name-sample.png', True)
+    """
+    return Path(name) / file if Path(name).is_dir() else Path(f"{name.rpartition('/')[2]}-{file}")
+
+
+def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, folder: bool = True) -> Path:
+    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder.
+
+    Args:
+        name: as given to ``--out``.
+        endings: of a file, the usual one first.
+        folder: whether a folder will do.
+
+    Raises:
+        UsageError: another ending, a folder where a file is wanted, or no directory to write to.
+    """
     path = Path(name)
-    if str(name).endswith("/"):
+    if str(name).endswith("/") and folder:
         path.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: there is no directory {path.parent}")
-    if not path.is_dir() and path.suffix.lower() not in (".png", ".json"):
-        raise UsageError(f"--out {path}: expected a name ending in .png")
+    if not (folder and path.is_dir()) and (path.is_dir() or path.suffix.lower() not in endings):
+        raise UsageError(f"--out {path}: expected a name ending in {endings[0]}")
     return path
 
 
@@ -142,21 +174,36 @@ def labels_of(model: Model, wanted: list[str]) -> Tensor:
 
     if not model.classes:
         raise UsageError(f"class {wanted[0]!r}: this {type(model).__name__} was trained without classes")
-    return torch.tensor([_label(name, model.class_names) for name in wanted])
+    return torch.tensor([label_of(name, model.class_names) for name in wanted])
 
 
-def _label(wanted: str, names: tuple[str, ...]) -> int:
+def label_of(wanted: str, names: Sequence[str]) -> int:
+    """Return the number of a class given by name, by the first of the names that are separated by commas, or by number.
+
+    Raises:
+        UsageError: there is no such class.
+
+    Example:
+        >>> label_of("Cat", ["dog", "cat, tabby"]), label_of("0", ["dog", "cat, tabby"])
+        (1, 0)
+    """
     known, asked = [unicodedata.normalize("NFC", name) for name in names], unicodedata.normalize("NFC", wanted)
     if asked in known:
         return known.index(asked)
-    similar = [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
+    similar = _similar(asked, known) or _similar(asked, [name.partition(",")[0] for name in known])
     if len(similar) > 1:
         raise UsageError(f"class {wanted!r}: which, {' or '.join(names[label] for label in similar)}?")
     if similar:
         return similar[0]
     if wanted.isdigit() and int(wanted) < len(names):
         return int(wanted)
+    if len(names) > MOST_NAMED:
+        raise UsageError(f"class {wanted!r}: none of the {len(names)} classes{nearest(wanted, names)}")
     raise UsageError(f"class {wanted!r}: expected one of {', '.join(names)}")
+
+
+def _similar(asked: str, known: Sequence[str]) -> list[int]:
+    return [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
 
 
 def read_images(

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from .errors import UsageError
 from .parser import Parser, path
-from .runs import existing_run, labels_of, model_of, run_parser, use_sampler, writable
+from .runs import beside, existing_run, labels_of, model_of, run_parser, use_sampler, writable
 
 __all__ = ["parse", "parser", "run"]
 
@@ -38,7 +38,7 @@ def run(options: Namespace) -> None:
     use_sampler(model, options.sampler)
     if options.rows < 1:
         raise UsageError(f"--rows: expected at least 1, got {options.rows}")
-    out = writable(options.out or found.directory / "sample.png")
+    out = writable(options.out or beside(options.run, "sample.png"))
     columns = labels_of(model, options.classes).tolist() if options.classes else None
     sample_picture(
         model,

@@ -26,7 +26,7 @@ def parse(arguments: list[str]) -> Namespace:
     started = given.resume and _started(given)
     if started:
         # The run's own configuration first, so that the options given now override it.
-        configurations.insert(0, existing_run(given.out or "runs/train").settings())
+        configurations.insert(0, existing_run(given.out or "runs/train", local=True).settings())
     short = {option: value for name, option in SHORT.items() if (value := getattr(given, name)) is not None}
     configuration = reduce(combined, [*configurations, {"training": short}])
     name = given.model or configuration.get("model", {}).get("class_path")

@@ -176,10 +176,10 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
     """
     output, pull_back = vjp(network, point)
     target = standard(target)
-    check_output(output, target, len(point))
+    check_output(output, target, point.shape[0])
     residual = pytree.tree_map(_difference, output, target)
     errors = rows(residual)
-    if units_are_fewer(errors, len(point)):
+    if units_are_fewer(errors, point.shape[0]):
         return (errors @ jacobian(output, pull_back).to(errors.dtype)).view(-1, *point.shape[1:]), residual
     return pull_back(residual), residual
 

@@ -16,7 +16,7 @@ from .decoding import SIDE, decode
 from .findings import Findings
 from .formats import HIDDEN, reason_to_skip, starts_as_image
 from .layout import Entry, arrange
-from .members import Member, members_of, read_members
+from .members import MOST_TEXT, Member, members_of, read_members
 from .picture import Picture, white_of
 from .request import Request
 from .splits import is_split, normalised
@@ -123,7 +123,7 @@ def _sample(path: str) -> str:
 
 def _label_in(member: Member, path: str) -> str | int | None:
     """Return the label that a file beside an image states; none if it states none."""
-    if not path.lower().endswith(LABEL_ENDINGS):
+    if not path.lower().endswith(LABEL_ENDINGS) or member.size > MOST_TEXT:
         return None
     try:
         read = member.read()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .findings import Findings
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 #: Bits that cameras and microscopes put into containers of 16 or 32.
 DEPTHS = (8, 10, 12, 14, 16)
 BITS_PER_SAMPLE = 258  # TIFF's tag
+#: Pixels of which the extreme values are found at once.
+BAND = 2**20
 
 
 def is_deep(mode: str) -> bool:
@@ -90,9 +93,8 @@ class White:
         """Read the extreme values of all deep images of the set, floating point and not."""
         lowest, largest, declared = {True: 0.0, False: 0.0}, {True: -math.inf, False: -math.inf}, 0
         for picture in self._deep():
-            values, is_float = np.asarray(picture), picture.mode.startswith("F")
-            values = values[np.isfinite(values)] if is_float else values
-            if values.size:
+            is_float = picture.mode.startswith("F")
+            for values in _bands(picture):
                 lowest[is_float] = min(lowest[is_float], float(values.min()))
                 largest[is_float] = max(largest[is_float], float(values.max()))
             declared = declared if is_float else max(declared, _bits(picture))
@@ -110,6 +112,17 @@ class White:
                 f"in images of {kind}, {white:g} is taken for white, a guess: the largest value of all is {largest:g}; "
                 "--data.white sets it"
             )
+
+
+def _bands(picture: Image.Image) -> Iterator[npt.NDArray[Any]]:
+    """Yield the finite values of an image, some rows at a time: copies of a large one would need much memory."""
+    rows = max(1, BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        values = np.asarray(picture.crop((0, top, picture.width, min(top + rows, picture.height))))
+        if values.size and not np.isfinite(values.sum(dtype=np.float64)):
+            values = values[np.isfinite(values)]
+        if values.size:
+            yield values
 
 
 def _bits(picture: Image.Image) -> int:

@@ -67,7 +67,7 @@ class AE(Model):
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
-        one_hot = self.one_hot(labels, len(latent))
+        one_hot = self.one_hot(labels, latent.shape[0])
         images: Tensor = self.decoder(with_class(latent, None if one_hot is None else stress * one_hot))
         return images
 

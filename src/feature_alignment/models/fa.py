@@ -106,7 +106,7 @@ class FA(Model):
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
-        one_hot = self.one_hot(labels, len(latent))
+        one_hot = self.one_hot(labels, latent.shape[0])
         one_hot = None if one_hot is None else stress * one_hot
         if not (self._is_affine and speed.enabled()):
             return self.feature(latent, one_hot)
@@ -118,7 +118,7 @@ class FA(Model):
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
     ) -> Tensor:
         """Return the feature of each latent, given its class; differentiable. See :meth:`Snapshot.feature`."""
-        return self.snapshot(len(latent)).feature(latent, one_hot, check=check, steps=steps)
+        return self.snapshot(latent.shape[0]).feature(latent, one_hot, check=check, steps=steps)
 
     # --- the network ------------------------------------------------------------------------------------
 

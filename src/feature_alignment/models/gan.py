@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ..core.draws import standard_normal
 from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
 from .averaging import averaged, update_average
 from .losses import squared_error
@@ -69,6 +70,7 @@ class GAN(Model):
     Options: ClassVar[type[Any]] = GANOptions
     options: GANOptions
     stage = "decoded"
+    has_encoder = False
     compiled: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 
     def __init__(
@@ -127,7 +129,7 @@ class GAN(Model):
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102
         self.check_latent(latent)
-        one_hot = self.one_hot(labels, len(latent))
+        one_hot = self.one_hot(labels, latent.shape[0])
         return self.generate(latent, None if one_hot is None else stress * one_hot)
 
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
@@ -138,7 +140,7 @@ class GAN(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of the discriminator (equation 6) and one of the generator (equation 5)."""
-        latent = torch.randn(len(images), self.latent, device=self.device, dtype=images.dtype)
+        latent = standard_normal(len(images), self.latent, images)
         one_hot = self.one_hot(labels, len(images)) if self.given else None
         fake = self.generate(latent, one_hot)
         update_discriminator(self.discriminator, self.options, images, fake.detach(), updates, one_hot)

@@ -72,6 +72,8 @@ class Model(Saved, nn.Module, ABC):
     stage: ClassVar[str] = "feature"
     #: Whether training gives the latents the distribution N(0, I).
     has_prior: ClassVar[bool] = True
+    #: Whether :meth:`encode` is a network, rather than a search.
+    has_encoder: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -208,7 +210,7 @@ class Model(Saved, nn.Module, ABC):
         """
         if self.refiner is None:
             raise ValueError(f"refine: {type(self).__name__} has no refiner; its images are final as decoded")
-        return cast(Tensor, self.refiner(images, self.one_hot(labels, len(images))))
+        return cast(Tensor, self.refiner(images, self.one_hot(labels, images.shape[0])))
 
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:

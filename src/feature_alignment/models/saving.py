@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..extras import require
+from ..extras import MissingExtra
 from ..files import write_atomically
+from .earlier_versions import upgraded
+from .hub import download
 from .sampling import Samplers
+
+if TYPE_CHECKING:
+    from .model import Model
 
 __all__ = ["Saved"]
 
@@ -60,7 +69,7 @@ class Saved:
         """
         directory = Path(name)
         if not directory.is_dir():
-            directory = _download(str(name))
+            directory = download(str(name))
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
@@ -69,20 +78,65 @@ class Saved:
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
         constructor: Any = known[kind]
-        try:
+
+        def built() -> Any:
             model = constructor(**(saved | arguments))
-        except TypeError as error:
-            raise ValueError(f"{directory / 'config.json'}: not an option of this version: {error}") from None
-        model.samplers.add(likelihoods)
-        model.samplers.likelihoods = likelihoods
+            model.samplers.add(likelihoods)
+            model.samplers.likelihoods = likelihoods
+            return model
+
         try:
-            model.load_state_dict(load_file(directory / "model.safetensors"))
+            if (empty := _without_memory(built, arguments)) is not None:
+                _compare(directory / "model.safetensors", empty)
+            model = built()
+        except (_DoesNotFit, MissingExtra):
+            raise
+        except Exception as error:  # whatever values of no sense make of a constructor
+            raise ValueError(f"{directory / 'config.json'}: not a {kind} of this version: {_one_line(error)}") from None
+        try:
+            model.load_state_dict(upgraded(load_file(directory / "model.safetensors"), model))
         except Exception as error:
-            reason = str(error).replace("\n", " ")
-            raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
+            raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
         return cast(S, model.eval())
+
+
+class _DoesNotFit(ValueError):  # noqa: N818 (what the weights do not)
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: does not fit config.json: {reason}")
+
+
+def _one_line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+
+
+def _without_memory(built: Callable[[], nn.Module], arguments: dict[str, Any]) -> nn.Module | None:
+    """Build a model on the device ``meta``, where it takes no memory, however large a damaged file says that it is.
+
+    Returns:
+        None if that is not possible: a module was passed, which is on a device, or the constructor needs values.
+    """
+    if any(isinstance(value, nn.Module) for value in arguments.values()):
+        return None
+    try:
+        with torch.device("meta"):
+            return built()
+    except (ValueError, TypeError):
+        raise
+    except Exception:  # it will say what is wrong where there is memory
+        return None
+
+
+def _compare(path: Path, empty: nn.Module) -> None:
+    """Raise a ValueError unless the tensors that a file's header names fit a model on the device ``meta``."""
+    try:
+        with safe_open(path, "pt") as file:
+            named = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        weights = {name: torch.empty(shape, device="meta") for name, shape in named.items()}
+        empty.load_state_dict(upgraded(weights, cast("Model", empty)))
+    except Exception as error:  # whatever a damaged header makes the libraries raise
+        raise _DoesNotFit(path, _one_line(error)) from None
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,21 +157,10 @@ def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str], dict[str, 
         names = [str(each) for each in config.get("class_names", ())]
         likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
         return str(config["model"]), dict(config["arguments"]), names, likelihoods
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: not the configuration of a model: {error}") from None
 
 
 def _subclasses(cls: type[Any]) -> list[type[Any]]:
     found = [] if getattr(cls, "__abstractmethods__", None) else [cls]
     return found + [each for child in cls.__subclasses__() for each in _subclasses(child)]
-
-
-def _download(name: str) -> Path:
-    hub = require("huggingface_hub", "hub", f"{name}: is no directory; models of the Hugging Face Hub")
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except (hub.errors.HFValidationError, hub.errors.HfHubHTTPError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileNotFoundError(
-            f"{name}: neither a directory nor a model that can be fetched from the Hugging Face Hub ({reason})"
-        ) from None

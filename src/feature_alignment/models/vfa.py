@@ -123,7 +123,7 @@ class VFA(FA):
 
     def target(self, latent: Tensor, one_hot: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
         weight = math.sqrt(self.options.class_weight)
-        return latent, latent.new_empty(len(latent), 0) if one_hot is None else weight * one_hot
+        return latent, latent.new_empty(latent.shape[0], 0) if one_hot is None else weight * one_hot
 
     # --- training ---------------------------------------------------------------------------------------
 

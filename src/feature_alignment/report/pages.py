@@ -1,4 +1,4 @@
-"""HTML pages from templates, each one file with embedded pictures. Needs the extra ``[train]``."""
+"""Pages from templates: HTML, each one file with embedded pictures, and Markdown. Needs the extra ``[train]``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
-    """Render a template; values are escaped.
+    """Render a template; values are escaped, except in Markdown.
 
     Args:
-        template: file name of the template.
+        template: file name of the template, ``.md.j2`` if it is Markdown.
         folder: its folder; a template that it extends may be in :data:`TEMPLATES`.
         values: variables of the template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
-        autoescape=True,
+        autoescape=not template.endswith(".md.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -38,6 +38,6 @@ def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def data_uri(png: bytes) -> str:
-    """Return a PNG picture as a data URI, which embeds it in a page."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """Return a picture, ``png`` or ``jpeg``, as a data URI, which embeds it in a page."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

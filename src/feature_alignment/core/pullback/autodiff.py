@@ -86,8 +86,11 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
 
     def pull(cotangent: Structure) -> Tensor:
         cotangent = _hide_none(cotangent)
-        if len(point) > 1 or all(len(leaf) == 1 for leaf in pytree.tree_leaves(cotangent)):
+        if point.shape[0] > 1 or all(leaf.shape[0] == 1 for leaf in pytree.tree_leaves(cotangent)):
             return pull_back(cotangent)
+        if isinstance(count := pytree.tree_leaves(cotangent)[0].shape[0], torch.SymInt):
+            # While a graph for any batch is traced; vmap would fix the batch.
+            return differentiated(floating, point.expand(count, *point.shape[1:]))[1](cotangent)
         # Each cotangent becomes a batch of one.
         singles = pytree.tree_map(lambda leaf: leaf.unsqueeze(1), cotangent)
         return func.vmap(lambda single: pull_back(single).squeeze(0))(singles)

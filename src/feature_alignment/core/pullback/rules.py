@@ -77,7 +77,7 @@ def _reshape(layer: nn.Flatten | nn.Unflatten, x: Tensor) -> tuple[Tensor, PullB
     output = layer(x)
     if output.shape[:1] != x.shape[:1]:
         return by_differentiation(layer, x)
-    return output, lambda e: e.reshape(len(e), *x.shape[1:])
+    return output, lambda e: e.reshape(e.shape[0], *x.shape[1:])
 
 
 def _leaky(layer: nn.LeakyReLU | nn.ReLU, x: Tensor) -> tuple[Tensor, PullBack]:

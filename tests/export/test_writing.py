@@ -1,0 +1,135 @@
+"""Files of parts: what they compute, what they refuse, and when there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from feature_alignment.export import FORMATS, ExportError, export, parts_of
+from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local
+
+SMALL = {"image_shape": (1, 8, 8), "latent": 5, "channels": (4,), "width": 12}
+STEPS = {"steps": 2, "squash": "every", "step_size": 4.0, "activation": "silu"}
+LAYERED = {"start": "layers", "learn_step_size": True, "max_step": 1e-3}
+ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
+
+FAMILIES = {
+    "ae": (AE, {"classes": 3}),
+    "vae": (VAE, {}),
+    "gan": (GAN, {"adversarial": "relativistic", "projection": True, "classes": 3, "average_weights": 0.9}),
+    "gon": (GON, {"steps": 2, "step_size": 1.0, "classes": 3}),
+    "local": (Local, {"steps": 2, "step_size": 0.5}),
+    "fa, shared start, one step": (FA, {}),
+    "fa, shared start, two steps": (FA, {**STEPS, "start": "learned"}),
+    "fa, layered start, one step": (FA, {**STEPS, **LAYERED, "steps": 1}),
+    "fa, layered start, two steps": (FA, {**STEPS, **LAYERED}),
+    "fa, automatic step": (FA, {"step_size": "auto", "steps": 2, "squash": "every", "activation": "tanh"}),
+    "vfa": (VFA, {**STEPS, "classes": 3, "start_branch": "mean+deviation"}),
+    "vfa-gan": (VFAGAN, {**ADVERSARY, **STEPS, **LAYERED, "classes": 3, "refiner": "residual"}),
+}
+
+
+def model_of(name):
+    torch.manual_seed(0)
+    kind, options = FAMILIES[name]
+    return kind(**SMALL, **options)
+
+
+def same_as_the_model(name, form, folder):
+    """Export; compare every file with the model on new inputs of another batch than the checked ones."""
+    model = model_of(name)
+    found = {each.part: each for each in export(model, folder, format=form)}
+    parts, _ = parts_of(model)
+    assert {path.name for path in folder.iterdir()} == {f"{part.name}.{form}" for part in parts}
+    for part in parts:
+        assert found[part.name].difference < 1e-5
+        run = FORMATS[form].read((folder / f"{part.name}.{form}").read_bytes())
+        for count in (1, 4):
+            inputs = part.example(count)
+            method = {"encoder": model.encode, "decoder": model.decode, "refiner": model.refine}[part.name]
+            torch.testing.assert_close(run(*inputs).detach(), method(*inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_a_conditional_decoder_of_two_steps(tmp_path):
+    same_as_the_model("vfa", "pt2", tmp_path)
+    decode = torch.export.load(tmp_path / "decoder.pt2").module()
+    for label in (3, -1):
+        with pytest.raises((IndexError, RuntimeError)):
+            decode(torch.zeros(1, 5), torch.tensor([label]))
+    assert not torch.equal(decode(torch.zeros(1, 5), torch.tensor([0])), decode(torch.zeros(1, 5), torch.tensor([1])))
+
+
+def test_onnx_files_run_in_onnxruntime(tmp_path):
+    import onnxruntime
+
+    same_as_the_model("ae", "onnx", tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "decoder.onnx")
+    assert [each.name for each in session.get_inputs()] == ["latent", "labels"]
+    assert [each.name for each in session.get_outputs()] == ["images"]
+    given = {"latent": torch.zeros(1, 5).numpy(), "labels": torch.tensor([3]).numpy()}
+    with pytest.raises(Exception, match=r"(?i)index|indices|bounds"):
+        session.run(None, given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_of_models_is_exported(name, form, tmp_path):
+    same_as_the_model(name, form, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_pt2_file_needs_nothing_of_this_package(tmp_path):
+    list(export(model_of("vae"), tmp_path, format="pt2"))
+    code = f"""
+import sys, torch
+images = torch.export.load({str(tmp_path / "decoder.pt2")!r}).module()(torch.zeros(6, 5))
+assert images.shape == (6, 1, 8, 8) and "feature_alignment" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_no_network_is_left_out_with_its_reason(tmp_path):
+    parts, missing = parts_of(model_of("gan"))
+    assert [part.name for part in parts] == ["decoder"]
+    assert "GAN finds an image's latent by a search" in missing["encoder"]
+    parts, missing = parts_of(FA(**SMALL, start="normal"))
+    assert [part.name for part in parts] == ["encoder"]
+    assert "draws random numbers" in missing["decoder"]
+    assert "refiner" not in missing
+
+
+@pytest.mark.parametrize("wrong", [lambda y: y + 2e-4, lambda y: y * torch.nan, lambda y: y[:1]])
+def test_a_file_that_computes_something_else_is_refused_and_not_written(wrong, tmp_path, monkeypatch):
+    form = FORMATS["pt2"]
+    spoiled = dataclasses.replace(form, read=lambda content: lambda *x: wrong(form.read(content)(*x)))
+    monkeypatch.setitem(FORMATS, "pt2", spoiled)
+    with pytest.raises(ExportError, match=r"^encoder: as pt2, its outputs for a batch of \d differ"):
+        list(export(AE(**SMALL), tmp_path, format="pt2"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_operation_that_onnx_does_not_have_is_named(monkeypatch):
+    from feature_alignment.export import writing
+    from feature_alignment.export.tracing import traced
+
+    part = parts_of(AE(**SMALL))[0][0]
+    program = traced(lambda x: torch.special.airy_ai(x), (torch.rand(3, 2),))
+    with pytest.raises(ExportError, match=r"encoder: cannot be exported to onnx: ONNX has no aten.special_airy_ai"):
+        writing.FORMATS["onnx"].write(part, program)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "tflite"}, "format: expected one of pt2, onnx, got 'tflite'"),
+        ({"tolerance": 0.0}, "tolerance: expected a number greater than 0, got 0.0"),
+    ],
+)
+def test_bad_arguments_are_named(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        next(export(AE(**SMALL), tmp_path, **options))
