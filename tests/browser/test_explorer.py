@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from browser.chromium import Page, chromium, explorer, missing
@@ -26,6 +27,8 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {' and '.join(missing())}: `make test-browser` installs them"),
 ]
 ROOT = Path(__file__).parents[2]
+NARROW = {"channels": (4, 8), "width": 32, "latent": 8, "refiner_filters": 4, "discriminator_width": 8}
+UPDATES = 60
 #: A seven, from the canvas's middle.
 SEVEN = [(-60, -80), (60, -80), (0, 100)]
 FEATURE, REFINED, IMAGE = (f"#view [data-kind={kind}] img" for kind in ("feature", "refined", "image"))
@@ -38,13 +41,13 @@ def pixels(url):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, cache):
-    """A model after a few updates on digits."""
+    """A model of the quickstart's recipe, narrower, after a few updates."""
     directory, train = tmp_path_factory.mktemp("run"), load("mnist-mini", "train")
+    recipe = yaml.safe_load((ROOT / "src/feature_alignment/configs/quickstart.yaml").read_text())["model"]["init_args"]
     torch.manual_seed(0)
-    model = VFAGAN((1, 28, 28), latent=8, classes=10, channels=(4, 8), width=32, refiner_filters=4,
-                   discriminator_width=8, squash="every", cross_entropy_weight=10.0)  # fmt: skip
-    updates = Updates(model, total=20)
-    for _ in range(20):
+    model = VFAGAN((1, 28, 28), classes=10, **recipe | NARROW)
+    updates = Updates(model, total=UPDATES)
+    for _ in range(UPDATES):
         chosen = torch.randint(len(train), (64,))
         updates.step(train.pixels[chosen], train.labels[chosen])
     model.eval().fit_samplers(train.pixels[:500], train.labels[:500])

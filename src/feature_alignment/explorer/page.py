@@ -41,7 +41,8 @@ def build(subject: Model | LoadedNetwork, name: str = "") -> gradio.Blocks:
     channels = subject.image_shape[0]
     if channels not in (1, 3):
         raise NetworkError(f"{name}: takes {channels} channels; pictures have 1 or 3")
-    with gradio.Blocks(title="falign explore", analytics_enabled=False, fill_width=True) as page:
+    page = gradio.Blocks(title="falign explore", analytics_enabled=False, fill_width=True)
+    with page:
         gradio.HTML(f"<style>{(ASSETS / 'style.css').read_text()}</style>{_headline(subject, name)}", padding=False)
         if isinstance(subject, LoadedNetwork):
             layers_tab(subject)
