@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test test-slow lint bench soak networks clean
+.PHONY: setup quickstart test test-slow lint bench soak fuzz networks clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,9 @@ bench: setup
 
 soak: setup
 	$(BIN)/python benchmarks/soak.py --kills 50 --out results/soak/cpu.json
+
+fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py --inputs 10000 --out results/fuzz/cpu.json
 
 networks: setup
 	$(BIN)/python benchmarks/networks.py

@@ -88,6 +88,7 @@ def _fit(
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes
+    model.white = dict(data.train.white)
     if fabric.is_global_zero:
         model.save_pretrained(run.directory)
     model.float()
