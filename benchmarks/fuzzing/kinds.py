@@ -207,7 +207,14 @@ def _configurations() -> list[Kind]:
         return isinstance(yaml.safe_load((folder / "config.yaml").read_text()), dict)
 
     return [
-        Kind("YAML of a training", 100, config, _parsed, parsed, r"config.yaml|^--(data|training|model)|--model$|--model \("),
+        Kind(
+            "YAML of a training",
+            100,
+            config,
+            _parsed,
+            parsed,
+            r"config.yaml|^--(data|training|model)|--model$|--model \(",
+        ),
         Kind("YAML of a run", 20, config, lambda folder: Run(folder).settings(), parsed),
     ]
 
@@ -225,7 +232,10 @@ def _models(scratch: Path) -> list[Kind]:
 
     def config(rng: np.random.Generator, _: int) -> Files:
         files, other = _pick(rng, whole), _pick(rng, whole)
-        return {**files, "config.json": models.change_text(rng, files["config.json"], other["config.json"], as_yaml=False)}
+        return {
+            **files,
+            "config.json": models.change_text(rng, files["config.json"], other["config.json"], as_yaml=False),
+        }
 
     def weights(rng: np.random.Generator, _: int) -> Files:
         files, other = _pick(rng, whole), _pick(rng, whole)

@@ -36,7 +36,17 @@ TEXTS = (
 )  # fmt: skip
 
 #: Values that options of a configuration do not have.
-CLASS_PATHS = ("os.system", "feature_alignment.models.Model", "torch.nn.Linear", "a..b", ".", "FA.", "vfa_gan", "os:system", "VFA\n")
+CLASS_PATHS = (
+    "os.system",
+    "feature_alignment.models.Model",
+    "torch.nn.Linear",
+    "a..b",
+    ".",
+    "FA.",
+    "vfa_gan",
+    "os:system",
+    "VFA\n",
+)
 
 
 def whole_models(folder: Path) -> list[dict[str, bytes]]:
@@ -75,7 +85,10 @@ def change_weights(rng: np.random.Generator, content: bytes, other: bytes) -> by
     if chance < 0.55:
         tree = change_tree(rng, json.loads(head))
         if rng.random() < 0.2:
-            tree = {"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+            tree = {
+                "__metadata__": {"format": "pt"},
+                "w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]},
+            }
         head = json.dumps(tree).encode()
     elif chance < 0.6:
         head = TEXTS[int(rng.integers(len(TEXTS)))]

@@ -112,8 +112,26 @@ def packed(files: dict[str, bytes], kind: str) -> bytes:
     return content.getvalue()
 
 
-NAMES = ("../../etc/x.png", "/x.png", "a\0b.png", "ä" * 200 + "/1.png", "a/" * 300 + "1.png", "c:\\1.png", "\udcff/1.png", "")
-LABELS = (b"\xff", b"{", b"[" * 10**5, b'{"label": ' + b"9" * 5000 + b"}", b'{"label": {}}', b"[]", b"NaN", b'{"label": 1e999}')
+NAMES = (
+    "../../etc/x.png",
+    "/x.png",
+    "a\0b.png",
+    "ä" * 200 + "/1.png",
+    "a/" * 300 + "1.png",
+    "c:\\1.png",
+    "\udcff/1.png",
+    "",
+)
+LABELS = (
+    b"\xff",
+    b"{",
+    b"[" * 10**5,
+    b'{"label": ' + b"9" * 5000 + b"}",
+    b'{"label": {}}',
+    b"[]",
+    b"NaN",
+    b'{"label": 1e999}',
+)
 
 
 def change_archive(rng: np.random.Generator, kind: str) -> bytes:
@@ -160,7 +178,9 @@ def _changed_header(rng: np.random.Generator, content: bytes) -> bytes:
     elif rng.random() < 0.5:
         found[at + field : at + field + width] = b"\x80" + rng.bytes(width - 1)
     else:
-        found[at + field : at + field + width] = (b"%o" % int(rng.integers(2**33))).rjust(width - 1, b"0")[-width + 1 :] + b"\0"
+        found[at + field : at + field + width] = (b"%o" % int(rng.integers(2**33))).rjust(width - 1, b"0")[
+            -width + 1 :
+        ] + b"\0"
     found[at + 148 : at + 156] = b" " * 8
     found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
     return bytes(found)

@@ -27,6 +27,7 @@ DAMAGED = (*compressed.DAMAGED, RuntimeError, zipfile.BadZipFile, tarfile.TarErr
 #: The bytes of a member, or why it has none.
 Content: TypeAlias = bytes | UnreadableImage
 
+
 class Member(NamedTuple):
     """A file in an archive: its path there, its size, where its bytes are, and what reads them before the next one."""
 

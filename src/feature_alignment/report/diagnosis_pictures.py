@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -55,7 +56,7 @@ def strips(networks: Sequence[Diagnosis], path: Path) -> bytes:
     most = max(10, max(72, images.shape[-1]) // 7)
     names = [each.name for each in networks] * len(images) if len(networks) > 1 else []
     titles = ["image", *("\n".join(dict.fromkeys(broken(name, most) for name in each)) for each in _names(networks))]
-    return sheets.grid(sheet, path, rows=[broken(name, 18) for name in names], columns=titles)
+    return sheets.grid(sheet, path, rows=[broken(name, 15) for name in names], columns=titles)
 
 
 def _names(networks: Sequence[Diagnosis]) -> list[list[str]]:
@@ -65,14 +66,14 @@ def _names(networks: Sequence[Diagnosis]) -> list[list[str]]:
 
 
 def broken(name: str, most: int) -> str:
-    """Break a name into lines of at most ``most`` letters, after dots and underscores where that is possible.
+    """Break a name into lines of at most ``most`` letters, after dots, colons and underscores where possible.
 
     Example:
         >>> broken("encoder.layers.encoder_layer_10", 15).split()
         ['encoder.layers.', 'encoder_layer_', '10']
     """
     lines = [""]
-    for part in name.replace(".", ".\0").replace("_", "_\0").split("\0"):
+    for part in re.split(r"(?<=[.:_])", name):
         if lines[-1] and len(lines[-1] + part) > most:
             lines.append("")
         lines[-1] += part
@@ -115,7 +116,10 @@ def _lines(axes: Axes, found: Diagnosis, colour: str, prefix: str) -> None:
 
 def _ticks(axes: Any, found: Diagnosis, colour: str) -> None:
     names, fonts = drawn(layer.name for layer in found)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontfamily=fonts)
+    slant: dict[str, Any] = (
+        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names), default=0) > 6 else {}
+    )
+    axes.set_xticks(range(len(names)), names, fontfamily=fonts, **slant)
     axes.tick_params(axis="x", labelsize=9, labelcolor=colour)
 
 

@@ -197,4 +197,6 @@ def _check_moments(path: Path, moments: Any, parameters: dict[str, nn.Parameter]
         for key, value in values:
             shape = getattr(value, "shape", None)
             if shape != (torch.Size() if key == "step" else parameter.shape) or not value.is_floating_point():
-                raise TrainingError(f"{path}: not a readable checkpoint (the optimiser's {key} of {name} is no such tensor)")
+                raise TrainingError(
+                    f"{path}: not a readable checkpoint (the optimiser's {key} of {name} is no such tensor)"
+                )

@@ -66,10 +66,13 @@ def test_one_step_is_that_of_gauss_and_newton_in_the_variables():
     grey = torch.full((1, 1, 3, 4), 0.5).double()
     found = pre_images(network, images, grey, "bounded", tol=1e-12, max_evaluations=200)
     jacobian = torch.autograd.functional.jacobian(network, grey).reshape(5, 12) / 4  # the slope of the sigmoid at 0
-    errors = network(grey) - network(images)
-    expected = torch.sigmoid(-(errors @ torch.linalg.pinv(jacobian).T))
+    residuals = network(grey) - network(images)
+    expected = torch.sigmoid(-(residuals @ torch.linalg.pinv(jacobian).T))
     torch.testing.assert_close(found.one_step.flatten(1), expected, atol=1e-6, rtol=0)
     assert not torch.allclose(found.one_step, found.input, atol=1e-4)
+    numbers = diagnose_layer(network, "a", images, grey, Options(variables="bounded", tol=1e-12))
+    errors, scales = ((each - images).square().sum() for each in (expected.view_as(images), other_mean(images, grey)))
+    assert numbers.information_of_one_step == pytest.approx(1 - float(errors / scales), abs=1e-4)
 
 
 def test_a_step_that_would_raise_the_error_is_shortened():
