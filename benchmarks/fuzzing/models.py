@@ -59,7 +59,9 @@ def whole_models(folder: Path) -> list[dict[str, bytes]]:
     """Return the files of small models."""
     torch.manual_seed(0)
     kinds: list[tuple[type[Model], dict[str, Any]]] = [
-        (FA, {}), (VFAGAN, {"classes": 3, "refiner_filters": 4, "discriminator_width": 8, "start": "layers", "squash": "every"}), (VAE, {}),
+        (FA, {}),
+        (VFAGAN, {"classes": 3, "refiner_filters": 4, "discriminator_width": 8, "start": "layers", "squash": "every"}),
+        (VAE, {}),
     ]  # fmt: skip
     found = []
     for kind, options in kinds:

@@ -95,7 +95,8 @@ def sealed(content):
 @pytest.mark.parametrize(
     "change",
     [
-        {"updates": "8"}, {"seconds": None}, {"model": []}, {"model": {"x": 3}}, {"optimizers": {"encoder": 3}}, {"asked": {"a": 1}},
+        {"updates": "8"}, {"seconds": None}, {"model": []}, {"model": {"x": 3}}, {"optimizers": {"encoder": 3}},
+        {"asked": {"a": 1}},
         {"optimizers": {}}, {"precision": 1}, {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}},
     ],
 )  # fmt: skip
