@@ -66,7 +66,9 @@ class Kind:
         """Read it, and check what is returned."""
         found = self.load(folder)
         if isinstance(found, torch.Tensor):
-            assert found.dtype == torch.uint8 and found.shape[-3] in (1, 3) and found.numel(), found.shape
+            assert found.dtype == torch.uint8
+            assert found.shape[-3] in (1, 3)
+            assert found.numel()
 
     def is_deep(self, folder: Path) -> bool:
         try:
@@ -220,7 +222,7 @@ def _configurations() -> list[Kind]:
 
 
 def _parsed(folder: Path) -> None:
-    """Parse a configuration as ``falign train --config`` does, and validate all options but those of the data's files."""
+    """Parse a configuration as ``falign train --config`` does, and check the options that need no data."""
     found = train_command.parse(["--config", str(folder / "config.yaml")])
     options = found.typed.instantiate(found.sections)
     TrainingOptions(**options.training.as_dict())

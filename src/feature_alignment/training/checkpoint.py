@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -164,9 +165,9 @@ def _check_types(state: dict[str, Any]) -> None:
         if name in KEYS and not isinstance(value, KEYS[name]):
             raise ValueError(f"{name} is {type(value).__name__}")
     asked = state.get("asked", {})
-    for name in ("training", "data", "model"):
-        if asked and not isinstance(asked.get(name), dict):
-            raise ValueError(f"asked has no {name}")
+    if asked and not all(isinstance(asked.get(name), dict) for name in ("training", "data", "model")):
+        raise ValueError("asked has not all sections")
+    json.dumps(asked)  # plain values, which can be compared
 
 
 def restore_model(path: Path, state: dict[str, Any], model: nn.Module) -> None:

@@ -55,7 +55,7 @@ def _read(path: Path, *shape: int) -> Pixels:
                 raise ValueError(f"{count:,} values cannot be in {size:,} bytes")
             content = file.read(count * math.prod(shape))
         return np.frombuffer(content, np.uint8).reshape(count, *shape)
-    except DAMAGED as error:
+    except (*DAMAGED, struct.error) as error:
         raise DataError(f"{path}: not a readable IDX file ({one_line(error)})") from None
 
 
