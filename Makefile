@@ -47,7 +47,7 @@ lowest:
 	test -x $(LOWEST)/bin/python || $(LOWEST_PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet $$($(LOWEST)/bin/python tests/packaging/lowest.py)
 	$(LOWEST)/bin/python -m pip install --quiet --no-deps .
-	cd $(LOWEST) && bin/python ../tests/packaging/smoke.py
+	$(LOWEST)/bin/python tests/packaging/smoke.py
 
 bench: setup
 	$(BIN)/python benchmarks/all.py
