@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
+LOWEST_PYTHON ?= python3.11
 
-.PHONY: setup quickstart test test-slow lint bench soak networks clean
+.PHONY: setup quickstart test test-slow test-browser lint docs package lowest bench soak fuzz mutate networks clean
 
 setup: $(VENV)/.installed
 
@@ -17,7 +19,12 @@ quickstart: setup
 	$(BIN)/falign quickstart
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not browser'
+	@echo 'Left out: slow tests (make test-slow), tests in a browser (make test-browser).'
+
+test-browser: setup
+	tests/browser/install.sh
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -27,14 +34,35 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
+	@echo "site/index.html"
+
+# The wheel and the source archive, in dist/; `make test-slow` installs and tries both.
+package: setup
+	$(BIN)/python -m build
+
+# The package proper at the lowest versions that pyproject.toml allows, Python's included, in an environment of its own.
+lowest:
+	test -x $(LOWEST)/bin/python || $(LOWEST_PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet $$($(LOWEST)/bin/python tests/packaging/lowest.py)
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps .
+	$(LOWEST)/bin/python tests/packaging/smoke.py
+
 bench: setup
 	$(BIN)/python benchmarks/all.py
 
 soak: setup
 	$(BIN)/python benchmarks/soak.py --kills 50 --out results/soak/cpu.json
 
+mutate: setup
+	$(BIN)/python benchmarks/mutate.py --mutants 300 --out results/mutants/cpu.json
+
+fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py --inputs 10000 --out results/fuzz/cpu.json
+
 networks: setup
 	$(BIN)/python benchmarks/networks.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info src/*.egg-info

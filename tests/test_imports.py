@@ -126,11 +126,16 @@ BELOW = {
     "models": {"core", "samplers"},
     "data": set(),
     "metrics": {"core", "data", "models"},
+    "networks": {"core", "data", "models"},
+    "explorer": {"core", "data", "models", "networks", "samplers"},
     "training": {"core", "data", "models"},
     "report": {"core", "data", "metrics", "models", "training"},
     "export": {"core", "data", "metrics", "models", "report", "training"},
     "reproduce": {"core", "data", "metrics", "models", "report", "samplers", "training"},
-    "cli": {"core", "data", "export", "metrics", "models", "report", "reproduce", "samplers", "training"},
+    "cli": {
+        *("core", "data", "explorer", "export", "metrics", "models", "networks", "report", "reproduce", "samplers"),
+        "training",
+    },
 }
 
 

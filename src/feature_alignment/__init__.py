@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from .core.linearization import affine_map, largest_singular_value
     from .core.pullback import NotDifferentiableError
     from .core.select import select
+    from .diagnosis import Diagnosis, diagnose
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
+    "Diagnosis",
     "DivergenceWarning",
     "Generative",
     "Inversion",
@@ -30,6 +32,7 @@ __all__ = [
     "__version__",
     "affine_map",
     "align",
+    "diagnose",
     "input_gradient",
     "invert",
     "largest_singular_value",
@@ -39,6 +42,7 @@ __all__ = [
 
 #: The module of each public name.
 _MODULES = {
+    "Diagnosis": "diagnosis",
     "DivergenceWarning": "core.alignment",
     "Generative": "core.inversion",
     "Inversion": "core.inversion",
@@ -48,6 +52,7 @@ _MODULES = {
     "Variables": "core.inversion",
     "affine_map": "core.linearization",
     "align": "core.alignment",
+    "diagnose": "diagnosis",
     "input_gradient": "core.alignment",
     "invert": "core.inversion",
     "largest_singular_value": "core.linearization",

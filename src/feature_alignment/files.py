@@ -1,4 +1,4 @@
-"""Atomic writing: a file has its old or its new content, even if the process is killed while writing."""
+"""Atomic writing, so that a file has its old or its new content even if the process is killed; and reading YAML."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_path", "naming", "remove_unfinished", "write_atomically"]
+__all__ = ["MOST_VALUES", "atomic_path", "naming", "read_yaml", "remove_unfinished", "write_atomically"]
+
+#: A YAML file with more values is not read: aliases of aliases make billions of a few lines.
+MOST_VALUES = 100_000
 
 
 @contextmanager
@@ -79,3 +83,37 @@ def remove_unfinished(directory: str | Path) -> None:
     """
     for path in Path(directory).glob(".*-????????.part"):
         path.unlink(missing_ok=True)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of plain values.
+
+    Raises:
+        ValueError: it is no YAML, or unfolds to more than ``MOST_VALUES`` values, which few bytes can do; in one line.
+
+    Example:
+        >>> write_atomically(folder / "config.yaml", "data: {name: mnist}")
+        >>> read_yaml(folder / "config.yaml")
+        {'data': {'name': 'mnist'}}
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(path).read_text())
+        if _size(found) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML's constructors raise anything
+        raise ValueError(" ".join(str(error).split())[:300] or type(error).__name__) from None
+    return found
+
+
+def _size(value: Any, most: int = MOST_VALUES) -> int:
+    """Return the number of values in nested lists and dictionaries; no more than one above ``most`` are counted."""
+    count, waiting = 0, [value]
+    while waiting and count <= most:
+        count, each = count + 1, waiting.pop()
+        if isinstance(each, list | dict):
+            waiting.extend([*each, *each.values()] if isinstance(each, dict) else each)
+    return count

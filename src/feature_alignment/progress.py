@@ -53,6 +53,13 @@ class Progress:
             self.written = now
             print(self._line(done, (done - self.first) / (now - self.began)), file=sys.stderr, flush=True)
 
+    def print(self, line: str) -> None:
+        """Print a line to the standard output, above the bar."""
+        if self.bar is not None:
+            self.bar.write(line)
+        else:
+            print(line, flush=True)
+
     def _line(self, done: int, rate: float) -> str:
         count = f"{done:,}" if self.total is None else f"{done:,} of {self.total:,}"
         left = f", {round((self.total - done) / rate):,} s left" if self.total is not None and rate > 0 else ""

@@ -65,7 +65,17 @@ def test_the_nearest_of_other_words_is_proposed(arguments, proposed, capsys):
 
 
 def test_every_command_that_evaluates_a_network_takes_device_and_seed():
-    for name in ("quickstart", "train", "evaluate", "reconstruct", "sample", "interpolate"):
+    for name in (
+        "quickstart",
+        "train",
+        "evaluate",
+        "reconstruct",
+        "sample",
+        "interpolate",
+        "invert",
+        "score",
+        "diagnose",
+    ):
         assert {"--device", "--seed"} <= set(COMMANDS[name].parser()._option_string_actions), name
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import yaml
-from command import SMALL, falign
+from command import SMALL
 from PIL import Image
 
 from feature_alignment import models
@@ -224,9 +227,15 @@ def test_a_compiled_training_is_the_same_training(tmp_path, no_report):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tmp_path):
-    done = falign("train", "--config", "quickstart", *SMALL, "--training.steps=4", "--training.devices=2",
-                  "--training.accelerator=cpu", "--out", tmp_path / "two", OMP_NUM_THREADS="1")  # fmt: skip
+@pytest.mark.parametrize("by", ["the command", "torchrun"])
+def test_two_processes_train_one_model(by, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2"] if by == "torchrun" else []
+    devices = [] if by == "torchrun" else ["--training.devices=2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, "-m", "feature_alignment", "train", "--config", "quickstart", *SMALL, *devices,
+         "--training.steps=4", "--training.accelerator=cpu", "--out", tmp_path / "two"],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert metrics["steps"] == 4

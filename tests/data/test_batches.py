@@ -61,7 +61,8 @@ def test_the_batches_of_several_processes_are_those_of_one_with_larger_batches()
     ranks = [Batches(numbered(50), 4, seed=2, rank=rank, world_size=3) for rank in range(3)]
     assert len(ranks[0]) == len(alone) == 4
     for update in range(10):
-        assert list(chain(*(numbers(each, [update])[0] for each in ranks))) == numbers(alone, [update])[0]
+        parts = [numbers(each, [update])[0] for each in ranks]
+        assert list(chain(*zip(*parts, strict=True))) == numbers(alone, [update])[0]
 
 
 def test_what_cannot_be_is_refused():

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from reference import algorithm_1
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from feature_alignment.core import speed
@@ -314,6 +315,20 @@ def test_stress_emphasises_the_class():
     torch.testing.assert_close(strong - weak, 3 * (normal - weak), atol=1e-4, rtol=1e-3)  # affine for T = 1
 
 
+@pytest.mark.parametrize("write", ["a fused optimiser", "a write into .data"])
+def test_decoding_in_one_step_notices_new_weights_however_they_were_written(write, digits):
+    model = FA(**SMALL, clamp_weights=None)
+    latent = torch.randn(3, 6)
+    before = model.eval().decode(latent)
+    if write == "a fused optimiser":
+        train(model, *digits, 2)
+    else:
+        model.mean.weight.data.mul_(2)
+    after = model.eval().decode(latent)
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, model.feature(latent).detach(), atol=1e-5, rtol=1e-4)
+
+
 def test_infer_labels_finds_the_class_that_explains_the_image():
     model = VFA(**SMALL, classes=4, class_weight=100.0)
     labels = torch.tensor([3, 0, 2, 1])
@@ -322,6 +337,29 @@ def test_infer_labels_finds_the_class_that_explains_the_image():
     assert model.infer_labels(images).tolist() == labels.tolist()
     trained = VFA(**SMALL, classes=4, cross_entropy_weight=1.0)
     assert torch.equal(trained.infer_labels(images), trained.posterior(images).scores.argmax(1))
+
+
+@pytest.mark.parametrize("kind", [FA, AE, Local])
+def test_a_model_of_version_0_1_loads_decodes_as_it_did_and_draws_from_the_statistics_of_its_latents(kind, tmp_path):
+    model = kind(**SMALL).eval()
+    model.save_pretrained(tmp_path)
+    weights = {name: each for name, each in load_file(tmp_path / "model.safetensors").items() if "max_step" not in name}
+    mean, deviation = torch.linspace(-3, 3, 6), torch.linspace(0.5, 2, 6)
+    statistics = {"running_mean": mean, "running_var": deviation**2, "num_batches_tracked": torch.tensor(7)}
+    save_file(
+        weights | {f"latent_statistics.{name}": each for name, each in statistics.items()},
+        tmp_path / "model.safetensors",
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    for later in ("max_step", "further_steps", "augment", "sampler"):
+        config["arguments"].pop(later, None)
+    (tmp_path / "config.json").write_text(json.dumps({"model": config["model"], "arguments": config["arguments"]}))
+    old, latent = kind.from_pretrained(tmp_path), torch.randn(4, 6)
+    torch.testing.assert_close(old.decode(latent), model.decode(latent))
+    draws = old.samplers.choose().draw(20_000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(draws.std(0), deviation, atol=0.05, rtol=0)
+    assert old.sample(2).shape == (2, 1, 28, 28)
 
 
 # --- the models without classes -----------------------------------------------------------------------
@@ -576,9 +614,52 @@ def test_loading_refuses_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model": "Nothing", "arguments": {}}))
     with pytest.raises(ValueError, match="holds the model 'Nothing'"):
         Model.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="not the configuration of a model"):
+    for text in ("{", "[" * 10**5, "null", '{"model": "VFA", "arguments": {}, "white": {"integers": -1}}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json: not the configuration of a model"):
+            Model.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 10**10}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),  # terabytes
+        ({"channels": [10**6, 10**6]}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),
+        ({"width": -8}, r"config\.json: not a VFAGAN of this version: .*negative dimension"),
+        ({"schedule": 3}, r"config\.json: not a VFAGAN of this version: schedule: expected one of"),
+        ({"image_shape": ["a", 28, 28]}, r"config\.json: not a VFAGAN of this version"),
+        ({"latnt": 3}, r"config\.json: not a VFAGAN of this version: VFAGAN has no option 'latnt'"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"start": "layers", "squash": "every"}])
+def test_a_configuration_of_no_sense_is_named_before_it_asks_for_memory(tmp_path, changes, message, options):
+    VFAGAN(**SMALL, **ADVERSARY, **options).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["arguments"] |= changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
         Model.from_pretrained(tmp_path)
+
+
+def test_weights_that_are_missing_or_too_many_are_named(tmp_path):
+    VFA(**SMALL).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    for changed in ({"x": torch.zeros(1), **weights}, dict(list(weights.items())[1:])):
+        save_file(changed, tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"does not fit config\.json: .*(Unexpected|Missing) key"):
+            Model.from_pretrained(tmp_path)
+
+
+def test_the_values_of_white_are_saved_with_the_model(tmp_path):
+    model = VFA(**SMALL)
+    assert model.white == {}
+    model.white = {"integers": 4095.0}
+    model.save_pretrained(tmp_path)
+    assert Model.from_pretrained(tmp_path).white == {"integers": 4095.0}
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["white"]  # of an earlier version
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert Model.from_pretrained(tmp_path).white == {}
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def test_an_option_of_a_model_is_applied_or_refused_by_name(kind, name, tiny, te
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainingOptions), ids=lambda field: field.name)
 def test_an_option_of_the_training_is_applied_or_refused_by_name(field, tiny, small, ten):
-    values = {"seed": 1, "steps": 20, "accelerator": "auto", "devices": "auto", "precision": "64-true",
-              "compile": "default", "log_every": 1, "checkpoint_every": 9, "checkpoint_seconds": 1.0,
-              "max_seconds": 9.0}  # fmt: skip
+    values = {"seed": 1, "steps": 20, "accelerator": "auto", "devices": "auto", "strategy": "ddp",
+              "precision": "64-true", "compile": "default", "log_every": 1, "checkpoint_every": 9,
+              "checkpoint_seconds": 1.0, "max_seconds": 9.0}  # fmt: skip
     then, now = (asked(small(), tiny, options, 1) for options in (ten(), ten(**{field.name: values[field.name]})))
     if field.name in APPLIED["training"]:
         refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)

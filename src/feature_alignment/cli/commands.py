@@ -70,6 +70,21 @@ COMMANDS = {
         "falign interpolate runs/quickstart --random --out interpolation.png",
         "interpolate",
     ),
+    "invert": Command(
+        "show what a layer of any network keeps of a photograph",
+        "falign invert torchvision:resnet18 --layer layer3 photo.jpg --out out.png",
+        "invert",
+    ),
+    "score": Command(
+        "score images by how badly a model reconstructs them, and where: anomalies have large errors",
+        "falign score runs/quickstart photos/ --out scores.csv",
+        "score",
+    ),
+    "diagnose": Command(
+        "measure what each layer of a network keeps of images, and draw it",
+        "falign diagnose torchvision:resnet18 --images photos --size 112 --out report",
+        "diagnose",
+    ),
     "export": Command(
         "write encoder, decoder and refiner as files for other programs, checked against the model",
         "falign export runs/quickstart --format onnx --out files",
@@ -79,6 +94,11 @@ COMMANDS = {
         "push a trained model to the Hugging Face Hub, with a model card",
         "falign push runs/quickstart owner/name --licence cc-by-4.0",
         "push",
+    ),
+    "explore": Command(
+        "look into a run or a network on a page of this machine",
+        "falign explore runs/quickstart --port 7860",
+        "explore",
     ),
     "completion": Command(
         "print a script that completes falign's commands and options in a shell",

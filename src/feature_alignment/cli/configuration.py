@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from .. import models
+from ..files import read_yaml
 from .errors import UsageError, one_line
 from .parser import nearest
 
@@ -48,9 +49,9 @@ def read(name: str) -> Configuration:
         hint = nearest(name, bundled())
         raise UsageError(f"--config {name}: no such file, nor one of the bundled configurations: {known}{hint}")
     try:
-        sections = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {name}: not YAML: {one_line(error)}") from None
+        sections = read_yaml(path) or {}
+    except ValueError as error:
+        raise UsageError(f"--config {name}: not YAML: {error}") from None
     _check(name, sections)
     return dict(sections)
 
@@ -61,10 +62,17 @@ def _check(name: str, found: Any) -> None:
     for section, values in found.items():
         if section not in ("data", "training", "model", "out"):
             raise UsageError(f"--config {name}: unknown section {section!r}; expected data, training or model")
+        if section == "out" and not isinstance(values, str):
+            raise UsageError(f"--config {name}: out: expected a directory, got {one_line(values)}")
         if section != "out" and not isinstance(values, dict):
             raise UsageError(f"--config {name}: {section}: expected options and their values, got {one_line(values)}")
-    if "class_path" not in found.get("model", {"class_path": ""}):
-        raise UsageError(f"--config {name}: model: expected class_path and init_args")
+        if section != "out" and (odd := next((key for key in values if not isinstance(key, str)), None)) is not None:
+            raise UsageError(f"--config {name}: {section}: expected the name of an option, got {one_line(odd)}")
+    model = found.get("model", {"class_path": ""})
+    if not isinstance(model.get("class_path"), str) or not isinstance(model.get("init_args", {}), dict):
+        raise UsageError(
+            f"--config {name}: model: expected class_path, a name, and init_args, options and their values"
+        )
 
 
 def combined(first: Configuration, second: Configuration) -> Configuration:

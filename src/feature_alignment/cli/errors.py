@@ -16,6 +16,7 @@ EXTRAS = {
     "datasets": "hub",
     "docstring_parser": "train",
     "filelock": "train",
+    "gradio": "explore",
     "huggingface_hub": "hub",
     "jinja2": "train",
     "jsonargparse": "train",
@@ -28,9 +29,12 @@ EXTRAS = {
     "pytorch_lightning": "train",
     "shtab": "train",
     "tensorboard": "train",
+    "timm": "networks",
     "torch_fidelity": "fid",
     "torchmetrics": "train",
+    "torchvision": "networks",
     "tqdm": "train",
+    "transformers": "networks",
     "yaml": "train",
 }
 
@@ -67,6 +71,7 @@ def _of_other_rooms() -> list[type[Exception]]:
     # Looked up in sys.modules to avoid heavy imports: a module that was never imported cannot have raised.
     named = {
         "feature_alignment.data": "DataError",
+        "feature_alignment.networks": "NetworkError",
         "feature_alignment.export": "ExportError",
         "feature_alignment.training": "TrainingError",
     }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import unicodedata
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import UsageError
-from .parser import Parser, path
+from .parser import Parser, nearest, path
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..data import Images
@@ -22,8 +24,10 @@ __all__ = [
     "RUN",
     "beside",
     "data_of",
+    "device_of",
     "distinct",
     "existing_run",
+    "label_of",
     "labels_of",
     "model_of",
     "read_images",
@@ -32,6 +36,8 @@ __all__ = [
     "writable",
 ]
 
+#: Of more classes, only the nearest is named.
+MOST_NAMED = 40
 #: Help of the argument that names a run.
 RUN = "run directory of a finished training, or owner/name of a model on the Hugging Face Hub"
 
@@ -55,12 +61,22 @@ def model_of(run: Run, options: Namespace) -> Model:
     import torch
 
     torch.manual_seed(options.seed)
-    model = run.model()
+    return run.model().to(device_of(options.device))
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device by its name, after a test that it can be used.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    import torch
+
     try:
-        return model.to(torch.device(options.device))
+        return torch.zeros((), device=torch.device(name)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"--device {options.device}: cannot be used here; cpu always can ({reason})") from None
+        raise UsageError(f"--device {name}: cannot be used here; cpu always can ({reason})") from None
 
 
 def use_sampler(model: Model, name: str | None) -> None:
@@ -108,31 +124,39 @@ def beside(name: str, file: str) -> Path:
     return Path(name) / file if Path(name).is_dir() else Path(f"{name.rpartition('/')[2]}-{file}")
 
 
-def writable(name: str | Path) -> Path:
-    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder."""
+def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, folder: bool = True) -> Path:
+    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder.
+
+    Args:
+        name: as given to ``--out``.
+        endings: of a file, the usual one first.
+        folder: whether a folder will do.
+
+    Raises:
+        UsageError: another ending, a folder where a file is wanted, or no directory to write to.
+    """
     path = Path(name)
-    if str(name).endswith("/"):
+    if str(name).endswith("/") and folder:
         path.mkdir(parents=True, exist_ok=True)
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: there is no directory {path.parent}")
-    if not path.is_dir() and path.suffix.lower() not in (".png", ".json"):
-        raise UsageError(f"--out {path}: expected a name ending in .png")
+    if not (folder and path.is_dir()) and (path.is_dir() or path.suffix.lower() not in endings):
+        raise UsageError(f"--out {path}: expected a name ending in {endings[0]}")
     return path
 
 
-def data_of(run: Run, split: Literal["train", "test"], name: str = "") -> Images:
-    """Load a split of the data set that the run was trained on, or of another one brought to the same shape."""
+def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str = "") -> Images:
+    """Load a split of the data set that the run was trained on, or of another one brought to its shape and white."""
     from ..data import load
 
     settings = dict(run.settings()["data"])
-    columns: dict[str, Any] = (
-        {} if name else {column: settings.get(column) for column in ("image", "label", "config", "white")}
-    )
+    columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label", "config")}
     return load(
         name or settings["name"],
         split,
         image_size=settings.get("image_size"),
         channels=settings.get("channels"),
+        white=model.white or settings.get("white"),
         **columns,
     )
 
@@ -149,21 +173,36 @@ def labels_of(model: Model, wanted: list[str]) -> Tensor:
 
     if not model.classes:
         raise UsageError(f"class {wanted[0]!r}: this {type(model).__name__} was trained without classes")
-    return torch.tensor([_label(name, model.class_names) for name in wanted])
+    return torch.tensor([label_of(name, model.class_names) for name in wanted])
 
 
-def _label(wanted: str, names: tuple[str, ...]) -> int:
+def label_of(wanted: str, names: Sequence[str]) -> int:
+    """Return the number of a class given by name, by the first of the names that are separated by commas, or by number.
+
+    Raises:
+        UsageError: there is no such class.
+
+    Example:
+        >>> label_of("Cat", ["dog", "cat, tabby"]), label_of("0", ["dog", "cat, tabby"])
+        (1, 0)
+    """
     known, asked = [unicodedata.normalize("NFC", name) for name in names], unicodedata.normalize("NFC", wanted)
     if asked in known:
         return known.index(asked)
-    similar = [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
+    similar = _similar(asked, known) or _similar(asked, [name.partition(",")[0] for name in known])
     if len(similar) > 1:
         raise UsageError(f"class {wanted!r}: which, {' or '.join(names[label] for label in similar)}?")
     if similar:
         return similar[0]
     if wanted.isdigit() and int(wanted) < len(names):
         return int(wanted)
+    if len(names) > MOST_NAMED:
+        raise UsageError(f"class {wanted!r}: none of the {len(names)} classes{nearest(wanted, names)}")
     raise UsageError(f"class {wanted!r}: expected one of {', '.join(names)}")
+
+
+def _similar(asked: str, known: Sequence[str]) -> list[int]:
+    return [label for label, name in enumerate(known) if name.casefold() == asked.casefold()]
 
 
 def read_images(
@@ -178,7 +217,7 @@ def read_images(
         count: number of held-out images.
         negative: swap dark and light.
     """
-    images, labels, names = _from_files(model, files) if files else _held_out(run, count)
+    images, labels, names = _from_files(model, files) if files else _held_out(run, model, count)
     return 1 - images if negative else images, labels, names
 
 
@@ -188,7 +227,7 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
     from ..data import read_image
 
     channels, side, _ = model.image_shape
-    pixels = torch.stack([read_image(file, side, channels) for file in files])
+    pixels = torch.stack([read_image(file, side, channels, model.white) for file in files])
     return pixels.float() / 255, None, distinct(files)
 
 
@@ -210,10 +249,10 @@ def distinct(files: list[str]) -> list[str]:
     return names
 
 
-def _held_out(run: Run, count: int) -> tuple[Tensor, Tensor | None, list[str]]:
+def _held_out(run: Run, model: Model, count: int) -> tuple[Tensor, Tensor | None, list[str]]:
     from ..report import one_of_each
 
     if count < 1:
         raise UsageError(f"--count: expected at least 1, got {count}")
-    images, labels = one_of_each(data_of(run, "test"), count)
+    images, labels = one_of_each(data_of(run, model, "test"), count)
     return images, labels, [f"held-out-{number:03}" for number in range(len(images))]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..files import write_atomically
 from ..models import Model
 from ..report import write_report
 from ..training import Run, TrainingOptions, fit
+from ..training.processes import is_first_process
 from ..training.stopping import Stopped, interruptible
 from .configuration import to_yaml
 from .errors import UsageError, one_line
@@ -41,9 +41,10 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
         Stopped: by Ctrl-C, SIGTERM or SIGHUP, with the command that goes on.
         UsageError: ``out`` is not empty, or an option of the model is out of range.
     """
-    run, first = Run(out), _is_first_process()
-    if not first:
-        _fitted(kind, options, typed, run, resume=resume)
+    run = Run(out)
+    if not is_first_process():
+        with suppress(Stopped):  # which the first process reports
+            _fitted(kind, options, typed, run, resume=resume)
         return
     if not resume:
         _check_new(run)
@@ -92,7 +93,7 @@ def _fitted(
     data, model, training = _built(kind, typed.instantiate(options))
     if resume and run.checkpoints:
         _refuse_other_modules(run, kind, options)
-    if _is_first_process():
+    if is_first_process():
         _announce(run, model, data, training)
     return model, data, fit(model, data, run, training, resume=resume)
 
@@ -137,8 +138,3 @@ def _check_new(run: Run) -> None:
         raise UsageError(
             f"--out {directory}: is not empty; continue that run with --resume, or choose another directory"
         )
-
-
-def _is_first_process() -> bool:
-    """Whether this is the first of the processes of a distributed training, which all have the same arguments."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["AffineCache"]
@@ -14,7 +14,7 @@ class AffineCache:
     """Remembers an affine map until a parameter or buffer of the module that it belongs to changes."""
 
     def __init__(self) -> None:
-        self._state: Any = None
+        self._used: list[Tensor] = []
         self._map: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, module: nn.Module, derive: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -25,9 +25,11 @@ class AffineCache:
             derive: the map, such as :func:`~feature_alignment.affine_map` of a network with ``module``'s weights.
         """
         used = [*module.parameters(), *module.buffers()]
-        # An in-place write bumps `_version`, which inference tensors do not have; a replacement changes `data_ptr`.
-        tracked = [each for each in used if not each.is_inference()]
-        state = tuple((each.data_ptr(), each._version, each.dtype, each.device) for each in tracked)
-        if self._map is None or state != self._state or len(tracked) < len(used):
-            self._map, self._state = derive(), state
+        # By value: neither fused optimisers nor writes into `.data` leave a trace in a tensor's `_version`.
+        if self._map is None or len(used) != len(self._used) or not all(map(_same, used, self._used)):
+            self._map, self._used = derive(), [each.detach().clone() for each in used]
         return self._map
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)

@@ -172,11 +172,19 @@ class LocalNetwork(nn.Sequential):
     def _accumulate(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Add a chunk's share of the gradient to the layer's; return its output and its share of the loss."""
         with torch.enable_grad():
-            output = layer(x)
-            feature = self._feature(layer, output, tuple(x.shape[1:]))
-            loss = (x - feature).square().sum() / batch
+            output, distance = self.layer_distance(layer, x)
+            loss = distance / batch
         loss.backward()
         return output.detach(), loss.detach()
+
+    def layer_distance(self, layer: Learning, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return a learning layer's output and :math:`\lVert x - \hat r \rVert^2`, summed over the batch.
+
+        Both are differentiable; :meth:`local_step` computes the same without a graph where there is a closed form.
+        """
+        output = layer(x)
+        feature = self._feature(layer, output, tuple(x.shape[1:]))
+        return output, (x - feature).square().sum()
 
     @torch.no_grad()
     def _accumulate_in_closed_form(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:

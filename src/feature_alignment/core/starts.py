@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .draws import draw
+
 __all__ = ["STARTS", "as_shared", "draw_start"]
 
 
@@ -22,8 +24,8 @@ STARTS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "zeros": lambda like, count: torch.zeros_like(like).unsqueeze(0),
     "learned": _shared,
     "given": _shared,
-    "uniform": lambda like, count: torch.rand_like(like.expand(count, *like.shape)),
-    "normal": lambda like, count: torch.randn_like(like.expand(count, *like.shape)),
+    "uniform": lambda like, count: draw(lambda n: torch.rand_like(like.expand(n, *like.shape)), count),
+    "normal": lambda like, count: draw(lambda n: torch.randn_like(like.expand(n, *like.shape)), count),
 }
 
 

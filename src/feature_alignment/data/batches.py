@@ -19,7 +19,8 @@ class Batches:
 
     The order of the images is a new permutation every epoch, drawn by a :class:`torch.Generator` whose seed is the
     first eight bytes, big-endian, of the SHA-256 of the text ``"SEED EPOCH"``. An incomplete last batch is dropped.
-    In every update, ``W`` processes with batches of ``b`` together get the batch of one process with ``W * b``.
+    In every update, ``W`` processes with batches of ``b`` together get the batch of one process with ``W * b``:
+    process ``r`` has its images ``r``, ``r + W``, ``r + 2 W``, ...
 
     Args:
         images: the training split; if its labels are none, so are those of the batches.
@@ -83,8 +84,8 @@ class Batches:
         if update < 0:
             raise ValueError(f"update: expected at least 0, got {update}")
         epoch, number = divmod(update, len(self))
-        first = (number * self.world_size + self.rank) * self.batch_size
-        chosen = self._order_of(epoch)[first : first + self.batch_size]
+        whole = self.batch_size * self.world_size
+        chosen = self._order_of(epoch)[number * whole : (number + 1) * whole][self.rank :: self.world_size]
         labels = self.images.labels
         return self._on_device(self.images.pixels[chosen]), None if labels is None else self._on_device(labels[chosen])
 

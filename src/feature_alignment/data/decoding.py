@@ -27,6 +27,8 @@ SIDE = 64
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 #: Images for each worker that are being decoded or wait to be written.
 AHEAD = 4
+#: Bytes of the images that wait, which may be fewer for it.
+WAITING = 2**27
 
 
 def decode(
@@ -75,7 +77,7 @@ def decode(
     if not kept:
         raise DataError(f"{title}: none of the {len(labels)} images can be read; the first: {broken[0]}")
     np.save(directory / "labels.npy", np.asarray(kept, np.int64))
-    return {"count": len(kept), "classes": list(classes), "findings": findings.as_json()}
+    return {"count": len(kept), "classes": list(classes), "findings": findings.as_json(), "white": white.found}
 
 
 def workers() -> int:
@@ -92,15 +94,17 @@ def _in_order(pictures: Iterable[Picture], decoded: Callable[..., Pixels]) -> It
         except UnreadableImage as error:
             return error
 
-    waiting: deque[Future[Pixels | UnreadableImage]] = deque()
+    waiting: deque[tuple[Future[Pixels | UnreadableImage], int]] = deque()
     pool = ThreadPoolExecutor(workers())
     try:
         for picture in pictures:
-            waiting.append(pool.submit(attempt, picture))
-            if len(waiting) >= AHEAD * workers():
-                yield waiting.popleft().result()
+            size = len(picture[1]) if isinstance(picture[1], bytes) else 0
+            waiting.append((pool.submit(attempt, picture), size))
+            del picture  # its bytes; they are released when it is decoded
+            while waiting and (len(waiting) >= AHEAD * workers() or sum(each for _, each in waiting) > WAITING):
+                yield waiting.popleft()[0].result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

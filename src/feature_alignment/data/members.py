@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from . import compressed
+from .compressed import EXPANSION, opener_of, unpacked
 from .errors import DataError, UnreadableImage, one_line
 from .findings import Findings
 
-__all__ = ["MOST_BYTES", "Content", "Member", "members_of", "read_members"]
+__all__ = ["MOST_BYTES", "MOST_TEXT", "Content", "Member", "members_of", "read_members"]
 
 #: A larger member is not read.
 MOST_BYTES = 2**28
 
+#: Up to this size a member may be compressed by any factor: drawings in one colour are.
+MOST_FLAT = 2**24
+
+#: A larger file with a label is not read: it is a number or a few lines of JSON.
+MOST_TEXT = 2**20
+
 #: Exceptions for a damaged archive or member. RuntimeError: it is encrypted.
-DAMAGED = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-)
+DAMAGED = (*compressed.DAMAGED, RuntimeError, zipfile.BadZipFile, tarfile.TarError)
 
 #: The bytes of a member, or why it has none.
 Content: TypeAlias = bytes | UnreadableImage
 
-#: The first bytes of compressed files, and what opens them.
-COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ": lzma.open,
-}
-
 
 class Member(NamedTuple):
-    """A file in an archive: its path there, where its bytes are, and what reads them before the next one."""
+    """A file in an archive: its path there, its size, where its bytes are, and what reads them before the next one."""
 
     path: str
+    size: int
     place: Any
     read: Callable[[], Content]
 
@@ -69,7 +59,7 @@ def read_members(archive: Path, places: list[Any]) -> Iterator[Content]:
         with zipfile.ZipFile(archive) as opened:
             for name in places:
                 yield _attempt(name, lambda name=name: _bounded(opened, opened.getinfo(name)))  # type: ignore[misc]
-    elif _opener(archive) is None:
+    elif opener_of(archive) is None:
         with archive.open("rb") as file:
             for offset, size in places:
                 file.seek(offset)
@@ -102,9 +92,11 @@ def _zip(archive: Path, findings: Findings) -> Iterator[Member]:
             name = info.filename
             if info.file_size > MOST_BYTES:
                 findings.skip(f"larger than {MOST_BYTES >> 20} MiB", name)
+            elif info.file_size > MOST_FLAT + EXPANSION * info.compress_size:
+                findings.skip(f"unpacks to more than {EXPANSION} times its size", name)
             elif not info.is_dir():
                 read = lambda info=info: _attempt(info.filename, lambda: _bounded(opened, info))  # noqa: E731
-                yield Member(name, name, read)
+                yield Member(name, info.file_size, name, read)
 
 
 def _bounded(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -115,7 +107,7 @@ def _bounded(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 def _tar(archive: Path, findings: Findings) -> Iterator[Member]:
     """Yield the files in a tar; their place is offset and size, or their number and none if it is compressed."""
-    plain = _opener(archive) is None
+    plain = opener_of(archive) is None
     with _open_tar(archive) as opened:
         for number, member in enumerate(opened):
             if member.isdir():
@@ -126,35 +118,31 @@ def _tar(archive: Path, findings: Findings) -> Iterator[Member]:
                 findings.skip(f"larger than {MOST_BYTES >> 20} MiB", member.name)
             else:
                 read = lambda member=member: _attempt(member.name, lambda: _content(opened, member))  # noqa: E731
-                yield Member(member.name, (member.offset_data, member.size) if plain else (number, None), read)
+                place = (member.offset_data, member.size) if plain else (number, None)
+                yield Member(member.name, member.size, place, read)
             opened.members = []  # type: ignore[attr-defined]  # they are kept otherwise, half a kilobyte each
         _check_end(archive, opened)
 
 
 def _check_end(archive: Path, opened: tarfile.TarFile) -> None:
     """Raise a ReadError unless a tar ends where its members do: tarfile takes a damaged header for the end."""
-    opener = _opener(archive)
+    opener = opener_of(archive)
     if opener is None:
         with archive.open("rb") as file:
             file.seek(opened.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
         return
-    with opener(archive) as file:  # to the end, where the checksum is
-        while file.read(2**20):
+    with closing(unpacked(archive, opener)) as stream:
+        while stream.read(2**20):  # to the end, where the checksum is
             pass
 
 
-def _opener(archive: Path) -> Callable[[Path], Any] | None:
-    """Return what opens a compressed archive, whatever its name; none if it is not compressed."""
-    with archive.open("rb") as file:
-        start = file.read(6)
-    return next((opener for magic, opener in COMPRESSED.items() if start.startswith(magic)), None)
-
-
 def _open_tar(archive: Path) -> tarfile.TarFile:
-    opener = _opener(archive)
-    return tarfile.open(archive, "r:") if opener is None else tarfile.open(fileobj=opener(archive), mode="r|")
+    opener = opener_of(archive)
+    if opener is None:
+        return tarfile.open(archive, "r:")
+    return tarfile.open(fileobj=unpacked(archive, opener), mode="r|")  # type: ignore[call-overload, no-any-return]
 
 
 def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -16,7 +16,7 @@ from .errors import UnreadableImage, one_line
 from .findings import Findings
 from .formats import HEIC, formats, is_heic
 from .images import Pixels
-from .white import White, is_deep
+from .white import Given, White, is_deep
 
 __all__ = ["MOST_PIXELS", "Content", "Picture", "decode_image", "deep_pictures", "header", "white_of"]
 
@@ -33,8 +33,8 @@ Content: TypeAlias = Path | bytes | UnreadableImage
 #: An image not yet decoded: its name in messages, and its content.
 Picture: TypeAlias = tuple[str, Content]
 
-#: An image with more pixels is not decoded: at 4 bytes each and two copies, 800 MB.
-MOST_PIXELS = 100_000_000
+#: An image with more pixels is not decoded: at 4 bytes each and three copies, 770 MB.
+MOST_PIXELS = 64_000_000
 
 TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels"
 
@@ -99,7 +99,7 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 def _eight_bits(name: str, picture: Image.Image, side: int, white: White) -> Image.Image:
     """Return a grey image of 8 bits from one of more, resized before it is rounded."""
-    fitted = _fitted(Image.fromarray(np.asarray(picture, np.float32)), side)
+    fitted = _fitted(picture.convert("F"), side)
     values = np.asarray(fitted, np.float64) / white(picture.mode)
     if not np.isfinite(values).all():
         raise UnreadableImage(name, "values that are not finite")
@@ -166,12 +166,12 @@ def deep_pictures(pictures: Iterable[Picture]) -> Iterator[Image.Image]:
             continue
 
 
-def white_of(pictures: Callable[[], Iterable[Picture]], findings: Findings, given: float | None) -> White:
+def white_of(pictures: Callable[[], Iterable[Picture]], findings: Findings, given: Given | None) -> White:
     """Return the value of white of a data set.
 
     Args:
         pictures: all of the set, of both splits.
         findings: told of guesses.
-        given: the value, if it is known.
+        given: the value, if it is known; or those of integers and floating point.
     """
     return White(lambda: deep_pictures(pictures()), findings, given)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..core.draws import draw
+
 __all__ = ["AUGMENTATIONS", "augment"]
 
 
@@ -52,12 +54,12 @@ def augment(images: Tensor, names: Sequence[str]) -> Tensor:
 def _shifts(count: int, side: int, ratio: float, like: Tensor) -> Tensor:
     """Return matrices that shift a vector of ``side`` numbers, each by another random number of places."""
     most, place = round(ratio * side), torch.arange(side, device=like.device)
-    shift = torch.randint(-most, most + 1, (count, 1, 1), device=like.device)
+    shift = draw(lambda n: torch.randint(-most, most + 1, (n, 1, 1), device=like.device), count)
     return (place[:, None] + shift == place).to(like.dtype)
 
 
 def _inside(count: int, side: int, ratio: float, like: Tensor) -> Tensor:
     """Return the mask, shape ``(count, side)``, of a random interval of ``ratio`` of the side."""
     length, place = round(ratio * side), torch.arange(side, device=like.device)
-    middle = torch.randint(0, side + (1 - length % 2), (count, 1), device=like.device)
+    middle = draw(lambda n: torch.randint(0, side + (1 - length % 2), (n, 1), device=like.device), count)
     return (place >= middle - length // 2) & (place < middle - length // 2 + length)

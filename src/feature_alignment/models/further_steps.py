@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ..core.draws import part
 from .losses import squared_error
 
 if TYPE_CHECKING:
@@ -40,11 +41,15 @@ def further_error(network: Snapshot, images: Tensor, target: Structure, iterate:
         iterate: after T steps, shape ``(N, C, H, W)``.
         updates_done: number of updates before this one, which determines :math:`k`.
     """
-    model = network.model
-    count = -(-len(images) // SHARE)
+    model, ours = network.model, part()
+    chosen = -(-len(images) * ours.processes // SHARE)  # of the whole batch, in all processes
+    count = ours.among_first(chosen)
+    if not count:
+        return images.new_zeros(())
     target = pytree.tree_map(lambda part: part[:count], target)
     place = iterate[:count].detach()
     with torch.no_grad():
         for _ in range(updates_done % model.options.further_steps):
             place = network.further(target, place)
-    return squared_error(images[:count], model.squashed(network.further(target, place))).mean()
+    error = squared_error(images[:count], model.squashed(network.further(target, place))).mean()
+    return error * (count * ours.processes / chosen)  # the mean over the processes is that over all images chosen

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ..core.draws import standard_normal
 from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
 from .averaging import averaged, update_average
 from .losses import squared_error
@@ -139,7 +140,7 @@ class GAN(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of the discriminator (equation 6) and one of the generator (equation 5)."""
-        latent = torch.randn(len(images), self.latent, device=self.device, dtype=images.dtype)
+        latent = standard_normal(len(images), self.latent, images)
         one_hot = self.one_hot(labels, len(images)) if self.given else None
         fake = self.generate(latent, one_hot)
         update_discriminator(self.discriminator, self.options, images, fake.detach(), updates, one_hot)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..core.local import LocalNetwork
+from ..core.local import Learning, LocalNetwork
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
 from .options import ModelOptions
-from .updates import Updates
+from .updates import Loss, Updates
 
 __all__ = ["Local", "LocalOptions"]
 
@@ -88,6 +89,25 @@ class Local(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of Algorithm 2: every layer on its own loss."""
-        _, losses = self.network.local_step(images, list(updates.optimizers.values()))
+        if updates.processes == 1:
+            _, losses = self.network.local_step(images, list(updates.optimizers.values()))
+        else:  # gradients are exchanged where automatic differentiation writes them
+            losses = self._layer_updates(images, updates)
         updates.terms |= {f"layer_{number}": loss for number, loss in enumerate(losses)}
         updates.terms["layers"] = torch.stack(losses).sum()
+
+    def _layer_updates(self, x: Tensor, updates: Updates) -> list[Tensor]:
+        """Take the same updates by :meth:`Updates.take`; return the loss of each learning layer."""
+        numbers = {layer: f"layer_{number}" for number, layer in enumerate(self.network.learning_layers())}
+        for layer in self.network:
+            if layer in numbers:
+                x = updates.take(numbers[layer], partial(self._layer_loss, numbers[layer], layer, x))
+            else:
+                with torch.no_grad():
+                    x = layer(x)
+        return [updates.terms[name] for name in numbers.values()]
+
+    def _layer_loss(self, name: str, layer: Learning, x: Tensor) -> Loss:
+        output, distance = self.network.layer_distance(layer, x)
+        loss = distance / len(x)
+        return Loss(loss, {name: loss.detach()}, output.detach())

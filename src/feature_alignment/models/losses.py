@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..core.draws import draw
 from ..core.pullback import vjp
 
 __all__ = [
@@ -106,7 +107,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 
     Returns a scalar, shape ``()``. Gulrajani et al., *Improved training of Wasserstein GANs*, 2017.
     """
-    mix = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
+    ones = [1] * (real.ndim - 1)
+    mix = draw(lambda n: torch.rand(n, *ones, device=real.device, dtype=real.dtype), len(real))
     scores, pull_back = vjp(critic, torch.lerp(fake.detach(), real, mix))
     norms: Tensor = pull_back(torch.ones_like(scores)).flatten(1).norm(dim=1)
     return (norms - 1).square().mean()

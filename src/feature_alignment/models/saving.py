@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ..extras import MissingExtra
 from ..files import write_atomically
+from .earlier_versions import upgraded
 from .hub import download
 from .sampling import Samplers
+
+if TYPE_CHECKING:
+    from .model import Model
 
 __all__ = ["Saved"]
 
@@ -26,6 +36,7 @@ class Saved:
     options: Any
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    white: dict[str, float]
     samplers: Samplers
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -38,6 +49,7 @@ class Saved:
             "model": type(self).__name__,
             "version": __version__,
             "class_names": list(self.class_names),
+            "white": self.white,
             "samplers": self.samplers.likelihoods,
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
         }
@@ -64,25 +76,73 @@ class Saved:
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        kind, saved, class_names, likelihoods = _read_config(directory / "config.json")
+        kind, saved, class_names, white, likelihoods = _read_config(directory / "config.json")
         known = {model.__name__: model for model in _subclasses(cls)}
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
         constructor: Any = known[kind]
-        try:
+
+        def built() -> Any:
             model = constructor(**(saved | arguments))
-        except TypeError as error:
-            raise ValueError(f"{directory / 'config.json'}: not an option of this version: {error}") from None
-        model.samplers.add(likelihoods)
-        model.samplers.likelihoods = likelihoods
+            model.samplers.add(likelihoods)
+            model.samplers.likelihoods = likelihoods
+            return model
+
         try:
-            model.load_state_dict(load_file(directory / "model.safetensors"))
+            if (empty := _without_memory(built, arguments)) is not None:
+                _compare(directory / "model.safetensors", empty)
+            model = built()
+        except (_DoesNotFit, MissingExtra):
+            raise
+        except Exception as error:  # whatever values of no sense make of a constructor
+            raise ValueError(f"{directory / 'config.json'}: not a {kind} of this version: {_one_line(error)}") from None
+        try:
+            model.load_state_dict(upgraded(load_file(directory / "model.safetensors"), model))
         except Exception as error:
-            reason = str(error).replace("\n", " ")
-            raise ValueError(f"{directory / 'model.safetensors'}: does not fit config.json: {reason}") from None
+            raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
+        model.white = white
         return cast(S, model.eval())
+
+
+class _DoesNotFit(ValueError):  # noqa: N818 (what the weights do not)
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: does not fit config.json: {reason}")
+
+
+def _one_line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...") or type(error).__name__
+
+
+def _without_memory(built: Callable[[], nn.Module], arguments: dict[str, Any]) -> nn.Module | None:
+    """Build a model on the device ``meta``, where it takes no memory, however large a damaged file says that it is.
+
+    Returns:
+        None if that is not possible: a module was passed, which is on a device, or the constructor needs values.
+    """
+    if any(isinstance(value, nn.Module) for value in arguments.values()):
+        return None
+    try:
+        with torch.device("meta"):
+            return built()
+    except (ValueError, TypeError):
+        raise
+    except Exception:  # it will say what is wrong where there is memory
+        return None
+
+
+def _compare(path: Path, empty: nn.Module) -> None:
+    """Raise a ValueError unless the tensors that a file's header names fit a model on the device ``meta``."""
+    try:
+        with safe_open(path, "pt") as file:
+            named = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        with torch.device("meta"):
+            empty.load_state_dict(
+                upgraded({name: torch.empty(shape) for name, shape in named.items()}, cast("Model", empty))
+            )
+    except Exception as error:  # whatever a damaged header makes the libraries raise
+        raise _DoesNotFit(path, _one_line(error)) from None
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -96,15 +156,27 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str], dict[str, float]]:
-    """Return the name of the class, its arguments, the names of the images' classes, and the samplers' likelihoods."""
+class _Config(NamedTuple):
+    """The content of ``config.json``: the model's class, its arguments, and what it knows of its training data."""
+
+    kind: str
+    arguments: dict[str, Any]
+    class_names: list[str]
+    white: dict[str, float]
+    likelihoods: dict[str, float]
+
+
+def _read_config(path: Path) -> _Config:
     try:
         config = json.loads(path.read_text())
         names = [str(each) for each in config.get("class_names", ())]
+        white = {str(name): float(value) for name, value in config.get("white", {}).items()}
         likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
-        return str(config["model"]), dict(config["arguments"]), names, likelihoods
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: not the configuration of a model: {error}") from None
+        if not all(0 < value < math.inf for value in white.values()):
+            raise ValueError(f"white: expected numbers above 0, got {white}")
+        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{path}: not the configuration of a model: {_one_line(error)}") from None
 
 
 def _subclasses(cls: type[Any]) -> list[type[Any]]:

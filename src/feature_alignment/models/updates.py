@@ -48,6 +48,9 @@ class Updates:
         (['reconstruction'], 2)
     """
 
+    #: Number of processes that train on each batch together, see :func:`feature_alignment.core.draws.part_of_batch`.
+    processes = 1
+
     def __init__(self, model: Model, total: int, done: int = 0) -> None:
         self.model, self.total, self.begun, self.done = model.train(), total, done, done
         self.optimizers: dict[str, Optimizer] = model.optimizers()

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.draws import draw, standard_normal
 from .options import ModelOptions, at_least, one_of
 
 __all__ = ["Beta", "Posterior", "VariationalOptions", "kl_weight"]
@@ -50,7 +51,7 @@ class Posterior(NamedTuple):
 
     def draw(self) -> Tensor:
         r"""Draw :math:`z = \mu + \epsilon \odot \sigma`, differentiable (the paper prints :math:`\sigma^2`)."""
-        return self.mean + torch.randn_like(self.mean) * self.deviation
+        return self.mean + standard_normal(len(self.mean), self.mean.shape[1], self.mean) * self.deviation
 
     def detach(self) -> Posterior:
         """Return the posterior without its autograd graph."""
@@ -66,5 +67,9 @@ def kl_weight(divergence: Tensor, beta: float | Beta, warmup: int, updates_done:
         warmup: number of updates over which the weight grows linearly from 0; 0 for no warm-up.
         updates_done: number of updates before this one.
     """
-    weight = torch.rand_like(divergence) if beta == "uniform" else float(beta)
+    weight = _uniform(divergence) if beta == "uniform" else float(beta)
     return weight * min(1.0, (updates_done + 1) / warmup) if warmup else weight
+
+
+def _uniform(like: Tensor) -> Tensor:
+    return draw(lambda count: torch.rand_like(like.new_empty(count)), len(like))

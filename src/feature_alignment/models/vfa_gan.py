@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..core.draws import standard_normal
 from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
 from .averaging import averaged, update_average
 from .losses import Spread, perceptual_distance
@@ -169,7 +170,7 @@ class VFAGAN(VFA):
 
     def _from_prior(self, images: Tensor, one_hot: Tensor | None, network: Snapshot) -> Tensor:
         """Return features of as many draws from the prior as there are ``images``, given the same classes."""
-        prior = torch.randn(len(images), self.latent, dtype=images.dtype, device=images.device)
+        prior = standard_normal(len(images), self.latent, images)
         return network.feature(prior, one_hot)
 
 

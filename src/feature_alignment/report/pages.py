@@ -38,6 +38,6 @@ def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def data_uri(png: bytes) -> str:
-    """Return a PNG picture as a data URI, which embeds it in a page."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def data_uri(picture: bytes, kind: str = "png") -> str:
+    """Return a picture, ``png`` or ``jpeg``, as a data URI, which embeds it in a page."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -25,6 +25,7 @@ def grid(
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
     gap: int = 2,
+    least: int = 72,
 ) -> bytes:
     """Draw a labelled grid of images.
 
@@ -35,13 +36,14 @@ def grid(
         rows: one label per row, on its left.
         columns: one label per column, above it.
         gap: white pixels between images.
+        least: height of an image on the screen, about, in pixels: small ones are enlarged by an integer factor.
 
     Returns:
         The content of the file; PNG if there is no path.
     """
     count_down, count_across, channels, height, width = images.shape
     sheet = _sheet(images.cpu(), gap)
-    zoom = max(1, round(72 / height))  # about 72 screen pixels an image
+    zoom = max(1, round(least / height))
     tall, wide = sheet.shape[0] * zoom, sheet.shape[1] * zoom
     figure = new_figure((wide + (130 if rows else 40)) / DPI, (tall + 80) / DPI)
     axes = figure.subplots()

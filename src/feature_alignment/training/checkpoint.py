@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -26,16 +27,29 @@ from .options import TrainingError
 
 __all__ = ["load_checkpoint", "load_newest", "save_checkpoint", "seed_update"]
 
-KEYS = {"updates", "seconds", "model", "optimizers", "precision", "asked"}
+#: What a checkpoint holds, and of which types.
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "updates": int, "seconds": (int, float), "model": dict, "optimizers": dict, "precision": dict, "asked": dict,
+}  # fmt: skip
 
 #: Length of the checksum at the end of a checkpoint, in bytes.
 SEAL = 39
 
 
-def seed_update(seed: int, update: int, rank: int) -> None:
-    """Seed PyTorch for one update, so that its noise is a function of seed, update and process."""
+def seed_update(seed: int, update: int, rank: int, device: torch.device) -> torch.Generator:
+    """Seed PyTorch for one update, so that its noise is a function of seed, update and place in the batch.
+
+    Returns:
+        A generator of the numbers that the first process's global one would draw; the global one of another process
+        is seeded otherwise, for networks that draw numbers of their own.
+    """
+    torch.manual_seed(_seed(seed, update, rank))
+    return torch.Generator(device).manual_seed(_seed(seed, update, 0))
+
+
+def _seed(seed: int, update: int, rank: int) -> int:
     digest = hashlib.sha256(f"{seed} {update} {rank}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "big") - 2**63)
+    return int.from_bytes(digest[:8], "big") - 2**63
 
 
 def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float, asked: Mapping[str, Any]) -> None:
@@ -133,9 +147,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
         whole = content[-SEAL:] == _seal(memoryview(content)[:-SEAL])
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        missing = KEYS - set(state)
+        missing = KEYS.keys() - set(state)
         if not whole and not missing:  # PyTorch compares no checksums
             raise ValueError("its checksum is wrong")
+        _check_types(state)
     except Exception as error:  # whatever a damaged archive makes PyTorch raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise TrainingError(f"{path}: not a readable checkpoint ({reason})") from None
@@ -144,11 +159,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return dict(state)
 
 
+def _check_types(state: dict[str, Any]) -> None:
+    """Raise a ValueError unless the parts of a checkpoint that are there have the types that are written."""
+    for name, value in state.items():
+        if name in KEYS and not isinstance(value, KEYS[name]):
+            raise ValueError(f"{name} is {type(value).__name__}")
+    asked = state.get("asked", {})
+    if asked and not all(isinstance(asked.get(name), dict) for name in ("training", "data", "model")):
+        raise ValueError("asked has not all sections")
+    json.dumps(asked)  # plain values, which can be compared
+
+
 def restore_model(path: Path, state: dict[str, Any], model: nn.Module) -> None:
     """Load the weights of a checkpoint; raise a TrainingError if they belong to another model."""
     try:
         model.load_state_dict(state["model"])
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever values that are no weights make PyTorch raise
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"{path}: a checkpoint of another model ({reason})") from None
 
@@ -159,5 +185,19 @@ def restore_optimizers(path: Path, state: dict[str, Any], updates: Updates) -> N
         raise TrainingError(f"{path}: has the optimisers {', '.join(state['optimizers'])}, not those of this model")
     for name, optimizer in updates.optimizers.items():
         moments, groups = state["optimizers"][name], optimizer.state_dict()["param_groups"]
+        _check_moments(path, moments, dict(zip(_names(updates, name), updates.parameters[name], strict=True)))
         indexed = {index: moments[each] for index, each in enumerate(_names(updates, name)) if each in moments}
         optimizer.load_state_dict({"state": indexed, "param_groups": groups})
+
+
+def _check_moments(path: Path, moments: Any, parameters: dict[str, nn.Parameter]) -> None:
+    """Raise a TrainingError unless each parameter has moments of its own shape, or none; the step is one number."""
+    for name, parameter in parameters.items():
+        found = moments.get(name, {}) if isinstance(moments, dict) else None
+        values = found.items() if isinstance(found, dict) else [("moments", found)]
+        for key, value in values:
+            shape = getattr(value, "shape", None)
+            if shape != (torch.Size() if key == "step" else parameter.shape) or not value.is_floating_point():
+                raise TrainingError(
+                    f"{path}: not a readable checkpoint (the optimiser's {key} of {name} is no such tensor)"
+                )

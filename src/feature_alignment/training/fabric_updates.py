@@ -33,7 +33,7 @@ class FabricUpdates(Updates):
 
     def __init__(self, fabric: Fabric, model: Model, total: int, done: int = 0) -> None:
         super().__init__(model, total, done)
-        self.fabric = fabric
+        self.fabric, self.processes = fabric, fabric.world_size
         self.wrapped: dict[str, Any] = {}
         for name, optimizer in self.optimizers.items():
             trained = _Trained(self.parameters[name])

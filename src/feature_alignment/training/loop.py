@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 import warnings
@@ -12,9 +11,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from ..core.draws import Part, part_of_batch
 from ..data import TrainingData
 from ..files import remove_unfinished
 from ..models import Model
@@ -24,6 +23,7 @@ from .compilation import compiled, matrix_products
 from .fabric_updates import FabricUpdates
 from .log import Log
 from .options import Diverged, TrainingError, TrainingOptions
+from .processes import Agreement, averaged, launched, refuse_unsynchronised, synchronised, together
 from .resuming import asked, refuse_changes
 from .run import Run
 from .stopping import Stopped, Stopper
@@ -51,8 +51,8 @@ def fit(
 
     Returns:
         ``steps``, the number of updates; ``seconds``, the training time, of earlier parts of a resumed run too; and
-        ``device``, a description of the hardware. The model is on the CPU, in eval mode and in float32, as
-        :meth:`~feature_alignment.models.Model.from_pretrained` loads it.
+        ``device``, a description of the hardware. In the first process the model is on the CPU, in eval mode and in
+        float32, as :meth:`~feature_alignment.models.Model.from_pretrained` loads it.
 
     Raises:
         TrainingError: damaged checkpoints, an option that cannot change on resuming, a directory that another
@@ -65,22 +65,25 @@ def fit(
         raise TrainingError(
             f"precision: {options.precision} scales the gradients that clip_gradient is to bound; take bf16-mixed"
         )
-    fabric = _launched(options)
-    with run.locked() if fabric.is_global_zero else nullcontext():
+    fabric = launched(options)
+    with run.locked() if fabric.is_global_zero else nullcontext(), together(fabric):
         return _fit(fabric, model, data, run, options, resume)
 
 
 def _fit(
     fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
 ) -> dict[str, Any]:
+    refuse_unsynchronised(model, fabric.device, fabric.world_size)
     training = _Training(fabric, model, data, run, options, resume)
     try:
-        with compiled(model, options.compile), matrix_products(options.precision):
+        with synchronised(model, fabric.world_size), compiled(model, options.compile):
             training.run_updates()
     finally:
         training.close()
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
-    seed_update(options.seed, training.updates.done, fabric.global_rank)  # also where no update was left to do
+    if not fabric.is_global_zero:
+        return done
+    seed_update(options.seed, training.updates.done, 0, fabric.device)  # also where no update was left to do
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]
     if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
@@ -88,28 +91,10 @@ def _fit(
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes
-    if fabric.is_global_zero:
-        model.save_pretrained(run.directory)
+    model.white = dict(data.train.white)
+    model.save_pretrained(run.directory)
     model.float()
     return done
-
-
-def _launched(options: TrainingOptions) -> Fabric:
-    """Return Fabric after starting its processes."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    several = torch.cuda.device_count() > 1 if options.devices == "auto" else str(options.devices) != "1"
-    try:
-        fabric = Fabric(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            precision="32-true" if options.precision == "tf32" else options.precision,  # type: ignore[arg-type]
-            strategy="ddp_find_unused_parameters_true" if several else "auto",
-        )
-        fabric.launch()
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
-        given = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
-        raise TrainingError(f"training with {given}: {str(error).strip().splitlines()[0]}") from None
-    return fabric
 
 
 class _Training:
@@ -148,26 +133,42 @@ class _Training:
     def run_updates(self) -> None:
         """Train until the last update, the time limit or a signal, and save a checkpoint."""
         updates, options = self.updates, self.options
-        with Stopper().listening() as stopper, self._progress() as bar:
-            since = time.perf_counter()
-            while updates.done < options.steps and not self._out_of_time():
+        with Stopper().listening() as stopper, self._progress() as bar, matrix_products(options.precision):
+            agreement = Agreement(self.fabric, updates.done)
+            since, late = time.perf_counter(), int(self._out_of_time())
+            while updates.done < options.steps and not late:
                 if options.compile:
                     torch.compiler.cudagraph_mark_step_begin()  # the last update's outputs may be overwritten
-                seed_update(options.seed, updates.done, self.fabric.global_rank)
-                losses = updates.step(*self.batches.batch(updates.done))
+                losses = self._update()
                 now = time.perf_counter()
                 self.seconds, since = self.seconds + now - since, now
                 if updates.done % options.log_every == 0:
                     bar.said = self._logged(losses)
                 bar.update(updates.done)
-                if updates.done % options.checkpoint_every == 0 or self._due():
+                wishes = stopper.received or 0, self._due(), self._out_of_time()
+                received, due, late = agreement.after(updates.done, *wishes)
+                if updates.done % options.checkpoint_every == 0 or due:
                     self._finite(losses)
                     self._save()
-                if stopper.received is not None:
-                    self._save()
-                    message = f"{self.run.directory}: stopped at step {updates.done}, go on with --resume"
-                    raise Stopped(message, stopper.received)
+                if received:
+                    self._stop(received)
             self._save()
+            if stopper.received is not None:
+                self._stop(stopper.received)
+
+    def _update(self) -> dict[str, Tensor]:
+        """Make the next update; several processes draw the noise of their images as one process would."""
+        fabric, done = self.fabric, self.updates.done
+        images, labels = self.batches.batch(done)
+        generator = seed_update(self.options.seed, done, fabric.global_rank, fabric.device)
+        alone = fabric.world_size == 1
+        part = Part() if alone else Part(fabric.global_rank, fabric.world_size, len(images), generator)
+        with part_of_batch(part):
+            return self.updates.step(images, labels)
+
+    def _stop(self, received: int) -> None:
+        self._save()
+        raise Stopped(f"{self.run.directory}: stopped at step {self.updates.done}, go on with --resume", received)
 
     def close(self) -> None:
         """Close the log."""
@@ -185,14 +186,13 @@ class _Training:
         return Progress("training", self.options.steps, self.updates.done, "step", shown=self.fabric.is_global_zero)
 
     def _due(self) -> bool:
-        """Whether the last checkpoint is too old by the clock; each process asks its own, as only the first saves."""
+        """Whether the last checkpoint is too old by the clock."""
         longest = self.options.checkpoint_seconds
         return longest is not None and time.perf_counter() - self.saved_at >= longest
 
     def _out_of_time(self) -> bool:
         limit = self.options.max_seconds
-        # All processes have to stop at the same update, so the first one's clock decides.
-        return limit is not None and bool(self.fabric.broadcast(self.seconds >= limit))
+        return limit is not None and self.seconds >= limit
 
     def _logged(self, losses: dict[str, Tensor]) -> str:
         """Write a line of the log; return the first losses, formatted for the progress bar."""
@@ -203,7 +203,7 @@ class _Training:
         return ", ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:4])
 
     def _finite(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        values = {name: float(value) for name, value in losses.items()}
+        values = {name: float(value) for name, value in averaged(self.fabric, losses).items()}
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(

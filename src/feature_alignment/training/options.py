@@ -24,7 +24,9 @@ class TrainingOptions:
         steps: number of updates, each on one batch.
         seed: of initialisation, order of the images and noise.
         accelerator: ``auto``, ``cpu``, ``gpu``, ...
-        devices: number of devices, or ``auto``.
+        devices: number of devices, or ``auto``: all GPUs, one CPU, or as many as torchrun or SLURM started processes.
+            Each process has a batch of its own: ``W`` of them train as one with a batch ``W`` times as large.
+        strategy: of several processes: ``auto``, which is ``ddp`` if there are any; ``fsdp`` is refused with a reason.
         precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...; or ``tf32``: 32-true
             with matrix products in TensorFloat-32 on GPUs that support it.
         compile: ``torch.compile`` mode of the training step: ``default``, or, on a GPU, ``reduce-overhead`` (CUDA
@@ -42,6 +44,7 @@ class TrainingOptions:
     seed: int = 0
     accelerator: str = "auto"
     devices: int | str = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     precision: str = "32-true"
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     log_every: int = 10

@@ -21,7 +21,7 @@ __all__ = ["APPLIED", "REFUSED", "asked", "refuse_changes"]
 #: Of the data, where and how the images are found is free: the images themselves are compared.
 APPLIED = {
     "training": {
-        "steps", "accelerator", "devices", "precision", "compile", "log_every", "checkpoint_every",
+        "steps", "accelerator", "devices", "strategy", "precision", "compile", "log_every", "checkpoint_every",
         "checkpoint_seconds", "max_seconds",
     },
     "data": {"name", "strict", "image", "label", "image_size", "channels", "labels", "config", "white"},
@@ -36,7 +36,7 @@ APPLIED = {
 #: Why other options may not change, by section; an option that is in no list is refused.
 REFUSED = {
     "training": "order and noise of the updates done are functions of it",
-    "data": "the position in the data is counted in batches of all processes",
+    "data": "the position in the data is counted in batches, those of all processes together",
     "model": "it defines the network whose weights the checkpoint holds",
 }
 

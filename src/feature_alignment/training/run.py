@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import require
+from ..files import read_yaml
 from .options import TrainingError
 
 if TYPE_CHECKING:
@@ -99,15 +100,12 @@ class Run:
         Raises:
             TrainingError: there is none, or it cannot be read.
         """
-        import yaml
-
         if not self.config.is_file():
             raise TrainingError(f"{self.directory}: not a run, there is no {self.config.name}")
         try:
-            found = yaml.safe_load(self.config.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise TrainingError(f"{self.config}: not a readable configuration ({reason})") from None
+            found = read_yaml(self.config)
+        except ValueError as error:
+            raise TrainingError(f"{self.config}: not a readable configuration ({error})") from None
         if not isinstance(found, dict):
             raise TrainingError(f"{self.config}: not the configuration of a run, but {type(found).__name__}")
         return found

@@ -19,33 +19,40 @@ from .search import Pull, Search, restricted
 __all__ = ["gauss_newton"]
 
 
-def gauss_newton(search: Search, index: Tensor) -> None:
-    """Iterate until the line search finds no decrease along a direction."""
+def gauss_newton(
+    search: Search, index: Tensor, *, steps: float = math.inf, reduction: float = 0.5, most: int = 50
+) -> None:
+    """Iterate until the line search finds no decrease along a direction, or so many ``steps`` are taken.
+
+    Each step is a solution of the linearised problem up to ``reduction`` of the error, by at most ``most`` iterations.
+    """
     index = index[search.active(index, cost=3)]
     if not len(index):
         return
     x = search.input[index]
     error, pull = search.evaluate(index, x)
     line = Backtracking(x, error.norm(dim=1))
+    taken = torch.zeros_like(index)
     while True:
-        live = search.active(index) & ~line.exhausted
+        live = search.active(index) & ~line.exhausted & (taken < steps)
         if not bool(live.all()):
-            index, error, pull = index[live], error[live], restricted(pull, live)
+            index, error, taken, pull = index[live], error[live], taken[live], restricted(pull, live)
             line.keep(live)
         if not len(index):
             return
-        line.follow(line.finished, _direction(search, index, line.finished, error, pull))
+        line.follow(line.finished, _direction(search, index, line.finished, error, pull, reduction, most))
         trial = line.trial()
         tried, pull = search.evaluate(index, trial)
         norm = tried.norm(dim=1)
         slope = -line.value  # of the norm along s: it would vanish at the whole step
         accepted = line.accepts(norm, slope)
         line.advance(accepted, trial, norm, slope)
+        taken = taken + accepted
         error = torch.where(accepted.unsqueeze(1), tried, error)
 
 
 def _direction(
-    search: Search, index: Tensor, mask: Tensor, error: Tensor, pull: Pull, reduction: float = 0.5, most: int = 50
+    search: Search, index: Tensor, mask: Tensor, error: Tensor, pull: Pull, reduction: float, most: int
 ) -> Tensor:
     r"""Minimise :math:`\lVert J s + e \rVert` by CGLS until it is ``reduction`` times :math:`\lVert e \rVert`.
 

@@ -90,11 +90,11 @@ def pose(
     target: Structure,
     points: tuple[Tensor, Tensor],
     *,
-    units: Any,
-    weights: Any,
-    jitter: int,
-    noise: float,
-    seed: int,
+    units: Any = None,
+    weights: Any = None,
+    jitter: int = 0,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> Problem:
     """Check network, target, units and weights, and put them together; TypeError, ValueError if they do not fit."""
     u, inputs = points

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export.unflatten import UnflattenedModule
 from torch.utils import _pytree as pytree
 
 from ..structures import Network, Structure
@@ -21,7 +22,8 @@ def _fixed_batch(network: Network) -> int | None:
     """Return the batch that an exported module, or one inside the network, insists on, if there is one."""
     if not isinstance(network, nn.Module):
         return None
-    graphs = [module.graph for module in network.modules() if isinstance(module, fx.GraphModule)]
+    exported = (fx.GraphModule, UnflattenedModule)
+    graphs = [module.graph for module in network.modules() if isinstance(module, exported)]
     sizes = [size for size in map(_batch_of, graphs) if size is not None]
     return max(sizes, default=None)
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import math
+import struct
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from ..cache import Meta, store
-from ..errors import DataError
+from ..compressed import DAMAGED, EXPANSION, Readable, unpacked
+from ..errors import DataError, one_line
 from ..images import Pixels
 from ..splits import Split
 
 __all__ = ["idx_files", "store_idx"]
+
+#: Of the images of MNIST, Fashion-MNIST and their like.
+SIDE = 28
 
 
 def idx_files(folder: Path, split: Split) -> tuple[Path, Path] | None:
@@ -27,20 +34,37 @@ def idx_files(folder: Path, split: Split) -> tuple[Path, Path] | None:
 
 
 def store_idx(directory: Path, files: tuple[Path, Path], classes: Sequence[str]) -> Meta:
-    """Decode a file of grey images and one of labels into ``directory``."""
+    """Decode a file of grey images of 28 x 28 pixels and one of labels into ``directory``."""
     images, labels = files
-    pixels = _read(images, 3)[:, None]
-    return store(directory, str(images.parent), pixels, _read(labels, 1).astype(np.int64), classes)
+    pixels = _read(images, SIDE, SIDE)[:, None]
+    return store(directory, str(images.parent), pixels, _read(labels).astype(np.int64), classes)
 
 
-def _read(path: Path, dimensions: int) -> Pixels:
-    """Read an IDX file of bytes: magic 0, 0, 8, number of dimensions; big-endian sizes; values."""
+def _read(path: Path, *shape: int) -> Pixels:
+    """Read an IDX file of bytes: magic 0, 0, 8, number of dimensions; big-endian sizes; values.
+
+    Args:
+        path: gzipped if it ends so.
+        shape: expected of each value.
+    """
     try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        if raw[:4] != bytes([0, 0, 8, dimensions]):
-            raise ValueError(f"not bytes in {dimensions} dimensions")
-        shape = np.frombuffer(raw, ">u4", dimensions, offset=4)
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(*shape)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: not a readable IDX file ({error})") from None
+        file = unpacked(path, gzip.open) if path.suffix == ".gz" else path.open("rb")
+        with closing(file):
+            count, size = _count(file, *shape), path.stat().st_size
+            if count * math.prod(shape) > EXPANSION * size:  # before as much memory is asked for
+                raise ValueError(f"{count:,} values cannot be in {size:,} bytes")
+            content = file.read(count * math.prod(shape))
+        return np.frombuffer(content, np.uint8).reshape(count, *shape)
+    except (*DAMAGED, struct.error) as error:
+        raise DataError(f"{path}: not a readable IDX file ({one_line(error)})") from None
+
+
+def _count(file: Readable, *shape: int) -> int:
+    """Read the header; return the number of values."""
+    dimensions = 1 + len(shape)
+    if file.read(4) != bytes([0, 0, 8, dimensions]):
+        raise ValueError(f"not bytes in {dimensions} dimensions")
+    found: tuple[int, ...] = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+    if found[1:] != shape:
+        raise ValueError(f"images of {' x '.join(map(str, found[1:]))}, expected {' x '.join(map(str, shape))}")
+    return found[0]

@@ -1,0 +1,1 @@
+"""Damaged files for ``benchmarks/fuzz.py``: whole ones, and what changes them."""

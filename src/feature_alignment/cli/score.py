@@ -1,0 +1,127 @@
+"""``falign score``: anomaly scores of images, and where in the image the error is."""
+
+from __future__ import annotations
+
+import csv
+import io
+from argparse import Namespace
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import write_atomically
+from .errors import UsageError
+from .parser import Parser, path
+from .runs import distinct, existing_run, model_of, run_parser, writable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models import Model
+
+__all__ = ["parse", "parser", "run"]
+
+COLUMNS = ("file", "error", "top", "left", "side", "share")
+#: Images reconstructed at a time.
+CHUNK = 100
+
+
+def parser() -> Parser:
+    """Return the parser of the command."""
+    parser = run_parser("score")
+    parser.add_argument("images", type=path, nargs="+", metavar="FOLDER", help="folders of images, or files")
+    parser.add_argument("--out", type=path, default="", help="CSV file to write (default: RUN/scores.csv)")
+    parser.add_argument("--maps", type=path, default="", help="also write heat maps of the errors into this folder")
+    parser.add_argument(
+        "--region", type=int, help="side of the square in which the largest error is sought (default: a seventh)"
+    )
+    parser.add_argument("--negative", action="store_true", help="swap dark and light first, for ink on paper")
+    return parser
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """Parse the arguments of the command."""
+    return parser().parse(arguments)
+
+
+def run(options: Namespace) -> None:
+    """Score, write what was scored even if it is interrupted, and name the worst."""
+    found = existing_run(options.run)
+    model = model_of(found, options)
+    out = writable(options.out or found.directory / "scores.csv", (".csv",), folder=False)
+    side, maps = _side(model, options.region), _folder(options.maps)
+    rows: list[dict[str, Any]] = []
+    try:
+        rows.extend(_rows(model, options, side, maps))  # one by one: what is there when it is stopped stays
+    finally:
+        if rows:
+            write_atomically(out, _table(rows))
+    if not rows:
+        raise UsageError(f"images: none can be read in {', '.join(options.images)}")
+    worst = max(rows, key=lambda row: float(row["error"]))
+    print(f"{len(rows)} images; largest error {worst['error']:.4g}: {worst['file']}")
+    print(f"Wrote {out}")
+
+
+def _side(model: Model, region: int | None) -> int:
+    least = min(model.image_shape[1:])
+    side = max(1, round(least / 7)) if region is None else region
+    if not 1 <= side <= least:
+        raise UsageError(f"--region: expected 1 to {least}, got {region}")
+    return side
+
+
+def _folder(name: str) -> Path | None:
+    if not name:
+        return None
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--maps {folder}: is a file, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _rows(model: Model, options: Namespace, side: int, folder: Path | None) -> Iterator[dict[str, Any]]:
+    import torch
+
+    from ..metrics.anomaly import error_maps, worst_region
+    from ..networks import LoadedNetwork, image_files, read_images
+    from ..progress import Progress
+
+    paths = image_files(options.images)
+    names = dict(zip(paths, distinct(list(map(str, paths))), strict=True))
+    channels, height, width = model.image_shape
+    images = read_images(paths, LoadedNetwork(options.run, model, (channels, height, width)))
+    with Progress("scoring", len(paths), unit="image", delay=1) as bar:
+        done = 0
+        while batch := list(islice(images, CHUNK)):
+            pixels = torch.stack([1 - each if options.negative else each for _, each in batch]).to(model.dtype)
+            maps = error_maps(pixels, model.reconstruct(pixels).cpu()).float()
+            region = worst_region(maps, side)
+            bar.update(done := done + len(batch))
+            for (file, _), error_map, *place in zip(batch, maps, *region, strict=True):
+                if folder is not None:
+                    _draw(error_map / channels, folder / f"{names[file]}.png")
+                top, left, share = (each.item() for each in place)
+                yield dict(zip(COLUMNS, (file, float(error_map.sum()), top, left, side, share), strict=True))
+
+
+def _draw(mean_squares: Tensor, path: Path) -> None:
+    """Write the root mean square error of every pixel, from 0 (black) to 0.5 and more (bright)."""
+    import torch
+
+    from ..extras import require
+    from ..report.pictures import save_image
+
+    colours = require("matplotlib", "train", "heat maps").colormaps["inferno"]
+    heat = colours((2 * mean_squares.sqrt()).clamp(0, 1).numpy())[..., :3]
+    save_image(torch.tensor(heat).permute(2, 0, 1), path)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows({**row, "error": f"{row['error']:.6g}", "share": f"{row['share']:.4f}"} for row in rows)
+    return text.getvalue()

@@ -1,0 +1,36 @@
+"""Weights saved by earlier versions of the package, renamed to what this version calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["upgraded"]
+
+#: Before 0.2.0, FA, AE and Local kept mean and variance of their latents, of which samples were drawn.
+STATISTICS = "latent_statistics."
+#: Parameters that came later and are used only by options that came with them.
+LATER = ("log_max_steps",)
+
+
+def upgraded(weights: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
+    """Return the weights under their present names; give the model the sampler that they contain, if any.
+
+    Args:
+        weights: from ``model.safetensors``, possibly of an earlier version.
+        model: constructed with the saved options.
+    """
+    found = {name: each for name, each in weights.items() if not name.startswith(STATISTICS)}
+    if len(found) < len(weights):
+        model.samplers.add(["gaussian"])
+        model.samplers.used = "gaussian"
+        found["samplers.gaussian.mean"] = weights[f"{STATISTICS}running_mean"]
+        found["samplers.gaussian.root"] = torch.diag(weights[f"{STATISTICS}running_var"].sqrt())
+    state = model.state_dict()
+    return found | {name: state[name] for name in LATER if name in state and name not in found}

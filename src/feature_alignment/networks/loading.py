@@ -1,0 +1,99 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .errors import NetworkError, nearest
+from .loaded import LoadedNetwork, Request, Source
+from .shapes import fitting_shape
+
+__all__ = ["SOURCES", "load_network"]
+
+#: The module of :mod:`.sources` for each prefix; its ``build(request)`` returns a :class:`Source`.
+SOURCES = {"torchvision": "of_torchvision", "timm": "of_timm", "transformers": "of_transformers"}
+
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def load_network(
+    name: str,
+    *,
+    size: int | None = None,
+    weights: Path | None = None,
+    random: bool = False,
+    init: Mapping[str, str] | None = None,
+    device: torch.device | str = "cpu",
+    images: Sequence[Path] = (),
+) -> LoadedNetwork:
+    """Load a network by name. Nothing is downloaded.
+
+    Args:
+        name: the directory of a run; ``torchvision:NAME``, ``timm:NAME`` or ``transformers:NAME``, with weights from
+            the user's cache; ``package.module:Class``, or a function, which is called and returns a network
+            (found from the working directory too); or a ``.pt2`` file of :mod:`torch.export`.
+        size: side of the images; by default the weights' own, otherwise that of ``images``, otherwise one that the
+            network accepts.
+        weights: a state dict, in safetensors or PyTorch's format, instead of the cache's.
+        random: untrained weights, by PyTorch's global random numbers.
+        init: arguments of the class, of the function or of the library's constructor, in JSON's or Python's notation.
+        device: of the network.
+        images: files, for their size.
+
+    Raises:
+        NetworkError: the network or its weights are not there, do not fit each other, or do not fit the images.
+        MissingExtra: the library is not installed.
+
+    Example:
+        >>> loaded = load_network("torch.nn:Conv2d", init={"in_channels": "3", "out_channels": "4", "kernel_size": "3"})
+        >>> loaded.module(torch.rand(2, *loaded.image_shape)).shape
+        torch.Size([2, 4, 222, 222])
+    """
+    if size is not None and size < 1:
+        raise NetworkError(f"--size: expected at least 1, got {size}")
+    if random and weights:
+        raise NetworkError("--random and --weights: give one of them")
+    build, rest = _source_of(name)
+    request = Request(name, rest, size, weights, random, dict(init or {}), tuple(images))
+    source = build(request)
+    module = _ready(source.module, device)
+    shape = fitting_shape(module, source.image_shape, request)
+    return LoadedNetwork(name, module, shape, source.class_names)
+
+
+def _source_of(name: str) -> tuple[Callable[[Request], Source], str]:
+    """Return what builds the network, and the name it is given."""
+    path, (prefix, colon, rest) = Path(name).expanduser(), name.partition(":")
+    if name and path.is_dir():
+        return _builder("of_runs"), str(path)
+    if name.endswith(".pt2"):
+        return _builder("of_exports"), str(path)
+    if prefix in SOURCES:
+        return _builder(SOURCES[prefix]), rest
+    if prefix.endswith(".py") and colon:
+        raise NetworkError(
+            f"{name}: a module's name has no ending; write {name.replace('.py:', ':').replace('/', '.')}"
+        )
+    if DOTTED.fullmatch(prefix) and DOTTED.fullmatch(rest):
+        return _builder("of_modules"), name
+    raise NetworkError(
+        f"{name}: no such network; expected the directory of a run, {', '.join(f'{each}:NAME' for each in SOURCES)}, "
+        f"package.module:Class, or a .pt2 file{nearest(prefix, SOURCES) if colon else ''}"
+    )
+
+
+def _builder(module: str) -> Callable[[Request], Source]:
+    found: Callable[[Request], Source] = importlib.import_module(f".sources.{module}", __package__).build
+    return found
+
+
+def _ready(module: Callable[..., object], device: torch.device | str) -> Callable[..., object]:
+    if not isinstance(module, nn.Module):
+        return module
+    return module.eval().requires_grad_(False).to(device)

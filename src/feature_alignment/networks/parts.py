@@ -1,0 +1,112 @@
+"""Parts of a loaded network: a layer, the scores of its classes; and the variables to search in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..core.inversion import Generative, Variables
+from ..core.pullback import Chain, any_batch
+from ..core.select import select
+from ..core.structures import Network, Structure, standard, tensors
+from ..models import Model
+from .errors import NetworkError, nearest
+from .images import load_images
+from .loaded import LoadedNetwork
+
+__all__ = ["class_scores", "first_tensor", "layer_of", "outputs_of", "variables_of"]
+
+
+def layer_of(loaded: LoadedNetwork, layer: str) -> Network:
+    """Return a network whose output is that of a layer; without a name the network itself.
+
+    Raises:
+        NetworkError: there is no such layer; the nearest are named.
+    """
+    if not layer:
+        return cast(Network, loaded.module)
+    if not isinstance(loaded.module, nn.Module):
+        raise NetworkError(f"--layer {layer}: {loaded.name} is a function, without layers by name")
+    try:
+        return select(loaded.module, layer)
+    except ValueError as error:
+        raise NetworkError(f"--layer {layer}: {str(error).removeprefix('names: ')}") from None
+
+
+@torch.no_grad()
+def outputs_of(network: Network, images: Tensor) -> Structure:
+    """Return the outputs for a batch, of an exported network of a fixed batch too."""
+    return standard(any_batch(network)(images.clone()))  # it may work in place
+
+
+def first_tensor(network: Network) -> Network:
+    """Return a network of which the first tensor is put out, where the given one has several."""
+    return Chain([any_batch(network), lambda output: tensors(standard(output))[0]])
+
+
+def class_scores(loaded: LoadedNetwork) -> Network:
+    """Return the network of which the class scores, shape ``(N, classes)``, are put out.
+
+    Raises:
+        NetworkError: its output has no classes.
+    """
+    example = torch.full((1, *loaded.image_shape), 0.5, device=device_of(loaded))
+    parts = tensors(outputs_of(loaded.module, example))
+    count = loaded.class_names and len(loaded.class_names)
+    fitting = [place for place, part in enumerate(parts) if part.ndim == 2 and count in (None, part.shape[1])]
+    if not fitting or (count is None and len(parts) > 1):
+        raise NetworkError(f"--class: {loaded.name} has no scores of classes; --layer and --unit name one of its units")
+    return Chain([any_batch(loaded.module), lambda output: tensors(standard(output))[fitting[0]]])
+
+
+def device_of(loaded: LoadedNetwork) -> torch.device:
+    """Return the device of a network's weights; the CPU, if it has none."""
+    weight = next(loaded.module.parameters(), None) if isinstance(loaded.module, nn.Module) else None
+    return torch.device("cpu") if weight is None else weight.device
+
+
+def variables_of(name: str, loaded: LoadedNetwork) -> str | Variables:
+    """Return the variables to search in, by name.
+
+    Args:
+        name: an entry of :data:`~feature_alignment.core.inversion.VARIABLES`; or a folder of images, to which they are
+            fitted; or the directory of a run, whose decoder draws the images.
+        loaded: the network, for the shape of its images.
+
+    Raises:
+        NetworkError: no such name; images of another shape.
+    """
+    from ..core.inversion import VARIABLES
+
+    path = Path(name).expanduser()
+    if name in VARIABLES:
+        return name
+    if not path.is_dir():
+        raise NetworkError(
+            f"--variables {name}: expected {', '.join(VARIABLES)}, a folder of images or a run"
+            f"{nearest(name, VARIABLES)}"
+        )
+    if (path / "config.json").is_file():
+        return _decoding(path, loaded)
+    return Variables.fit(load_images([path], loaded).to(device_of(loaded)), squash=True)
+
+
+def _decoding(path: Path, loaded: LoadedNetwork) -> Variables:
+    try:
+        model = Model.from_pretrained(path).requires_grad_(False).to(device_of(loaded))
+    except (FileNotFoundError, ValueError) as error:
+        raise NetworkError(f"--variables {error}") from None
+    if model.image_shape != loaded.image_shape:
+        raise NetworkError(
+            f"--variables {path}: decodes images of {model.image_shape}, the network takes {loaded.image_shape}"
+        )
+    decode = getattr(model, "feature", None) or getattr(model, "decoder", None)
+    if model.classes or decode is None:
+        kind = "conditional " * bool(model.classes) + type(model).__name__
+        raise NetworkError(
+            f"--variables {path}: a {kind} cannot be searched in; an unconditional FA, VFA, AE or VAE can"
+        )
+    return Generative(decode, torch.zeros(1, model.latent, device=device_of(loaded)))

@@ -1,0 +1,1 @@
+"""Where networks come from: one file a kind, each with ``build(request)``; a new one needs a prefix in ``SOURCES``."""

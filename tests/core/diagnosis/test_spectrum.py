@@ -1,0 +1,89 @@
+"""Singular values of Jacobians, against matrices that are made of them and numpy's decomposition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from feature_alignment.core.diagnosis import WHOLE, spectrum
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def orthonormal(size, count):
+    return torch.linalg.qr(torch.randn(size, count, dtype=torch.double))[0]
+
+
+def made_of(values, outputs, inputs):
+    """A linear network with these singular values."""
+    matrix = orthonormal(outputs, len(values)) @ torch.diag(values) @ orthonormal(inputs, len(values)).T
+    network = nn.Linear(inputs, outputs, bias=False).double()
+    network.weight.data = matrix
+    return network
+
+
+def test_singular_values_and_effective_rank_of_a_few_outputs_are_exact():
+    values = torch.tensor([5.0, 3.0, 2.0, 0.5]).double()
+    found = spectrum(made_of(values, 4, 9), torch.randn(2, 9).double())
+    rank = float((25 + 9 + 4 + 0.25) ** 2 / (625 + 81 + 16 + 0.0625))
+    torch.testing.assert_close(found.effective_rank, torch.full((2,), rank).double())
+    torch.testing.assert_close(found.largest, torch.full((2,), 5.0).double())
+    torch.testing.assert_close(found.smallest, torch.full((2,), 0.5).double())
+    assert found.standard_error.tolist() == [0, 0]
+
+
+def test_a_jacobian_that_changes_with_the_image_is_that_of_automatic_differentiation():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 7), nn.Softplus()).double()
+    images = torch.rand(3, 2, 6, 6).double()
+    found = spectrum(network, images)
+    for place, image in enumerate(images.split(1)):
+        matrix = torch.autograd.functional.jacobian(network, image).reshape(7, 72).numpy()
+        values = np.linalg.svd(matrix, compute_uv=False)
+        assert float(found.largest[place]) == pytest.approx(values[0], rel=1e-10)
+        assert float(found.smallest[place]) == pytest.approx(values[-1], rel=1e-8)
+        assert float(found.effective_rank[place]) == pytest.approx(
+            (values**2).sum() ** 2 / (values**4).sum(), rel=1e-10
+        )
+
+
+def test_an_orthogonal_network_has_its_size_as_rank():
+    network = nn.Linear(20, 20, bias=False).double()
+    network.weight.data = orthonormal(20, 20)
+    found = spectrum(network, torch.randn(1, 20).double())
+    numbers = torch.cat([found.effective_rank, found.largest, found.smallest])
+    torch.testing.assert_close(numbers, torch.tensor([20.0, 1, 1]).double())
+
+
+def test_many_outputs_are_probed_without_bias_and_with_the_error_they_have():
+    """Of 400 equal points each has probes of its own: the estimates scatter as their standard errors say."""
+    values = torch.linspace(4, 0.5, 30).double()
+    network = made_of(values, WHOLE + 88, 40)
+    squares = values.square()
+    exact = float(squares.sum() ** 2 / squares.square().sum())
+    found = spectrum(network, torch.zeros(400, 40).double(), probes=16)
+    off = found.effective_rank - exact
+    assert abs(float(off.mean())) < 4 * float(off.std()) / 20
+    assert 0.8 < float(off.std() / found.standard_error.square().mean().sqrt()) < 1.25
+    assert 0.02 < float(off.std()) / exact < 0.3
+    torch.testing.assert_close(found.largest, torch.full((400,), 4.0).double(), rtol=2e-2, atol=0)
+    assert bool((found.largest <= 4 + 1e-9).all())
+    assert found.smallest is None
+    more = spectrum(network, torch.zeros(400, 40).double(), probes=64)
+    assert float((more.effective_rank - exact).std()) == pytest.approx(float(off.std()) / 2, rel=0.25)
+
+
+def test_a_network_that_ignores_its_input_has_rank_0():
+    few, many = (nn.Linear(4, outputs) for outputs in (3, WHOLE + 1))
+    for network in (few, many):
+        nn.init.zeros_(network.weight)
+        assert float(spectrum(network, torch.zeros(1, 4)).effective_rank) == 0
+
+
+def test_one_probe_has_no_error():
+    with pytest.raises(ValueError, match="probes: expected at least 2, got 1"):
+        spectrum(nn.Linear(4, 3), torch.zeros(1, 4), probes=1)

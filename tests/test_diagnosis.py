@@ -1,0 +1,80 @@
+"""``diagnose``: which layers, in what order, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from feature_alignment import diagnose
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def network():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+IMAGES = torch.rand(2, 1, 4, 4)
+QUICK = {"max_evaluations": 20, "probes": 2}
+
+
+def test_layers_come_in_the_order_of_depth_one_after_the_other(network):
+    seen = []
+    found = diagnose(network, IMAGES, after_each=lambda part: seen.append([layer.name for layer in part]), **QUICK)
+    assert [layer.name for layer in found] == ["2", "3"]
+    assert seen == [["2"], ["2", "3"]]
+    assert (len(found), found["3"], found.name) == (2, found[1], "Sequential")
+    flat = diagnose(network, IMAGES, ["0"], **QUICK)["0"]
+    assert flat.information == pytest.approx(1, abs=0.01)
+    assert flat.clipped is None
+    assert max(found["2"].information, found["3"].information) < 0.9
+    assert found["2"].clipped == found["3"].clipped == float((network[:2](IMAGES) <= 0).double().mean())
+
+
+def test_layers_by_name_all_of_them_and_a_function(network):
+    assert [layer.name for layer in diagnose(network, IMAGES, ["3", "1", "3"], **QUICK)] == ["3", "1"]
+    assert [layer.name for layer in diagnose(network, IMAGES, "2", **QUICK)] == ["2"]
+    assert [layer.name for layer in diagnose(network, IMAGES, "all", **QUICK)] == ["0", "1", "2", "3"]
+    (layer,) = diagnose(lambda x: x.flatten(1)[:, :3], IMAGES, **QUICK)
+    assert (layer.name, layer.size, layer.shape) == ("output", 3, (3,))
+
+
+def test_the_result_does_not_depend_on_the_random_numbers_drawn_before(network):
+    first = diagnose(network, IMAGES, ["3"], **QUICK)["3"]
+    torch.rand(3)
+    second = diagnose(network, IMAGES, ["3"], **QUICK)["3"]
+    assert {**first.numbers(), "seconds": 0} == {**second.numbers(), "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"images": IMAGES * 255}, r"images: expected values in \[0, 1\], got .* to 2\d\d; the normalisation"),
+        ({"images": IMAGES.mul(255).byte()}, "images: expected a floating-point tensor, got torch.uint8"),
+        ({"images": IMAGES[:0]}, r"images: expected shape \(N, ...\), N at least 1, got \(0, 1, 4, 4\)"),
+        ({"images": IMAGES / 0}, "images: "),
+        ({"images": torch.rand(2, 1, 5, 5)}, "mat1 and mat2"),
+        ({"layers": ["3", "33"]}, "no module '33'; nearest: 3"),
+        ({"layers": []}, "layers: expected at least one name"),
+        ({"variables": "naturl"}, "did you mean 'natural'"),
+        ({"network": 3}, "network: expected a module or a function, got int"),
+        ({"network": nn.BatchNorm2d(1)}, "network: .*eval"),
+        ({"tol": -1.0}, "layer '2': tol: expected a finite number greater than 0"),
+        ({"probes": 1}, "probes: expected at least 2, got 1"),
+        ({"network": lambda x: x.argmax(1)}, "layer 'output': the network's output: expected a floating-point tensor"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_by_name(network, arguments, words):
+    given = {"network": network, "images": IMAGES, **QUICK, **arguments}
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=words):
+        diagnose(given.pop("network"), given.pop("images"), given.pop("layers", None), **given)
+
+
+def test_an_unknown_option_is_named(network):
+    with pytest.raises(TypeError, match="evaluations"):
+        diagnose(network, IMAGES, evaluations=3)
