@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -42,9 +43,7 @@ def test_a_sample_of_damaged_files_is_loaded_or_refused(fuzz, tmp_path):
 
 def test_what_must_not_be_is_found(fuzz, tmp_path):
     """The fuzzer itself: a traceback, a crash, a hang, memory, a message that does not name the file, executed code."""
-    import os
-
-    module, kinds = fuzz
+    module, _ = fuzz
 
     def outcome(load):
         kind = module.Kind("faulty", 1, lambda rng, number: {"file": b"x"}, load, lambda folder: True)

@@ -18,7 +18,8 @@ FILES = {
     "section.yaml": "modle: {class_path: VFA}",
     "date.yaml": "data: {batch_size: 2001-99-99}",
     "deep.yaml": "[" * 10_000,
-    "laughs.yaml": "data:\n  a: &a [0, 0]\n" + "".join(f"  {b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklm")),
+    "laughs.yaml": "data:\n  a: &a [0, 0]\n"
+    + "".join(f"  {b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklm")),
     "null.yaml": "model: {class_path: VFA, init_args: {latent: null}}",
     "out.yaml": "model: {class_path: VFA}\nout: 3",
     "class.yaml": "model: {class_path: 3}",

@@ -180,7 +180,7 @@ def test_a_member_that_unpacks_to_far_more_than_it_is_in_a_zip_is_skipped(place,
 def test_a_compressed_tar_that_unpacks_to_far_more_than_it_is_is_refused(place, kind, monkeypatch):
     monkeypatch.setattr(compressed, "FREE", 1000)
     pack(place / f"set{kind}", {"1.png": png((1, 0, 0)), "2.png": bytes(3 * 10**6)})
-    with pytest.raises(DataError, match="not a readable archive .it unpacks to more than 100 times its size"):
+    with pytest.raises(DataError, match=r"not a readable archive .it unpacks to more than 100 times its size"):
         load(str(place / f"set{kind}"), "train")
 
 
@@ -214,7 +214,9 @@ def test_archives_called_after_classes_are_classes(place, below):
     assert len(found) == (9 if below else 6)
 
 
-@pytest.mark.parametrize("names", [("shard-000", "shard-001"), ("s3", "s7", "s-9"), ("0", "1"), ("a-2", "a-9"), ("b7", "b8")])
+@pytest.mark.parametrize(
+    "names", [("shard-000", "shard-001"), ("s3", "s7", "s-9"), ("0", "1"), ("a-2", "a-9"), ("b7", "b8")]
+)
 def test_shards_by_their_numbers_are_not_classes(place, names):
     if "s-9" in names:  # two prefixes: these are names
         assert named_after_classes(names)

@@ -58,12 +58,14 @@ def test_12_bits_in_16_are_a_guess_from_both_splits_and_said(folder):
 def test_the_value_of_white_can_be_given(folder, quiet):
     write(folder, [np.uint16(each) for each in (100, 200, 400)])
     assert values(folder, white=400) == [64, 128]
-    for white in (0, -1, float("inf"), float("nan")):
+    for level in (0, -1, float("inf"), float("nan")):
         with pytest.raises(DataError, match="white: expected a number above 0"):
-            values(folder, white=white)
+            values(folder, white=level)
 
 
-@pytest.mark.parametrize(("largest", "expected_white"), [(1.05, 1), (200, 255), (3000, 4095), (60000, 65535), (100000, 100000)])
+@pytest.mark.parametrize(
+    ("largest", "expected_white"), [(1.05, 1), (200, 255), (3000, 4095), (60000, 65535), (100000, 100000)]
+)
 def test_floats_above_1_are_a_guess(folder, largest, expected_white):
     write(folder, [np.float32(largest / 2), np.float32(largest), np.float32(0)], "tif")
     expected = [round(255 * min(1, each / expected_white)) for each in (largest / 2, largest)]

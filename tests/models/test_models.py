@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from reference import algorithm_1
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from feature_alignment.core import speed

@@ -76,7 +76,7 @@ def test_a_damaged_or_bottomless_gzip_file_is_named(place, monkeypatch):
         load("mnist", "train")
     write_idx(images, np.zeros((2000, 28, 28)))  # 1.5 MB of zeros in 2 kB
     monkeypatch.setattr(compressed, "FREE", 1000)
-    with pytest.raises(DataError, match="(values cannot be in|it unpacks to more than 100 times its size)"):
+    with pytest.raises(DataError, match=r"(values cannot be in|it unpacks to more than 100 times its size)"):
         load("mnist", "train")
 
 
