@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -42,8 +43,6 @@ def test_a_sample_of_damaged_files_is_loaded_or_refused(fuzz, tmp_path):
 
 def test_what_must_not_be_is_found(fuzz, tmp_path):
     """The fuzzer itself: a traceback, a crash, a hang, memory, a message that does not name the file, executed code."""
-    import os
-
     module, _ = fuzz
 
     def outcome(load):
