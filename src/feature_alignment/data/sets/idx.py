@@ -64,7 +64,7 @@ def _count(file: Readable, *shape: int) -> int:
     dimensions = 1 + len(shape)
     if file.read(4) != bytes([0, 0, 8, dimensions]):
         raise ValueError(f"not bytes in {dimensions} dimensions")
-    found = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+    found: tuple[int, ...] = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
     if found[1:] != shape:
         raise ValueError(f"images of {' x '.join(map(str, found[1:]))}, expected {' x '.join(map(str, shape))}")
     return found[0]
