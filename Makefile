@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 
-.PHONY: setup quickstart test test-slow test-browser lint docs package lowest bench soak mutate networks clean
+.PHONY: setup quickstart test test-slow test-browser lint docs package lowest bench soak fuzz mutate networks clean
 
 setup: $(VENV)/.installed
 
@@ -47,7 +47,7 @@ lowest:
 	test -x $(LOWEST)/bin/python || $(LOWEST_PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet $$($(LOWEST)/bin/python tests/packaging/lowest.py)
 	$(LOWEST)/bin/python -m pip install --quiet --no-deps .
-	cd $(LOWEST) && bin/python ../tests/packaging/smoke.py
+	$(LOWEST)/bin/python tests/packaging/smoke.py
 
 bench: setup
 	$(BIN)/python benchmarks/all.py
@@ -57,6 +57,9 @@ soak: setup
 
 mutate: setup
 	$(BIN)/python benchmarks/mutate.py --mutants 300 --out results/mutants/cpu.json
+
+fuzz: setup
+	$(BIN)/python benchmarks/fuzz.py --inputs 10000 --out results/fuzz/cpu.json
 
 networks: setup
 	$(BIN)/python benchmarks/networks.py

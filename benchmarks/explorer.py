@@ -1,8 +1,8 @@
 """How long the explorer takes from a slider to the picture, for the quickstart's model; speed is that of any weights.
 
-The command is run in a process of its own, on two threads by default. ``interface``: one event, from a script, over HTTP.
-``browser``: from the slider's event in Chromium to the frame after the new picture is decoded. ``drawing``: from the end of
-a line to the picture of what was drawn. Prints one JSON object.
+The command is run in a process of its own, on two threads by default. ``interface``: one event, from a script, over
+HTTP. ``browser``: from the slider's event in Chromium to the frame after the new picture is decoded. ``drawing``: from
+the end of a line to the picture of what was drawn. Prints one JSON object. Needs Chromium: `make test-browser`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ POINTS = {
     "cache": [("PIL.Image:open", 60), ("numpy:save", 2), ("feature_alignment.data.cache:memory_map", 2)],
     "start-up": [
         ("feature_alignment.cli.training:_built", 1),
-        ("feature_alignment.training.loop:_launched", 1),
+        ("feature_alignment.training.loop:launched", 1),
         ("feature_alignment.training.log:Log.__init__", 1),
         ("feature_alignment.training.log:Log._write_all", 1),
     ],

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from feature_alignment.files import atomic_path, write_atomically
+from feature_alignment.files import atomic_path, read_yaml, write_atomically
 
 
 @pytest.mark.parametrize(("content", "expected"), [("é\n", b"\xc3\xa9\n"), (b"\0\r\n", b"\0\r\n"), ("", b"")])
@@ -57,3 +57,32 @@ def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path):
         write_atomically(path, "new content")
         assert reader.read() == "old"
     assert path.read_text() == "new content"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "2001-99-99",
+        "!!int x",
+        "[" * 5000,
+        "a: &a [*a]",
+        "!!python/object/apply:os.getcwd []",
+        "? {a: b}\n: c",
+        "[" + "0," * 40_000 + "]",
+    ],
+)
+def test_what_is_no_yaml_of_plain_values_is_one_line(tmp_path, text):
+    (tmp_path / "file.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read_yaml(tmp_path / "file.yaml")
+
+
+def test_aliases_are_counted_as_the_values_they_stand_for(tmp_path):
+    """Nine to the tenth values, in ten lines."""
+    lines = ["a0: &a0 [0]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 11))]
+    (tmp_path / "file.yaml").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="more than 100,000 values"):
+        read_yaml(tmp_path / "file.yaml")
+    (tmp_path / "file.yaml").write_text("\n".join(lines[:3]))
+    assert read_yaml(tmp_path / "file.yaml")["a2"] == [[[0]] * 9] * 9

@@ -92,6 +92,7 @@ def _by_hand() -> list[tuple[str, str, bytes]]:
     fli_chunk = struct.pack("<IHH", 6 + 64, 16, 0)[:6] + grey
     fli_frame = struct.pack("<IHH8x", 16 + len(fli_chunk), 0xF1FA, 1) + fli_chunk
     fli = struct.pack("<IHHHHHHI", 128 + len(fli_frame), 0xAF11, 1, 8, 8, 8, 3, 5) + bytes(108) + fli_frame
+    pixar = b"\x80\xe8\0\0".ljust(416, b"\0") + struct.pack("<HHHHHH", 8, 8, 8, 8, 14, 2)
     return [
         ("SUN", "ras", struct.pack(">8I", 0x59A66A95, 8, 8, 8, 64, 1, 0, 0) + grey),
         ("SUN", "ras", struct.pack(">8I", 0x59A66A95, 8, 8, 24, 192, 2, 0, 0) + colour),
@@ -103,8 +104,7 @@ def _by_hand() -> list[tuple[str, str, bytes]]:
         ("PSD", "psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(12) + b"\0\0" + colour),
         ("PSD", "psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 1, 8, 8, 8, 1) + bytes(12) + b"\0\1"
                        + struct.pack(">8H", *[9] * 8) + (b"\7" + bytes(range(8))) * 8),
-        ("PIXAR", "pxr", (b"\x80\xe8\0\0".ljust(416, b"\0") + struct.pack("<HHHHHH", 8, 8, 8, 8, 14, 2)).ljust(1024, b"\0")
-                         + colour),
+        ("PIXAR", "pxr", pixar.ljust(1024, b"\0") + colour),
         ("GBR", "gbr", struct.pack(">5I", 28, 2, 8, 8, 1) + b"GIMP" + struct.pack(">I", 10) + grey),
         ("FLI", "fli", fli),
         ("XVTHUMB", "xvt", b"P7 332\n#END_OF_COMMENTS\n8 8 255\n" + grey),

@@ -66,7 +66,9 @@ class Kind:
         """Read it, and check what is returned."""
         found = self.load(folder)
         if isinstance(found, torch.Tensor):
-            assert found.dtype == torch.uint8 and found.shape[-3] in (1, 3) and found.numel(), found.shape
+            assert found.dtype == torch.uint8
+            assert found.shape[-3] in (1, 3)
+            assert found.numel()
 
     def is_deep(self, folder: Path) -> bool:
         try:
@@ -182,7 +184,7 @@ def _archives() -> list[Kind]:
         kind, made = sets.BOMBS[number % len(sets.BOMBS)]
         return {f"set.{kind}": made()}
 
-    return [*found, Kind("archive bombs", 2, bomb, _read_archive, _listed)]
+    return [*found, Kind("archive bombs", 2, bomb, _read_archive, lambda _: True)]
 
 
 def _read_archive(folder: Path) -> torch.Tensor:
@@ -207,13 +209,20 @@ def _configurations() -> list[Kind]:
         return isinstance(yaml.safe_load((folder / "config.yaml").read_text()), dict)
 
     return [
-        Kind("YAML of a training", 100, config, _parsed, parsed, r"config.yaml|^--(data|training|model)|--model$|--model \("),
+        Kind(
+            "YAML of a training",
+            100,
+            config,
+            _parsed,
+            parsed,
+            r"config.yaml|^--(data|training|model)|--model$|--model \(",
+        ),
         Kind("YAML of a run", 20, config, lambda folder: Run(folder).settings(), parsed),
     ]
 
 
 def _parsed(folder: Path) -> None:
-    """Parse a configuration as ``falign train --config`` does, and validate all options but those of the data's files."""
+    """Parse a configuration as ``falign train --config`` does, and check the options that need no data."""
     found = train_command.parse(["--config", str(folder / "config.yaml")])
     options = found.typed.instantiate(found.sections)
     TrainingOptions(**options.training.as_dict())
@@ -225,7 +234,10 @@ def _models(scratch: Path) -> list[Kind]:
 
     def config(rng: np.random.Generator, _: int) -> Files:
         files, other = _pick(rng, whole), _pick(rng, whole)
-        return {**files, "config.json": models.change_text(rng, files["config.json"], other["config.json"], as_yaml=False)}
+        return {
+            **files,
+            "config.json": models.change_text(rng, files["config.json"], other["config.json"], as_yaml=False),
+        }
 
     def weights(rng: np.random.Generator, _: int) -> Files:
         files, other = _pick(rng, whole), _pick(rng, whole)

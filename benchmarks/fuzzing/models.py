@@ -22,29 +22,47 @@ from .mutations import change_bytes, change_tree
 #: A pickle that is executed writes this file.
 MARK = "executed"
 
+#: Aliases of aliases: nine times as many values with every line.
+LAUGHS = b"".join(b"%c: &%c [%s]\n" % (c, c, b",".join([b"*%c" % (c - 1)] * 9)) for c in range(99, 123))
+
 #: Whole texts that parsers of JSON and YAML get wrong.
 TEXTS = (
-    b"", b"null", b"[]", b"{}", b"1", b'"text"', b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"[" * 10**5, b'{"a":' * 10**5, b"{" * 3000,
-    b"9" * 5000, b"NaN", b"\0" * 100, b"- " * 10**4, b"a: " * 1000, b"!!python/object/apply:os.system [touch executed]",
-    b"a: &a [x]\nb: &b [*a, *a]\n" + b"".join(b"%c: &%c [%s]\n" % (c, c, b",".join([b"*%c" % (c - 1)] * 9)) for c in range(99, 123)),
-    b"data: {batch_size: 2001-99-99}", b"training: {steps: 0x}", b"training: {steps: 0b}", b"training: {steps: " + b"1" * 5000 + b"}",
-    b"? {a: b}\n: c", b"? [a]\n: c", b"data: !!set {a}", b"data: !!binary =", b"training: {seed: !!int x}", b"training: {seed: !!float x}",
-    b"data: {name: !!timestamp x}", b"training: {seed: 1:99:99}", b"data: &a {b: *a}", b"training: &a [*a]", b"data: {1: 2}", b"1: {}",
-    b"model: {class_path: [VFA]}", b"model: {class_path: 3}", b"model: {class_path: VFA, init_args: 3}", b"model: {class_path: null}",
-    b"model: {class_path: VFA, init_args: [latent]}", b"data: []", b"training:", b"out: {a: 1}\nmodel: {class_path: FA}", b"out: 3\nmodel: {class_path: FA}",
-    b"%YAML 9.9\n---\na", b"--- a\n--- b", b"\t", b"a: b: c", b"model: {class_path: VFA, init_args: {channels: {a: 1}}}",
+    b"", b"null", b"[]", b"{}", b"1", b'"text"', b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"9" * 5000, b"NaN", b"\0" * 100,
+    b"[" * 10**5, b'{"a":' * 10**5, b"{" * 3000, b"- " * 10**4, b"a: " * 1000, b"\t", b"a: b: c",
+    b"!!python/object/apply:os.system [touch executed]", b"%YAML 9.9\n---\na", b"--- a\n--- b",
+    b"a: &a [x]\nb: &b [*a, *a]\n" + LAUGHS, b"data:\n  a: &b [x]\n  " + LAUGHS.replace(b"\n", b"\n  "),
+    b"data: {batch_size: 2001-99-99}", b"training: {steps: 0x}", b"training: {steps: 0b}",
+    b"training: {steps: " + b"1" * 5000 + b"}", b"training: {seed: !!int x}", b"training: {seed: !!float x}",
+    b"training: {seed: 1:99:99}", b"data: {name: !!timestamp x}", b"data: !!set {a}", b"data: !!binary =",
+    b"? {a: b}\n: c", b"? [a]\n: c", b"data: &a {b: *a}", b"training: &a [*a]", b"data: {1: 2}", b"1: {}", b"data: []",
+    b"training:", b"out: {a: 1}\nmodel: {class_path: FA}", b"out: 3\nmodel: {class_path: FA}",
+    b"model: {class_path: [VFA]}", b"model: {class_path: 3}", b"model: {class_path: null}",
+    b"model: {class_path: VFA, init_args: 3}", b"model: {class_path: VFA, init_args: [latent]}",
+    b"model: {class_path: VFA, init_args: {channels: {a: 1}}}",
 )  # fmt: skip
 
 #: Values that options of a configuration do not have.
-CLASS_PATHS = ("os.system", "feature_alignment.models.Model", "torch.nn.Linear", "a..b", ".", "FA.", "vfa_gan", "os:system", "VFA\n")
+CLASS_PATHS = (
+    "os.system",
+    "feature_alignment.models.Model",
+    "torch.nn.Linear",
+    "a..b",
+    ".",
+    "FA.",
+    "vfa_gan",
+    "os:system",
+    "VFA\n",
+)
 
 
 def whole_models(folder: Path) -> list[dict[str, bytes]]:
     """Return the files of small models."""
     torch.manual_seed(0)
     kinds: list[tuple[type[Model], dict[str, Any]]] = [
-        (FA, {}), (VFAGAN, {"classes": 3, "refiner_filters": 4, "discriminator_width": 8, "start": "layers", "squash": "every"}), (VAE, {}),
-    ]  # fmt: skip
+        (FA, {}),
+        (VFAGAN, {"classes": 3, "start": "layers", "squash": "every", "refiner_filters": 4, "discriminator_width": 8}),
+        (VAE, {}),
+    ]
     found = []
     for kind, options in kinds:
         model = kind((1, 8, 8), latent=3, channels=(4,), width=8, **options)
@@ -75,7 +93,10 @@ def change_weights(rng: np.random.Generator, content: bytes, other: bytes) -> by
     if chance < 0.55:
         tree = change_tree(rng, json.loads(head))
         if rng.random() < 0.2:
-            tree = {"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+            tree = {
+                "__metadata__": {"format": "pt"},
+                "w": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]},
+            }
         head = json.dumps(tree).encode()
     elif chance < 0.6:
         head = TEXTS[int(rng.integers(len(TEXTS)))]
@@ -113,7 +134,8 @@ def change_checkpoint(rng: np.random.Generator, content: bytes, other: bytes) ->
 
 #: Tensors that do not belong into a checkpoint.
 STRANGE = (
-    torch.zeros(0), torch.zeros(3), torch.full((8,), torch.nan), torch.zeros(3, dtype=torch.complex64), torch.ones(2, 2, 2),
+    torch.zeros(0), torch.zeros(3), torch.full((8,), torch.nan), torch.zeros(3, dtype=torch.complex64),
+    torch.ones(2, 2, 2),
     torch.zeros(1).expand(10**12), torch.zeros(4, dtype=torch.bool), torch.zeros(2).to_sparse(),
 )  # fmt: skip
 
@@ -138,11 +160,12 @@ class _Call:
 
 def _malicious(rng: np.random.Generator, content: bytes) -> bytes:
     """Return a checkpoint whose pickle would execute something, or ask for much memory."""
+    shell = f"touch {MARK}"
     calls = (
-        ("os:system", f"touch {MARK}"), ("builtins:exec", f"open({MARK!r}, 'w')"), ("builtins:eval", f"open({MARK!r}, 'w')"),
+        ("os:system", shell), ("builtins:exec", f"open({MARK!r}, 'w')"), ("builtins:eval", f"open({MARK!r}, 'w')"),
         ("subprocess:check_call", ["touch", MARK]), ("pathlib:Path.touch", Path(MARK)), ("builtins:bytearray", 2**36),
-        ("torch:load", MARK), ("torch:zeros", 2**36), ("collections:OrderedDict", [("a", _Call("os:system", f"touch {MARK}"))]),
-        ("torch:device", "nowhere"), ("builtins:getattr", dict, "__subclasses__"),
+        ("torch:load", MARK), ("torch:zeros", 2**36), ("torch:device", "nowhere"),
+        ("builtins:getattr", dict, "__subclasses__"), ("collections:OrderedDict", [("a", _Call("os:system", shell))]),
     )  # fmt: skip
     function, *arguments = calls[int(rng.integers(len(calls)))]
     data = pickle.dumps({"updates": 1, "model": _Call(str(function), *arguments)}, int(rng.integers(1, 5)))
@@ -155,7 +178,8 @@ def _changed_records(rng: np.random.Generator, content: bytes) -> bytes:
     """Change one of the records of the archive, most often the pickle."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
-    chosen = names[int(rng.integers(len(names)))] if rng.random() < 0.4 else next(n for n in names if "data.pkl" in n)
+    pickled = next(name for name in names if name.endswith("data.pkl"))
+    chosen = names[int(rng.integers(len(names)))] if rng.random() < 0.4 else pickled
     if rng.random() < 0.1:
         return _records(content, lambda name, old: None if name == chosen else old)
     return _records(content, lambda name, old: change_bytes(rng, old, b"", 2) if name == chosen and old else old)

@@ -40,7 +40,7 @@ def change_digits(rng: np.random.Generator, files: dict[str, bytes]) -> dict[str
         size = int(rng.choice(np.array(INTEGERS, np.uint64))) % 2**32
         content = content[:at] + size.to_bytes(4, "big") + content[at + 4 :]
     else:
-        content = change_bytes(rng, content, files[list(files)[0]], 4)
+        content = change_bytes(rng, content, files[next(iter(files))], 4)
     if (chance := rng.random()) < 0.25:
         packed = gzip.compress(content, 1)
         return {**files, name: b"", f"{name}.gz": change_bytes(rng, packed, b"", 10) if chance < 0.12 else packed}
@@ -100,9 +100,9 @@ def packed(files: dict[str, bytes], kind: str) -> bytes:
     """Return an archive: ``zip``, ``tar``, ``tar.gz``, ``tar.bz2`` or ``tar.xz``."""
     content = io.BytesIO()
     if kind == "zip":
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, data in files.items():
-                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
+                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED, 1)
         return content.getvalue()
     with tarfile.open(fileobj=content, mode=f"w:{kind.partition('.')[2]}", format=tarfile.PAX_FORMAT) as archive:
         for name, data in files.items():
@@ -112,8 +112,26 @@ def packed(files: dict[str, bytes], kind: str) -> bytes:
     return content.getvalue()
 
 
-NAMES = ("../../etc/x.png", "/x.png", "a\0b.png", "ä" * 200 + "/1.png", "a/" * 300 + "1.png", "c:\\1.png", "\udcff/1.png", "")
-LABELS = (b"\xff", b"{", b"[" * 10**5, b'{"label": ' + b"9" * 5000 + b"}", b'{"label": {}}', b"[]", b"NaN", b'{"label": 1e999}')
+NAMES = (
+    "../../etc/x.png",
+    "/x.png",
+    "a\0b.png",
+    "ä" * 200 + "/1.png",
+    "a/" * 300 + "1.png",
+    "c:\\1.png",
+    "\udcff/1.png",
+    "",
+)
+LABELS = (
+    b"\xff",
+    b"{",
+    b"[" * 10**5,
+    b'{"label": ' + b"9" * 5000 + b"}",
+    b'{"label": {}}',
+    b"[]",
+    b"NaN",
+    b'{"label": 1e999}',
+)
 
 
 def change_archive(rng: np.random.Generator, kind: str) -> bytes:
@@ -160,7 +178,9 @@ def _changed_header(rng: np.random.Generator, content: bytes) -> bytes:
     elif rng.random() < 0.5:
         found[at + field : at + field + width] = b"\x80" + rng.bytes(width - 1)
     else:
-        found[at + field : at + field + width] = (b"%o" % int(rng.integers(2**33))).rjust(width - 1, b"0")[-width + 1 :] + b"\0"
+        found[at + field : at + field + width] = (b"%o" % int(rng.integers(2**33))).rjust(width - 1, b"0")[
+            -width + 1 :
+        ] + b"\0"
     found[at + 148 : at + 156] = b" " * 8
     found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
     return bytes(found)
@@ -188,8 +208,8 @@ def _lying() -> bytes:
 
 #: Archives that unpack to far more than they are: their kind, and what makes them.
 BOMBS: list[tuple[str, Callable[[], bytes]]] = [
-    ("zip", lambda: _zeros([f"a/{number}.png" for number in range(8)], 240)),
-    ("zip", lambda: _zeros([f"a/{number}.bmp" for number in range(60)], 15)),
+    ("zip", lambda: _zeros([f"a/{number}.png" for number in range(3)], 240)),
+    ("zip", lambda: _zeros([f"a/{number}.bmp" for number in range(30)], 15)),
     ("zip", lambda: _zeros(["b/1.json"], 240)),
     ("zip", _lying),
     *(

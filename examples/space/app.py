@@ -1,4 +1,4 @@
-"""A Hugging Face Space that explores a model: this file beside the model's ``config.json`` and ``model.safetensors``."""
+"""A Hugging Face Space that explores a model: put this file beside its ``config.json`` and ``model.safetensors``."""
 
 from pathlib import Path
 

@@ -68,7 +68,7 @@ class Page:
     def __init__(self, driver, address):
         self.driver = driver
         driver.get(address)
-        self.until(lambda: self.all("canvas"))
+        self.until(lambda: self.all("canvas[data-ready]"))
 
     def all(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command import SMALL
+import torch
+import yaml
 from PIL import Image
 
-from feature_alignment.cli import training
-from feature_alignment.cli.main import main
-
-pytest.importorskip("gradio")
-pytest.importorskip("selenium")
-from browser.chromium import Page, chromium, explorer, missing  # noqa: E402 (skipped without selenium)
+from browser.chromium import Page, chromium, explorer, missing
+from feature_alignment.data import load
+from feature_alignment.models import VFAGAN, Updates
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(bool(missing()), reason=f"needs {' and '.join(missing())}: `make test-browser` installs them"),
 ]
+ROOT = Path(__file__).parents[2]
+NARROW = {"channels": (4, 8), "width": 32, "latent": 8, "refiner_filters": 4, "discriminator_width": 8}
+UPDATES = 60
 #: A seven, from the canvas's middle.
 SEVEN = [(-60, -80), (60, -80), (0, 100)]
 FEATURE, REFINED, IMAGE = (f"#view [data-kind={kind}] img" for kind in ("feature", "refined", "image"))
@@ -34,13 +41,17 @@ def pixels(url):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, cache):
-    """A run of a few updates, without its report."""
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "write_report", lambda *_: None)
-        patch.setattr(training, "print_summary", lambda *_: None)
-        options = ["--config", "quickstart", *SMALL, "--training.steps=30", f"--out={directory}"]
-        assert main(["train", *options]) == 0
+    """A model of the quickstart's recipe, narrower, after a few updates."""
+    directory, train = tmp_path_factory.mktemp("run"), load("mnist-mini", "train")
+    recipe = yaml.safe_load((ROOT / "src/feature_alignment/configs/quickstart.yaml").read_text())["model"]["init_args"]
+    torch.manual_seed(0)
+    model = VFAGAN((1, 28, 28), classes=10, **recipe | NARROW)
+    updates = Updates(model, total=UPDATES)
+    for _ in range(UPDATES):
+        chosen = torch.randint(len(train), (64,))
+        updates.step(train.pixels[chosen], train.labels[chosen])
+    model.eval().fit_samplers(train.pixels[:500], train.labels[:500])
+    model.save_pretrained(directory)
     return directory
 
 
@@ -164,3 +175,23 @@ def test_a_layer_of_any_network_shows_its_pre_image(driver, tmp_path, cache):
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGINT
     assert errors.strip() == "falign: interrupted mine:network: the page is closed"
+
+
+def test_a_space_shows_the_same_page(driver, run, cache, tmp_path):
+    for file in (*run.iterdir(), ROOT / "examples" / "space" / "app.py"):
+        shutil.copy(file, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    with subprocess.Popen(
+        [sys.executable, "app.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"GRADIO_SERVER_PORT": port, "FALIGN_CACHE": str(cache), "PYTHONUNBUFFERED": "1"},
+    ) as process:  # fmt: skip
+        try:
+            said = next(line for line in process.stdout if f":{port}" in line)
+            assert "http://127.0.0.1" in said
+            page = Page(driver, f"http://127.0.0.1:{port}")
+            before = page.until(lambda: page.source(FEATURE))
+            page.slide("#direction-1", 2)
+            page.until(lambda: page.source(FEATURE) not in (before, None))
+        finally:
+            process.kill()

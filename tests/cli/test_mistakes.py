@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ FILES = {
     "typo.yaml": "model: {class_path: VFA, init_args: {latnt: 3}}",
     "value.yaml": "model: {class_path: VFA}\ntraining: {steps: many}",
     "section.yaml": "modle: {class_path: VFA}",
+    "date.yaml": "data: {batch_size: 2001-99-99}",
+    "deep.yaml": "[" * 10_000,
+    "laughs.yaml": "data:\n  a: &a [0, 0]\n"
+    + "".join(f"  {b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in pairwise("abcdefghijklm")),
+    "null.yaml": "model: {class_path: VFA, init_args: {latent: null}}",
+    "out.yaml": "model: {class_path: VFA}\nout: 3",
+    "class.yaml": "model: {class_path: 3}",
+    "arguments.yaml": "model: {class_path: VFA, init_args: [latent]}",
+    "key.yaml": "training: {1: 2}",
 }
 
 
@@ -44,6 +54,14 @@ FILES = {
         (["train", "--config", "bad.yaml"], "--config bad.yaml: not YAML"),
         (["train", "--config", "typo.yaml"], "--model.latnt: VFA has no such option; did you mean latent?"),
         (["train", "--config", "value.yaml"], "--training.steps: expected int. Got value: many"),
+        (["train", "--config", "date.yaml"], "--config date.yaml: not YAML: month must be in 1..12"),
+        (["train", "--config", "deep.yaml"], "--config deep.yaml: not YAML: maximum recursion depth exceeded"),
+        (["train", "--config", "laughs.yaml"], "--config laughs.yaml: not YAML: more than 100,000 values"),
+        (["train", "--config", "null.yaml"], "--model.latent: expected int, got null"),
+        (["train", "--config", "out.yaml"], "--config out.yaml: out: expected a directory, got 3"),
+        (["train", "--config", "class.yaml"], "--config class.yaml: model: expected class_path, a name, and init_args"),
+        (["train", "--config", "arguments.yaml"], "--config arguments.yaml: model: expected class_path, a name, and init_args"),
+        (["train", "--config", "key.yaml"], "--config key.yaml: training: expected the name of an option, got 1"),
         (["train", "--config", "section.yaml"], "--config section.yaml: unknown section 'modle'; expected data, training or model"),
         (["train", "--model", "VFA", "--bogus", "1"], "unrecognized arguments: --bogus 1"),
         (["train", "--resume", "--out", "nowhere"], "nowhere: no such run directory"),

@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from feature_alignment.cli.main import main
+from feature_alignment.cli.runs import data_of
 from feature_alignment.data import load
 from feature_alignment.models import Model
+from feature_alignment.training import Run
 
 
 @pytest.fixture
@@ -41,6 +43,33 @@ def test_a_negative_is_read_as_what_it_is_of(run, tmp_path, pixels):
     light = reconstructed(run, tmp_path / "light.png", tmp_path / "a")
     dark = reconstructed(run, tmp_path / "dark.png", tmp_path / "b", "--negative")
     assert np.abs(light.astype(int) - dark).max() <= 1
+
+
+def test_files_of_16_bits_are_read_by_the_white_of_the_training_images(tmp_path, no_report, capsys):
+    """12 bits in 16: the largest value of all training images tells white, that of a dark image alone would not."""
+    for number, level in enumerate((4095, 2000, 100, 3000, 1500, 700, 50, 900)):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, level + 1, (8, 8)).astype(np.uint16)
+        pixels[0, 0] = level
+        Image.fromarray(pixels).save(tmp_path / "set" / f"{number}.png")
+    options = ["--data.image_size=8", "--data.channels=1", "--data.batch_size=4", "--training.steps=2"]
+    small = ["--model.latent=3", "--model.channels=[4]", "--model.width=8", "--training.accelerator=cpu"]
+    run = tmp_path / "run"
+    assert main(["train", "--model=FA", f"--data.name={tmp_path / 'set'}", *options, *small, f"--out={run}"]) == 0
+    assert "4095 is taken for white, a guess" in capsys.readouterr().err
+    model = Model.from_pretrained(run)
+    assert model.white == {"integers": 4095}
+    dark = tmp_path / "dark.png"
+    Image.fromarray(np.full((8, 8), 200, np.uint16)).save(dark)
+    assert main(["reconstruct", str(run), str(dark), "--out", f"{tmp_path}/all/"]) == 0
+    assert "guess" not in capsys.readouterr().err
+    expected = model.reconstruct(torch.full((1, 1, 8, 8), round(255 * 200 / 4095) / 255))
+    found = np.asarray(Image.open(tmp_path / "all" / "dark-feature.png"))
+    assert np.array_equal(found, (expected[0, 0] * 255).round().byte().numpy())
+    # Held-out images alone would be scaled by their own guess.
+    held_out = load(str(tmp_path / "set"), "test", image_size=8, channels=1, white=model.white)
+    shown = data_of(Run(run), model, "test")
+    assert torch.equal(shown.pixels, held_out.pixels)
 
 
 def test_files_of_any_size_and_format_and_held_out_images_make_a_picture(run, tmp_path, pixels):

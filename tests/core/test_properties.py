@@ -9,6 +9,8 @@ for the singular value decomposition :math:`W = U \\Sigma V^\\top` (and T tau si
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -27,6 +29,7 @@ fixed = settings(
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 sizes = st.integers(1, 6)
+either = st.booleans()
 seeds = st.integers(0, 2**31 - 1)
 step_counts = st.integers(1, 4)
 step_sizes = st.floats(0.01, 1.2)
@@ -52,7 +55,7 @@ def networks(draw):
 
 
 @st.composite
-def problems(draw, shared=st.booleans()):
+def problems(draw, shared=either):
     """A network, targets of several samples, their starts or one for all, and the options of align."""
     network, shape = draw(networks())
     count = draw(st.integers(1, 5))
@@ -146,11 +149,11 @@ def test_recomputing_changes_no_gradient(problem):
 
 
 @st.composite
-def linear(draw, bias=st.booleans()):
+def linear(draw):
     """A linear network, targets, and a shared start, in float64."""
     torch.manual_seed(draw(seeds))
     inputs, outputs, count = draw(sizes), draw(sizes), draw(st.integers(1, 7))
-    layer = nn.Linear(inputs, outputs, bias=draw(bias)).double()
+    layer = nn.Linear(inputs, outputs, bias=draw(either)).double()
     with torch.no_grad():
         layer.weight.mul_(draw(st.floats(0.2, 2)))
     target, start = torch.randn(count, outputs).double(), torch.randn(1, inputs).double()
@@ -248,7 +251,7 @@ def test_invert_does_not_depend_on_the_other_samples(problem):
 @given(st.lists(sizes, min_size=2, max_size=5), st.integers(1, 4), seeds)
 def test_a_layered_start_of_linear_stages_is_the_product_of_their_closed_forms(widths, count, seed):
     torch.manual_seed(seed)
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     network = nn.Sequential(*(nn.Linear(a, b) for a, b in pairs)).double()
     start = LayeredStart(cut(network), torch.zeros(1, widths[0]).double(), squash=lambda x: x)
     with torch.no_grad():
@@ -290,7 +293,7 @@ def local(draw, steps):
     torch.manual_seed(draw(seeds))
     widths = draw(st.lists(sizes, min_size=2, max_size=4))
     layers = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b, bias=draw(st.booleans())), Arcsinh()]
     options = {"steps": draw(steps), "step_size": draw(step_sizes)}
     network = LocalNetwork(nn.Sequential(*layers).double(), (widths[0],), **options)

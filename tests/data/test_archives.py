@@ -11,14 +11,15 @@ import pytest
 import torch
 from image_files import png, write_image
 
-from feature_alignment.data import DataError, cache_directory, load, members
+from feature_alignment.data import DataError, archives, cache_directory, compressed, load, members
+from feature_alignment.data.class_archives import named_after_classes
 
 KINDS = [".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"]
 
 
 def pack(path, files):
     """Write an archive of files, given as a dictionary of names and bytes."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files.items():
@@ -165,6 +166,73 @@ def test_an_encrypted_or_damaged_member_is_skipped(place):
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="damaged in the archive: 2"):
         assert len(load(str(path), "train")) == 1
+
+
+def test_a_member_that_unpacks_to_far_more_than_it_is_in_a_zip_is_skipped(place, monkeypatch):
+    monkeypatch.setattr(members, "MOST_FLAT", 1000)
+    files = {f"a/{number}.png": png((number, 0, 0)) for number in range(4)}
+    pack(place / "set.zip", {**files, "a/bomb.png": bytes(10**6)})
+    with pytest.warns(UserWarning, match=r"unpacks to more than 100 times its size: 1 \(a/bomb.png\)"):
+        assert len(load(str(place / "set.zip"), "train")) == 3
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".tar.bz2", ".tar.xz"])
+def test_a_compressed_tar_that_unpacks_to_far_more_than_it_is_is_refused(place, kind, monkeypatch):
+    monkeypatch.setattr(compressed, "FREE", 1000)
+    pack(place / f"set{kind}", {"1.png": png((1, 0, 0)), "2.png": bytes(3 * 10**6)})
+    with pytest.raises(DataError, match=r"not a readable archive .it unpacks to more than 100 times its size"):
+        load(str(place / f"set{kind}"), "train")
+
+
+def test_a_label_of_many_bytes_is_not_read(place, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_TEXT", 100)
+    files = shard(0, 4, cls=lambda number: "ab"[number % 2])
+    pack(place / "set.tar", {**files, "0000.json": b'{"label": "c"}' + b" " * 200})
+    with pytest.warns(UserWarning, match=r"no image format: .json: 1"):
+        assert load(str(place / "set.tar"), "train").classes == ("a", "b")
+
+
+def test_an_archive_without_an_image_says_what_is_in_it(place):
+    pack(place / "set.zip", {"a/1.txt": b"x"})
+    with pytest.raises(DataError, match=r"no images for the train split .*; there: 1 skipped: no image format: .txt"):
+        load(str(place / "set.zip"), "train")
+
+
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_archives_called_after_classes_are_classes(place, below):
+    """ImageNet as it is distributed: one tar for each class, called after its WordNet number."""
+    for number, name in enumerate(("n01440764", "n01443537", "n01484850")):
+        files = {f"{name}_{image}.JPEG": png((10 * number + image, 0, 0)) for image in range(3)}
+        (place / "set" / below).mkdir(parents=True, exist_ok=True)
+        pack(place / "set" / below / f"{name}.tar", files)
+    if below:
+        pack(place / "set" / "val.tar", {f"val_{image}.JPEG": png((image, 0, 0)) for image in range(3)})
+    with pytest.warns(UserWarning, match="the 3 archives are taken for classes, by their names: n01440764, n01443537"):
+        found = load(str(place / "set"), "train")
+    assert found.classes == ("n01440764", "n01443537", "n01484850")
+    assert torch.equal(found.labels, found.pixels[:, 0, 0, 0].long() // 10)
+    assert len(found) == (9 if below else 6)
+
+
+@pytest.mark.parametrize(
+    "names", [("shard-000", "shard-001"), ("s3", "s7", "s-9"), ("0", "1"), ("a-2", "a-9"), ("b7", "b8")]
+)
+def test_shards_by_their_numbers_are_not_classes(place, names):
+    if "s-9" in names:  # two prefixes: these are names
+        assert named_after_classes(names)
+        return
+    for number, name in enumerate(names):
+        pack(place / "set" / f"{name}.tar", shard(5 * number, 5 * number + 5))
+    assert load(str(place / "set"), "train").classes == ()
+
+
+def test_archives_with_labels_or_folders_are_not_classes(place):
+    pack(place / "one" / "x.tar", shard(0, 5, cls=lambda number: "ab"[number % 2]))
+    pack(place / "one" / "y.tar", shard(5, 10, cls=lambda number: "ab"[number % 2]))
+    assert load(str(place / "one"), "train").classes == ("a", "b")
+    pack(place / "two" / "x.tar", {f"c/{number}.png": png((number, 0, 0)) for number in range(3)})
+    pack(place / "two" / "y.tar", {f"d/{number}.png": png((number, 0, 0)) for number in range(3)})
+    assert load(str(place / "two"), "train").classes == ("c", "d")
 
 
 def test_missing_archives_are_named(place):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from feature_alignment.data import read_image
+from feature_alignment.data import decoding, read_image
 
 
 def test_reading_resizes_the_shorter_side_and_crops_the_centre(tmp_path):
@@ -28,3 +28,23 @@ def test_reading_transparency_sixteen_bits_palette_and_orientation(tmp_path):
     exif[0x0112] = 3  # upside down
     turned.save(tmp_path / "turned.png", exif=exif)
     assert read_image(tmp_path / "turned.png", 2, 1)[0, 0].tolist() == [255, 0]
+
+
+def test_few_large_images_wait_to_be_decoded(monkeypatch):
+    """However many cores there are, their bytes are not all in memory at once."""
+    waiting, most = 0, 0
+
+    def pictures():
+        nonlocal waiting, most
+        for number in range(20):
+            waiting += 1
+            most = max(most, waiting)
+            yield str(number), bytes(100)
+
+    monkeypatch.setattr(decoding, "workers", lambda: 4)
+    for limit, expected in ((10**6, 16), (250, 3)):
+        monkeypatch.setattr(decoding, "WAITING", limit)
+        waiting = most = 0
+        for _ in decoding._in_order(pictures(), lambda name, content: np.zeros(1, np.uint8)):
+            waiting -= 1
+        assert most == expected

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feature_alignment.data import DataError, load, read_image
+from feature_alignment.data import DataError, load, read_image, white
 
 
 def write(folder, arrays, ending="png"):
@@ -58,16 +58,18 @@ def test_12_bits_in_16_are_a_guess_from_both_splits_and_said(folder):
 def test_the_value_of_white_can_be_given(folder, quiet):
     write(folder, [np.uint16(each) for each in (100, 200, 400)])
     assert values(folder, white=400) == [64, 128]
-    for white in (0, -1, float("inf"), float("nan")):
+    for level in (0, -1, float("inf"), float("nan")):
         with pytest.raises(DataError, match="white: expected a number above 0"):
-            values(folder, white=white)
+            values(folder, white=level)
 
 
-@pytest.mark.parametrize(("largest", "white"), [(1.05, 1), (200, 255), (3000, 4095), (60000, 65535), (100000, 100000)])
-def test_floats_above_1_are_a_guess(folder, largest, white):
+@pytest.mark.parametrize(
+    ("largest", "expected_white"), [(1.05, 1), (200, 255), (3000, 4095), (60000, 65535), (100000, 100000)]
+)
+def test_floats_above_1_are_a_guess(folder, largest, expected_white):
     write(folder, [np.float32(largest / 2), np.float32(largest), np.float32(0)], "tif")
-    expected = [round(255 * min(1, each / white)) for each in (largest / 2, largest)]
-    with pytest.warns(UserWarning, match=rf"floating point, {white:g} is taken for white, a guess"):
+    expected = [round(255 * min(1, each / expected_white)) for each in (largest / 2, largest)]
+    with pytest.warns(UserWarning, match=rf"floating point, {expected_white:g} is taken for white, a guess"):
         assert values(folder) == pytest.approx(expected, abs=1)
 
 
@@ -83,6 +85,40 @@ def test_values_below_zero_are_said_and_values_that_are_not_finite_skipped(folde
 def test_images_of_8_bits_beside_deep_ones_keep_theirs(folder, quiet):
     write(folder, [np.uint16(65535), np.uint8(77), np.uint8(0)])
     assert values(folder) == [255, 77]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_large_images_are_read_some_rows_at_a_time_to_the_same_effect(folder, dtype, monkeypatch):
+    values = np.arange(35 * 9, dtype=dtype).reshape(35, 9)
+    folder.mkdir()
+    for at, value in ((3, np.nan), (200, np.inf)):
+        values.flat[at] = value if dtype is np.float32 else 0
+    Image.fromarray(values).save(folder / "00.tif")
+    for band in (1, 20, 10**6):
+        monkeypatch.setattr(white, "BAND", band)
+        bands = list(white._bands(Image.open(folder / "00.tif")))
+        found = np.concatenate([each.ravel() for each in bands])
+        assert sorted(found) == sorted(values[np.isfinite(values)])
+    assert max(map(len, bands)) <= 35 * 9
+
+
+def test_the_values_of_white_are_known_of_the_images_and_can_be_given(folder, quiet):
+    write(folder, [np.uint16(each) for each in (65535, 100, 60000)])
+    found = load(str(folder), "train", image_size=4, channels=1)
+    assert found.white == {"integers": 65535}
+    assert load(str(folder), "train", image_size=4, channels=1).white == found.white  # from the cache
+    other = folder.with_name("other")
+    write(other, [np.uint16(255), np.uint16(200)])  # alone, 255 would be taken for white
+    assert read_image(other / "00.png", 4, 1, white=found.white).unique().tolist() == [1]
+    assert load(str(other), "train", image_size=4, channels=1, white=found.white).pixels.unique().tolist() == [1]
+    assert load(str(folder), "train", image_size=4, channels=1, white=60000).white == {"integers": 60000}
+
+
+def test_what_is_not_among_the_given_values_is_found(folder):
+    write(folder, [np.float32(200), np.float32(100)], "tif")
+    with pytest.warns(UserWarning, match="255 is taken for white, a guess"):
+        found = load(str(folder), "train", image_size=4, channels=1, white={"integers": 4095})
+    assert found.white == {"floating point": 255}
 
 
 def test_one_image_read_alone_is_a_set_of_one(folder):

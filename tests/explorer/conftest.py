@@ -7,8 +7,6 @@ import torch
 
 from feature_alignment.models import VAE, VFAGAN
 
-pytest.importorskip("gradio")
-
 
 @pytest.fixture
 def conditional():

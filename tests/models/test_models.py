@@ -614,9 +614,52 @@ def test_loading_refuses_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model": "Nothing", "arguments": {}}))
     with pytest.raises(ValueError, match="holds the model 'Nothing'"):
         Model.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="not the configuration of a model"):
+    for text in ("{", "[" * 10**5, "null", '{"model": "VFA", "arguments": {}, "white": {"integers": -1}}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json: not the configuration of a model"):
+            Model.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 10**10}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),  # terabytes
+        ({"channels": [10**6, 10**6]}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),
+        ({"width": -8}, r"config\.json: not a VFAGAN of this version: .*negative dimension"),
+        ({"schedule": 3}, r"config\.json: not a VFAGAN of this version: schedule: expected one of"),
+        ({"image_shape": ["a", 28, 28]}, r"config\.json: not a VFAGAN of this version"),
+        ({"latnt": 3}, r"config\.json: not a VFAGAN of this version: VFAGAN has no option 'latnt'"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"start": "layers", "squash": "every"}])
+def test_a_configuration_of_no_sense_is_named_before_it_asks_for_memory(tmp_path, changes, message, options):
+    VFAGAN(**SMALL, **ADVERSARY, **options).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["arguments"] |= changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
         Model.from_pretrained(tmp_path)
+
+
+def test_weights_that_are_missing_or_too_many_are_named(tmp_path):
+    VFA(**SMALL).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    for changed in ({"x": torch.zeros(1), **weights}, dict(list(weights.items())[1:])):
+        save_file(changed, tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"does not fit config\.json: .*(Unexpected|Missing) key"):
+            Model.from_pretrained(tmp_path)
+
+
+def test_the_values_of_white_are_saved_with_the_model(tmp_path):
+    model = VFA(**SMALL)
+    assert model.white == {}
+    model.white = {"integers": 4095.0}
+    model.save_pretrained(tmp_path)
+    assert Model.from_pretrained(tmp_path).white == {"integers": 4095.0}
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["white"]  # of an earlier version
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert Model.from_pretrained(tmp_path).white == {}
 
 
 @pytest.mark.parametrize(

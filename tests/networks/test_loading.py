@@ -239,6 +239,9 @@ def test_images_are_resized_and_cropped_and_broken_ones_named(tmp_path):
         found = load_images([tmp_path], loaded)
     assert found.shape == (1, 3, 20, 20)
     torch.testing.assert_close(found.mean((0, 1, 2)), (torch.arange(20) >= 10).float(), atol=0.1, rtol=0)
+    oblong = load_images([tmp_path / "a.png"], LoadedNetwork("mine", nn.Identity(), (1, 20, 40)))
+    assert oblong.shape == (1, 1, 20, 40)
+    torch.testing.assert_close(oblong.mean((0, 1, 2)), (torch.arange(40) >= 20).float(), atol=0.1, rtol=0)
 
 
 ERRORS = [

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import feature_alignment
-from feature_alignment import LayeredStart, align, invert, largest_singular_value, maximise, select
+from feature_alignment import LayeredStart, align, diagnose, invert, largest_singular_value, maximise, select
 from feature_alignment.core.layered_start import cut
 from feature_alignment.core.local import Arcsinh, LocalNetwork
 from feature_alignment.models import FA, VFAGAN, Model, Updates
@@ -42,6 +42,8 @@ def inversion() -> None:
         assert (network(found.input) - network(images)).norm() <= 2e-4 * network(images).norm()
     hidden = select(network, "0")
     close(hidden(images), network[0](images))
+    report = diagnose(network, images, layers=["0"], max_evaluations=20)
+    assert report["0"].size == 4 * 36
     assert bool((maximise(network, grey, units=3).value > network(grey)[:, 3]).all())
 
 

@@ -95,6 +95,7 @@ def environment(folder, requirements):
     """
     checked(sys.executable, "-m", "venv", folder, cwd=folder.parent)
     python = folder / "bin" / "python"
+    checked(python, "-m", "pip", "uninstall", "--yes", "setuptools", cwd=folder)  # older than torch allows
     packages = Path(checked(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
     (packages / "requirements.pth").write_text(f"{requirements}\n")
     return python

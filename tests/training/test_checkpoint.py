@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import struct
@@ -83,6 +84,63 @@ def test_every_cut_is_noticed(killed, tmp_path):
         copy.write_bytes(content[:length])
         with pytest.raises(TrainingError, match=r"copy\.ckpt: not a readable checkpoint"):
             load_checkpoint(copy)
+
+
+def sealed(content):
+    """The checksum at the end, as for a checkpoint of ours."""
+    content = content[:-2] + (39).to_bytes(2, "little")
+    return content + b"sha256:" + hashlib.sha256(content).digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"updates": "8"}, {"seconds": None}, {"model": []}, {"model": {"x": 3}}, {"optimizers": {"encoder": 3}},
+        {"asked": {"a": 1}}, {"optimizers": {}}, {"precision": 1},
+        {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}},
+    ],
+)  # fmt: skip
+def test_values_that_do_not_belong_into_a_checkpoint_are_refused(change, killed, tiny, small, ten, tmp_path):
+    _, parts = killed
+    content = io.BytesIO()
+    torch.save(load_checkpoint(parts.checkpoint) | change, content)
+    parts.checkpoint.write_bytes(sealed(content.getvalue()))
+    parts.checkpoint.with_name("previous.ckpt").unlink()
+    with pytest.raises(TrainingError, match=r"last\.ckpt: (not a readable|a checkpoint of another|has the optimisers)"):
+        fit(small(), tiny, parts, ten(), resume=True)
+
+
+@pytest.mark.parametrize("moment", [torch.zeros(5), torch.zeros(()), 3, None])
+def test_moments_of_another_shape_are_refused(moment, killed, tiny, small, ten):
+    _, parts = killed
+    state = load_checkpoint(parts.checkpoint)
+    name, moments = next(iter(state["optimizers"]["encoder"].items()))
+    moments["exp_avg"] = moment
+    content = io.BytesIO()
+    torch.save(state, content)
+    parts.checkpoint.write_bytes(sealed(content.getvalue()))
+    parts.checkpoint.with_name("previous.ckpt").unlink()
+    with pytest.raises(TrainingError, match=rf"not a readable checkpoint \(the optimiser's exp_avg of {name}\)"):
+        fit(small(), tiny, parts, ten(), resume=True)
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("as_archive", [True, False])
+def test_nothing_is_executed_from_a_checkpoint(as_archive, killed, tmp_path):
+    _, parts = killed
+    content, mark = io.BytesIO(), tmp_path / "executed"
+    torch.save({"model": Malicious(mark)}, content, _use_new_zipfile_serialization=as_archive)
+    parts.checkpoint.write_bytes(sealed(content.getvalue()) if as_archive else content.getvalue())
+    with pytest.raises(TrainingError, match=r"last\.ckpt: not a readable checkpoint"):
+        load_checkpoint(parts.checkpoint)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("refused", ["fsync", "write_bytes"])

@@ -70,7 +70,9 @@ def _check(name: str, found: Any) -> None:
             raise UsageError(f"--config {name}: {section}: expected the name of an option, got {one_line(odd)}")
     model = found.get("model", {"class_path": ""})
     if not isinstance(model.get("class_path"), str) or not isinstance(model.get("init_args", {}), dict):
-        raise UsageError(f"--config {name}: model: expected class_path, a name, and init_args, options and their values")
+        raise UsageError(
+            f"--config {name}: model: expected class_path, a name, and init_args, options and their values"
+        )
 
 
 def combined(first: Configuration, second: Configuration) -> Configuration:

@@ -48,7 +48,7 @@ def run(options: Namespace) -> None:
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit: expected at least 2, got {options.limit}")
     out = writable(options.out or beside(options.run, "evaluation.json"))
-    train, test = (data_of(found, split, options.data) for split in ("train", "test"))
+    train, test = (data_of(found, model, split, options.data) for split in ("train", "test"))
     _check_suits(model, train, test)
     metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception(options))
     print_metrics(metrics)

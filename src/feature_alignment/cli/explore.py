@@ -58,10 +58,12 @@ def _listening(port: int) -> socket.socket:
 
 
 def _subject(options: Namespace) -> Model | LoadedNetwork:
-    """Return the run's model, or the network."""
-    if not Path(options.network).is_dir():
+    """Return the model of a run or of the Hub, or the network."""
+    from ..models.hub import is_repository
+
+    if not (Path(options.network).is_dir() or is_repository(options.network)):
         return network_of(options)
-    for name, given in (("size", options.size), ("weights", options.weights), ("random", options.random)):
-        if given:
+    for name in ("size", "weights", "random", "init"):
+        if getattr(options, name):
             raise UsageError(f"--{name}: not for a run, which has its own")
     return model_of(existing_run(options.network), options)

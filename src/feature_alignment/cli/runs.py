@@ -145,19 +145,18 @@ def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, fo
     return path
 
 
-def data_of(run: Run, split: Literal["train", "test"], name: str = "") -> Images:
-    """Load a split of the data set that the run was trained on, or of another one brought to the same shape."""
+def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str = "") -> Images:
+    """Load a split of the data set that the run was trained on, or of another one brought to its shape and white."""
     from ..data import load
 
     settings = dict(run.settings()["data"])
-    columns: dict[str, Any] = (
-        {} if name else {column: settings.get(column) for column in ("image", "label", "config", "white")}
-    )
+    columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label", "config")}
     return load(
         name or settings["name"],
         split,
         image_size=settings.get("image_size"),
         channels=settings.get("channels"),
+        white=model.white or settings.get("white"),
         **columns,
     )
 
@@ -218,7 +217,7 @@ def read_images(
         count: number of held-out images.
         negative: swap dark and light.
     """
-    images, labels, names = _from_files(model, files) if files else _held_out(run, count)
+    images, labels, names = _from_files(model, files) if files else _held_out(run, model, count)
     return 1 - images if negative else images, labels, names
 
 
@@ -228,7 +227,7 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
     from ..data import read_image
 
     channels, side, _ = model.image_shape
-    pixels = torch.stack([read_image(file, side, channels) for file in files])
+    pixels = torch.stack([read_image(file, side, channels, model.white) for file in files])
     return pixels.float() / 255, None, distinct(files)
 
 
@@ -250,10 +249,10 @@ def distinct(files: list[str]) -> list[str]:
     return names
 
 
-def _held_out(run: Run, count: int) -> tuple[Tensor, Tensor | None, list[str]]:
+def _held_out(run: Run, model: Model, count: int) -> tuple[Tensor, Tensor | None, list[str]]:
     from ..report import one_of_each
 
     if count < 1:
         raise UsageError(f"--count: expected at least 1, got {count}")
-    images, labels = one_of_each(data_of(run, "test"), count)
+    images, labels = one_of_each(data_of(run, model, "test"), count)
     return images, labels, [f"held-out-{number:03}" for number in range(len(images))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import get_args
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
@@ -81,12 +82,22 @@ class TypedOptions:
             found: Namespace = self.parser.parse_args(arguments, self.parser.parse_object(sections))
         except argparse.ArgumentError as error:
             raise UsageError(f"{self._plain(str(error))} (see falign train --help)") from error
+        self._refuse_null(found)
         return found
 
     def instantiate(self, options: Namespace) -> Namespace:
         """Return the options with modules given by class path, such as an encoder, instantiated."""
         built: Namespace = self.parser.instantiate(options)
         return built
+
+    def _refuse_null(self, found: Namespace) -> None:
+        """Refuse null for an option that cannot be null, which the parser takes for one that is not set."""
+        for action in self.parser._actions:
+            kind = getattr(action, "_typehint", None)
+            if action.default is not None and found.get(action.dest, action.default) is None:
+                name = getattr(kind, "__name__", str(kind)) if type(None) not in get_args(kind) else ""
+                if name:
+                    raise UsageError(f"--{action.dest}: expected {name}, got null (see falign train --help)")
 
     def _refuse_unknown(self, section: str, name: str) -> None:
         known = self.names[section]

@@ -7,12 +7,14 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from .cache import VERSION, Decoded, Meta, cached, hash_of
+from .class_archives import with_classes
 from .decoding import SIDE, decode
+from .errors import DataError
 from .findings import Findings
 from .formats import HIDDEN, reason_to_skip, starts_as_image
 from .layout import Entry, arrange
@@ -53,13 +55,14 @@ def load_archives(title: str, archives: Sequence[Path], request: Request, root: 
 def _decode(
     directory: Path, title: str, archives: Sequence[Path], root: Path | None, request: Request, findings: Findings
 ) -> Meta:
-    entries = [
-        entry
-        for number, path in enumerate(archives)
-        for entry in _entries(path, number, _folders_of(path, root, len(archives)), findings)
-    ]
+    folders = [_folders_of(path, root, len(archives)) for path in archives]
+    inside = [_entries(path, number, folders[number], findings) for number, path in enumerate(archives)]
+    entries = with_classes(archives, folders, inside, findings) if root else list(chain.from_iterable(inside))
     entries.sort(key=lambda entry: entry.path.replace("/", "\0"))
-    chosen, labels, classes = arrange(title, entries, request.split, findings)
+    try:
+        chosen, labels, classes = arrange(title, entries, request.split, findings)
+    except DataError as error:
+        raise DataError(f"{error}; {findings.line('there')}" if findings.skipped else str(error)) from None
     findings.refuse(title, request.strict)
     order = sorted(range(len(chosen)), key=lambda index: chosen[index].place[:2])  # as they lie in the archives
     entries.sort(key=lambda entry: entry.place[:2])

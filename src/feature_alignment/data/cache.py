@@ -32,9 +32,10 @@ __all__ = [
 ]  # fmt: skip
 
 #: Of the way folders, archives and sets of the Hub are decoded: what an earlier one has cached is not used.
-VERSION = 2
+VERSION = 3
 
-#: Of a decoded set: ``count``, the number of images; ``classes``, their names; ``findings``, what was skipped.
+#: Of a decoded set: ``count``, the number of images; ``classes``, their names; ``findings``, what was skipped;
+#: ``white``, the values of white in images of more than 8 bits.
 Meta: TypeAlias = dict[str, Any]
 
 
@@ -47,12 +48,14 @@ class Decoded:
         labels: int64, shape ``(N,)``, or none.
         classes: their names.
         findings: what was skipped, and notes.
+        white: the values of white in images of more than 8 bits, see :class:`.white.White`.
     """
 
     pixels: Tensor
     labels: Tensor | None
     classes: tuple[str, ...]
     findings: Findings = field(default_factory=Findings)
+    white: dict[str, float] = field(default_factory=dict)
 
 
 def cache_directory() -> Path:
@@ -105,7 +108,7 @@ def _open(place: Path) -> Decoded:
     meta = json.loads((place / "meta.json").read_text())
     pixels = _mapped(place / "images.npy")[: meta["count"]]
     labels = torch.from_numpy(np.load(place / "labels.npy"))[: meta["count"]] if meta["classes"] else None
-    return Decoded(pixels, labels, tuple(meta["classes"]), Findings(meta.get("findings")))
+    return Decoded(pixels, labels, tuple(meta["classes"]), Findings(meta.get("findings")), meta.get("white", {}))
 
 
 def _mapped(path: Path) -> Tensor:

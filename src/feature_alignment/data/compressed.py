@@ -13,9 +13,9 @@ from typing import Any, Protocol
 __all__ = ["DAMAGED", "EXPANSION", "FREE", "Readable", "opener_of", "unpacked"]
 
 #: How many times its size a file may unpack to, beyond the first ``FREE`` bytes: what compresses better is made to
-#: fill the memory. Images are compressed already, and grey pixels by a hundred at most.
-EXPANSION = 200
-FREE = 2**27
+#: fill the memory. Images are compressed already, and a hundred is what flat drawings reach.
+EXPANSION = 100
+FREE = 2**26
 
 #: Exceptions for a damaged compressed file.
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)

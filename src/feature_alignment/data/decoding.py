@@ -77,7 +77,7 @@ def decode(
     if not kept:
         raise DataError(f"{title}: none of the {len(labels)} images can be read; the first: {broken[0]}")
     np.save(directory / "labels.npy", np.asarray(kept, np.int64))
-    return {"count": len(kept), "classes": list(classes), "findings": findings.as_json()}
+    return {"count": len(kept), "classes": list(classes), "findings": findings.as_json(), "white": white.found}
 
 
 def workers() -> int:

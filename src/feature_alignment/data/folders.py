@@ -64,7 +64,7 @@ def load_folder(root: Path, request: Request) -> Decoded:
         ),
         keep=lambda: not own.transient,
     )
-    return Decoded(decoded.pixels, decoded.labels, decoded.classes, findings + decoded.findings)
+    return Decoded(decoded.pixels, decoded.labels, decoded.classes, findings + decoded.findings, decoded.white)
 
 
 def list_folder(root: Path, findings: Findings) -> Listing:

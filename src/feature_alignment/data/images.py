@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -29,6 +29,7 @@ class Images(Dataset[tuple[Tensor, Tensor | None]]):
         pixels: uint8, shape ``(N, C, H, W)``.
         labels: int64, shape ``(N,)``, or none.
         classes: their names.
+        white: the values of white that images of more than 8 bits were scaled by, for those read later.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Images(Dataset[tuple[Tensor, Tensor | None]]):
     pixels: Tensor
     labels: Tensor | None
     classes: tuple[str, ...]
+    white: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from .request import Request
 from .sets import DATA_SETS, load_named
 from .shards import is_archive, shards_of
 from .splits import Split
+from .white import Given
 
 __all__ = ["load", "read_image"]
 
@@ -31,7 +32,7 @@ def load(
     image: str | None = None,
     label: str | None = None,
     config: str | None = None,
-    white: float | None = None,
+    white: Given | None = None,
 ) -> Images:
     """Load one split of a data set; docs/data.md lists the sets and where their files are searched.
 
@@ -55,7 +56,7 @@ def load(
             or the only column of classes, or none.
         config: configuration, for a set of the Hub that has several.
         white: the value of white in images of more than 8 bits; by default by the files' headers, see
-            :mod:`feature_alignment.data.white`.
+            :mod:`feature_alignment.data.white`; or the ``white`` of other :class:`Images`.
 
     Raises:
         DataError: an unknown name, a data set whose files are missing, or one without a readable image.
@@ -71,8 +72,8 @@ def load(
     found.findings.announce(name, strict)
     if len(found.classes) == 1:
         warnings.warn(f"{name}: {found.classes[0]} is the only class, so no labels are used", stacklevel=2)
-        return Images(name, split, found.pixels, None, ())
-    return Images(name, split, found.pixels, found.labels, found.classes)
+        return Images(name, split, found.pixels, None, (), found.white)
+    return Images(name, split, found.pixels, found.labels, found.classes, found.white)
 
 
 def _found(name: str, request: Request) -> Decoded:
@@ -108,7 +109,7 @@ def _is_on_hub(name: str, path: Path) -> bool:
     return not is_archive(name) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
 
 
-def read_image(path: str | Path, image_size: int, channels: int, white: float | None = None) -> Tensor:
+def read_image(path: str | Path, image_size: int, channels: int, white: Given | None = None) -> Tensor:
     """Read an image file: orient it, resize its shorter side, crop the centre; transparency becomes white.
 
     Args:
@@ -116,7 +117,7 @@ def read_image(path: str | Path, image_size: int, channels: int, white: float | 
         image_size: side of the result.
         channels: 1 (grey) or 3 (RGB).
         white: the value of white in an image of more than 8 bits; by default by its header, with a warning if that
-            is a guess.
+            is a guess; or the ``white`` of :class:`Images`.
 
     Returns:
         uint8, shape ``(channels, image_size, image_size)``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,6 +19,9 @@ __all__ = ["MOST_BYTES", "MOST_TEXT", "Content", "Member", "members_of", "read_m
 #: A larger member is not read.
 MOST_BYTES = 2**28
 
+#: Up to this size a member may be compressed by any factor: drawings in one colour are.
+MOST_FLAT = 2**24
+
 #: A larger file with a label is not read: it is a number or a few lines of JSON.
 MOST_TEXT = 2**20
 
@@ -26,6 +30,7 @@ DAMAGED = (*compressed.DAMAGED, RuntimeError, zipfile.BadZipFile, tarfile.TarErr
 
 #: The bytes of a member, or why it has none.
 Content: TypeAlias = bytes | UnreadableImage
+
 
 class Member(NamedTuple):
     """A file in an archive: its path there, its size, where its bytes are, and what reads them before the next one."""
@@ -87,7 +92,7 @@ def _zip(archive: Path, findings: Findings) -> Iterator[Member]:
             name = info.filename
             if info.file_size > MOST_BYTES:
                 findings.skip(f"larger than {MOST_BYTES >> 20} MiB", name)
-            elif info.file_size > MOST_TEXT + EXPANSION * info.compress_size:
+            elif info.file_size > MOST_FLAT + EXPANSION * info.compress_size:
                 findings.skip(f"unpacks to more than {EXPANSION} times its size", name)
             elif not info.is_dir():
                 read = lambda info=info: _attempt(info.filename, lambda: _bounded(opened, info))  # noqa: E731
@@ -128,10 +133,9 @@ def _check_end(archive: Path, opened: tarfile.TarFile) -> None:
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
         return
-    file = unpacked(archive, opener)
-    while file.read(2**20):  # to the end, where the checksum is
-        pass
-    file.close()
+    with closing(unpacked(archive, opener)) as stream:
+        while stream.read(2**20):  # to the end, where the checksum is
+            pass
 
 
 def _open_tar(archive: Path) -> tarfile.TarFile:

@@ -16,7 +16,7 @@ from .errors import UnreadableImage, one_line
 from .findings import Findings
 from .formats import HEIC, formats, is_heic
 from .images import Pixels
-from .white import White, is_deep
+from .white import Given, White, is_deep
 
 __all__ = ["MOST_PIXELS", "Content", "Picture", "decode_image", "deep_pictures", "header", "white_of"]
 
@@ -166,12 +166,12 @@ def deep_pictures(pictures: Iterable[Picture]) -> Iterator[Image.Image]:
             continue
 
 
-def white_of(pictures: Callable[[], Iterable[Picture]], findings: Findings, given: float | None) -> White:
+def white_of(pictures: Callable[[], Iterable[Picture]], findings: Findings, given: Given | None) -> White:
     """Return the value of white of a data set.
 
     Args:
         pictures: all of the set, of both splits.
         findings: told of guesses.
-        given: the value, if it is known.
+        given: the value, if it is known; or those of integers and floating point.
     """
     return White(lambda: deep_pictures(pictures()), findings, given)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import DataError
 from .splits import Split
+from .white import Given
 
 __all__ = ["Request"]
 
@@ -26,7 +28,7 @@ class Request:
     image: str | None = None
     label: str | None = None
     config: str | None = None
-    white: float | None = None
+    white: Given | None = None
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "test"):
@@ -35,5 +37,7 @@ class Request:
             raise DataError(f"channels: expected 1 or 3, got {self.channels}")
         if self.image_size is not None and self.image_size < 1:
             raise DataError(f"image_size: expected at least 1, got {self.image_size}")
-        if self.white is not None and not 0 < self.white < math.inf:
-            raise DataError(f"white: expected a number above 0, got {self.white:g}")
+        given = self.white.values() if isinstance(self.white, Mapping) else () if self.white is None else (self.white,)
+        for white in given:
+            if not 0 < white < math.inf:
+                raise DataError(f"white: expected a number above 0, got {white:g}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import DataError
 
-__all__ = ["ENDINGS", "is_archive", "shards_of"]
+__all__ = ["ENDINGS", "is_archive", "shards_of", "stem"]
 
 #: Endings of the archives that are read.
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -24,6 +24,17 @@ def is_archive(name: str) -> bool:
     """
     path = Path(name).expanduser()
     return not path.is_dir() and name.lower().endswith(ENDINGS)
+
+
+def stem(archive: Path) -> str:
+    """Return the name of an archive without its ending.
+
+    Example:
+        >>> stem(Path("birds/wren.tar.gz"))
+        'wren'
+    """
+    ending = max((each for each in ENDINGS if archive.name.lower().endswith(each)), key=len, default="")
+    return archive.name[: len(archive.name) - len(ending)]
 
 
 def shards_of(name: str) -> list[Path]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .findings import Findings
 
-__all__ = ["White", "is_deep", "white_of_floats", "white_of_integers"]
+__all__ = ["Given", "White", "is_deep", "white_of_floats", "white_of_integers"]
 
 if TYPE_CHECKING:
     from PIL import Image
+
+#: Values of white that are known: one for all images, or by :data:`INTEGERS` and :data:`FLOATS`.
+Given: TypeAlias = float | Mapping[str, float]
+INTEGERS, FLOATS = "integers", "floating point"
 
 #: Bits that cameras and microscopes put into containers of 16 or 32.
 DEPTHS = (8, 10, 12, 14, 16)
@@ -70,24 +74,36 @@ class White:
     Args:
         deep: reads all deep images of the set, of both splits.
         findings: told of guesses.
-        given: the value for all of them, instead.
+        given: the values that are known, instead.
+
+    Attributes:
+        found: the values that were asked for, by :data:`INTEGERS` and :data:`FLOATS`.
     """
 
     def __init__(
-        self, deep: Callable[[], Iterable[Image.Image]], findings: Findings, given: float | None = None
+        self, deep: Callable[[], Iterable[Image.Image]], findings: Findings, given: Given | None = None
     ) -> None:
-        self._deep, self._findings, self.given = deep, findings, given
-        self._found: dict[bool, float] = {}
+        self._deep, self._findings, self._given = deep, findings, given
+        self._guessed: dict[str, float] = {}
+        self.found: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def __call__(self, mode: str) -> float:
         """Return the value of white for images of a deep mode."""
-        if self.given is not None:
-            return self.given
+        kind = FLOATS if mode.startswith("F") else INTEGERS
         with self._lock:
-            if not self._found:
-                self._find()
-        return self._found[mode.startswith("F")]
+            self.found[kind] = self._value(kind)
+        return self.found[kind]
+
+    def _value(self, kind: str) -> float:
+        if isinstance(self._given, Mapping):
+            if kind in self._given:
+                return self._given[kind]
+        elif self._given is not None:
+            return self._given
+        if not self._guessed:
+            self._find()
+        return self._guessed[kind]
 
     def _find(self) -> None:
         """Read the extreme values of all deep images of the set, floating point and not."""
@@ -100,7 +116,7 @@ class White:
             declared = declared if is_float else max(declared, _bits(picture))
         for is_float in (True, False):
             white, guess = white_of_floats(largest[True]) if is_float else white_of_integers(largest[False], declared)
-            self._found[is_float] = white
+            self._guessed[FLOATS if is_float else INTEGERS] = white
             if largest[is_float] > -math.inf:
                 self._say("floating point" if is_float else f"{declared} bits", largest[is_float], white, guess)
                 if lowest[is_float] < 0:

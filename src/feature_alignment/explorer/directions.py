@@ -58,7 +58,7 @@ def directions_of(model: Model, most: int) -> Directions:
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])
     """
-    known = model.samplers["gaussian"] if "gaussian" in model.samplers else None
+    known = dict(model.samplers.items()).get("gaussian")
     if not isinstance(known, Gaussian):
         count = min(most, model.latent)
         axes = torch.eye(model.latent, device=model.device, dtype=model.dtype)[:count]
@@ -68,5 +68,7 @@ def directions_of(model: Model, most: int) -> Directions:
     order = values.argsort(descending=True)[:most]
     order = order[values[order] > 1e-6 * values.max()]  # along the others nothing varies
     source = "Principal directions of the training images' latents, in standard deviations from their mean."
-    found = (known.mean, vectors.T[order], values[order])
-    return Directions(*(each.to(model.device, model.dtype) for each in found), source)
+    mean, rows, deviations = (
+        each.to(model.device, model.dtype) for each in (known.mean, vectors.T[order], values[order])
+    )
+    return Directions(mean, rows, deviations, source)

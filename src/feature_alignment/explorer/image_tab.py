@@ -13,6 +13,8 @@ from .web import LIVE, gradio
 
 __all__ = ["image_tab"]
 
+#: More classes than this are a list that unfolds.
+FEW = 24
 BEGIN = "Draw, or drop an image file; or move the sliders, which begin at the mean latent."
 
 
@@ -73,9 +75,8 @@ def _class_controls(explored: Explored) -> tuple[Any, Any]:
     """Add the class and its stress; hidden for a model without classes."""
     names = explored.model.class_names
     with gradio.Row(visible=bool(names)):
-        label = gradio.Radio(
-            [(name, k) for k, name in enumerate(names)], value=0, label="class", elem_id="class", scale=3
-        )
+        kind = gradio.Radio if len(names) <= FEW else gradio.Dropdown
+        label = kind([(name, k) for k, name in enumerate(names)], value=0, label="class", elem_id="class", scale=3)
         stress = gradio.Slider(
             0, 3, 1, step=0.05, label="stress on the class", elem_id="stress", min_width=120, buttons=[]
         )  # fmt: skip

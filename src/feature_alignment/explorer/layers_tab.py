@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ..networks import LoadedNetwork
-from .markup import figure, figures, line
 from .layers import OUTPUT, Layer, layers_of, pre_image
+from .markup import figure, figures, line
 from .pad import SIDE, pad, repainted
 from .uploads import Refused, pixels_of
 from .web import LIVE, gradio

@@ -41,13 +41,15 @@ def build(subject: Model | LoadedNetwork, name: str = "") -> gradio.Blocks:
     channels = subject.image_shape[0]
     if channels not in (1, 3):
         raise NetworkError(f"{name}: takes {channels} channels; pictures have 1 or 3")
-    with gradio.Blocks(title="falign explore", analytics_enabled=False, fill_width=True) as page:
+    page = gradio.Blocks(title="falign explore", analytics_enabled=False, fill_width=True)
+    with page:
         gradio.HTML(f"<style>{(ASSETS / 'style.css').read_text()}</style>{_headline(subject, name)}", padding=False)
         if isinstance(subject, LoadedNetwork):
             layers_tab(subject)
         else:
             _model_tabs(subject, name)
-    return page.queue(default_concurrency_limit=2)
+    page.queue(default_concurrency_limit=2)
+    return page
 
 
 def _model_tabs(model: Model, name: str) -> None:
@@ -59,7 +61,8 @@ def _model_tabs(model: Model, name: str) -> None:
     except NetworkError:  # it has none
         return
     sample = explored.walk(explored.two_samples(), torch.zeros(1))[0]
-    layers_tab(LoadedNetwork(name, encoder, model.image_shape), paper_of(model), sample)
+    channels, height, width = model.image_shape
+    layers_tab(LoadedNetwork(name, encoder, (channels, height, width)), paper_of(model), sample)
 
 
 def _headline(subject: Any, name: str) -> str:

@@ -45,7 +45,7 @@ def samples_tab(explored: Explored) -> None:
     for name, control in (("sampler", sampler), ("sample_class", shown), ("sample_stress", stress)):
         control.input(draw, inputs, samples, api_name=name, **LIVE)
     seed.change(draw, inputs, samples, api_name="samples", **LIVE)
-    again.click(lambda seed: int(seed or 0) + 1, seed, seed, api_name=False, queue=False)
+    again.click(lambda seed: int(seed or 0) + 1, seed, seed, api_name="next_seed", queue=False)
 
 
 def _samples(explored: Explored, sampler: str, shown: str, stress: float, seed: int) -> str:

@@ -1,5 +1,6 @@
 """Measures of reconstructions and samples."""
 
+from .anomaly import Region, error_maps, worst_region
 from .classifier import Classifier, class_agreement, classifier_fid, classifier_for
 from .comparison import Comparison, LeftOut
 from .distances import frechet_distance, kernel_distance
@@ -16,9 +17,11 @@ __all__ = [
     "Inception",
     "LeftOut",
     "Measure",
+    "Region",
     "class_agreement",
     "classifier_fid",
     "classifier_for",
+    "error_maps",
     "evaluate",
     "frechet_distance",
     "inception_features",
@@ -28,4 +31,5 @@ __all__ = [
     "reconstruction_error",
     "ssim",
     "stages_of",
+    "worst_region",
 ]

@@ -87,6 +87,8 @@ class Model(Saved, nn.Module, ABC):
         self.image_shape = tuple(image_shape)
         #: Names of the classes of a conditional model; the numbers ``"0"``, ``"1"``, ... until it is trained.
         self.class_names: tuple[str, ...] = tuple(map(str, range(self.options.classes)))
+        #: The ``white`` of the :class:`feature_alignment.data.Images` that it was trained on.
+        self.white: dict[str, float] = {}
         #: The network that sharpens decoded images, if the model has one.
         self.refiner: Any = None
         #: The distributions from which the latents of samples may be drawn.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from safetensors import safe_open
@@ -35,6 +36,7 @@ class Saved:
     options: Any
     image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    white: dict[str, float]
     samplers: Samplers
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -47,6 +49,7 @@ class Saved:
             "model": type(self).__name__,
             "version": __version__,
             "class_names": list(self.class_names),
+            "white": self.white,
             "samplers": self.samplers.likelihoods,
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
         }
@@ -73,7 +76,7 @@ class Saved:
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        kind, saved, class_names, likelihoods = _read_config(directory / "config.json")
+        kind, saved, class_names, white, likelihoods = _read_config(directory / "config.json")
         known = {model.__name__: model for model in _subclasses(cls)}
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
@@ -99,6 +102,7 @@ class Saved:
             raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
+        model.white = white
         return cast(S, model.eval())
 
 
@@ -152,15 +156,27 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _read_config(path: Path) -> tuple[str, dict[str, Any], list[str], dict[str, float]]:
-    """Return the name of the class, its arguments, the names of the images' classes, and the samplers' likelihoods."""
+class _Config(NamedTuple):
+    """The content of ``config.json``: the model's class, its arguments, and what it knows of its training data."""
+
+    kind: str
+    arguments: dict[str, Any]
+    class_names: list[str]
+    white: dict[str, float]
+    likelihoods: dict[str, float]
+
+
+def _read_config(path: Path) -> _Config:
     try:
         config = json.loads(path.read_text())
         names = [str(each) for each in config.get("class_names", ())]
+        white = {str(name): float(value) for name, value in config.get("white", {}).items()}
         likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
-        return str(config["model"]), dict(config["arguments"]), names, likelihoods
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path}: not the configuration of a model: {error}") from None
+        if not all(0 < value < math.inf for value in white.values()):
+            raise ValueError(f"white: expected numbers above 0, got {white}")
+        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{path}: not the configuration of a model: {_one_line(error)}") from None
 
 
 def _subclasses(cls: type[Any]) -> list[type[Any]]:

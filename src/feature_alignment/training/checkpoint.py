@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -164,9 +165,9 @@ def _check_types(state: dict[str, Any]) -> None:
         if name in KEYS and not isinstance(value, KEYS[name]):
             raise ValueError(f"{name} is {type(value).__name__}")
     asked = state.get("asked", {})
-    for name in ("training", "data", "model"):
-        if asked and not isinstance(asked.get(name), dict):
-            raise ValueError(f"asked has no {name}")
+    if asked and not all(isinstance(asked.get(name), dict) for name in ("training", "data", "model")):
+        raise ValueError("asked has not all sections")
+    json.dumps(asked)  # plain values, which can be compared
 
 
 def restore_model(path: Path, state: dict[str, Any], model: nn.Module) -> None:
@@ -195,6 +196,6 @@ def _check_moments(path: Path, moments: Any, parameters: dict[str, nn.Parameter]
         found = moments.get(name, {}) if isinstance(moments, dict) else None
         values = found.items() if isinstance(found, dict) else [("moments", found)]
         for key, value in values:
-            shape = getattr(value, "shape", None)
-            if shape != (torch.Size() if key == "step" else parameter.shape) or not value.is_floating_point():
-                raise TrainingError(f"{path}: not a readable checkpoint (the optimiser's {key} of {name} is no such tensor)")
+            shape = torch.Size() if key == "step" else parameter.shape
+            if not (isinstance(value, torch.Tensor) and value.layout == torch.strided and value.shape == shape):
+                raise TrainingError(f"{path}: not a readable checkpoint (the optimiser's {key} of {name})")

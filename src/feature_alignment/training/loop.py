@@ -91,6 +91,7 @@ def _fit(
     model.to("cpu").eval()
     if data.classes:
         model.class_names = data.train.classes
+    model.white = dict(data.train.white)
     model.save_pretrained(run.directory)
     model.float()
     return done

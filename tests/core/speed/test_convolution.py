@@ -28,6 +28,7 @@ class Convolutions(TorchDispatchMode):
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": "same"}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": 0}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": (3, 2), "padding": (1, 1)}, False),
+        ({"in_channels": 14, "out_channels": 1, "kernel_size": (2, 1), "padding": (1, 0)}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": 1, "padding_mode": "circular"}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": 1, "stride": 2}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": 1, "dilation": (1, 2)}, False),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from image_files import write_idx
 
-from feature_alignment.data import DataError, cache_directory, load
+from feature_alignment.data import DataError, cache_directory, compressed, load
 from feature_alignment.data.sets import fashion_mnist
 
 
@@ -37,6 +37,8 @@ def test_a_damaged_idx_file_is_named_and_nothing_half_built_is_left(place):
         (b"\0\0\x08\x03" + bytes(20), "not bytes in 1 dimensions"),  # images for labels
         (b"\0\0\x0d\x01\0\0\0\x03" + bytes(12), "not bytes"),  # floats
         (b"\0\0\x08\x01\0\0\0\x05" + bytes(3), "cannot reshape"),
+        (b"\0\0\x08\x01\xff\xff\xff\xff" + bytes(3), "4,294,967,295 values cannot be in 11 bytes"),
+        (b"\0\0\x08\x01\0", "requires a buffer of 4 bytes"),
     ]:
         labels.write_bytes(content)
         with pytest.raises(DataError, match=rf"train-labels-idx1-ubyte: not a readable IDX file \(.*{reason}"):
@@ -52,6 +54,30 @@ def test_a_damaged_idx_file_is_named_and_nothing_half_built_is_left(place):
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte\.gz: not a readable IDX file"):
         load("mnist", "train")
     assert not list(cache_directory().iterdir())
+
+
+def test_images_of_another_size_are_refused(place):
+    images, labels = (place / "mnist" / f"train-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
+    write_idx(labels, np.arange(3))
+    for shape in ((3, 0, 28), (3, 28, 14)):
+        write_idx(images, np.zeros(shape))
+        with pytest.raises(DataError, match=rf"images of {shape[1]} x {shape[2]}, expected 28 x 28"):
+            load("mnist", "train")
+
+
+def test_a_damaged_or_bottomless_gzip_file_is_named(place, monkeypatch):
+    images, labels = (place / "mnist" / f"train-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
+    write_idx(labels, np.arange(10))
+    write_idx(images, np.random.default_rng(0).integers(0, 256, (10, 28, 28)))
+    content = bytearray(images.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) // 2)
+    images.write_bytes(content)
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: not a readable IDX file"):
+        load("mnist", "train")
+    write_idx(images, np.zeros((2000, 28, 28)))  # 1.5 MB of zeros in 2 kB
+    monkeypatch.setattr(compressed, "FREE", 1000)
+    with pytest.raises(DataError, match=r"(values cannot be in|it unpacks to more than 100 times its size)"):
+        load("mnist", "train")
 
 
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs the Debian package dataset-fashion-mnist")

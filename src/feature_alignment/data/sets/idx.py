@@ -53,9 +53,9 @@ def _read(path: Path, *shape: int) -> Pixels:
             count, size = _count(file, *shape), path.stat().st_size
             if count * math.prod(shape) > EXPANSION * size:  # before as much memory is asked for
                 raise ValueError(f"{count:,} values cannot be in {size:,} bytes")
-            content = file.read(count * math.prod(shape))
+            content = file.read(count * math.prod(shape) + 1)  # to the end, where the checksum is
         return np.frombuffer(content, np.uint8).reshape(count, *shape)
-    except DAMAGED as error:
+    except (*DAMAGED, struct.error) as error:
         raise DataError(f"{path}: not a readable IDX file ({one_line(error)})") from None
 
 
@@ -64,7 +64,7 @@ def _count(file: Readable, *shape: int) -> int:
     dimensions = 1 + len(shape)
     if file.read(4) != bytes([0, 0, 8, dimensions]):
         raise ValueError(f"not bytes in {dimensions} dimensions")
-    found = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+    found: tuple[int, ...] = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
     if found[1:] != shape:
         raise ValueError(f"images of {' x '.join(map(str, found[1:]))}, expected {' x '.join(map(str, shape))}")
     return found[0]

@@ -99,3 +99,4 @@ for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event)
 watch("value", () => { if (props.value && props.value !== sent) { sent = props.value; paint(sent); } });
 fill();
 if (props.value) paint(sent = props.value);
+canvas.dataset.ready = "yes";

@@ -1,0 +1,64 @@
+"""Damaged files of every kind are loaded or refused in one line; all of `make fuzz`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+#: Kinds whose inputs take seconds to make.
+LARGE = ("image bombs", "archive bombs")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux does")
+
+
+@pytest.fixture(scope="module")
+def fuzz(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import fuzz
+
+        kinds = fuzz.kinds(tmp_path_factory.mktemp("fuzz"))
+        yield fuzz, {kind.name: kind for kind in kinds}
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("fuzz", "fuzzing")]:
+            del sys.modules[name]
+
+
+def test_a_sample_of_damaged_files_is_loaded_or_refused(fuzz, tmp_path):
+    module, kinds = fuzz
+    records = [
+        record
+        for name, kind in kinds.items()
+        if name not in LARGE
+        for record in module.run(kind, kind.count(200), 3, tmp_path)
+    ]
+    assert len(records) >= 200
+    assert [each for each in records if each["outcome"] not in module.FINE] == []
+    assert sum(each["deep"] for each in records) > len(records) / 2
+    assert {each["outcome"] for each in records} == {"loaded", "refused"}
+
+
+def test_what_must_not_be_is_found(fuzz, tmp_path):
+    """The fuzzer itself: a traceback, a crash, a hang, memory, a message that does not name the file, executed code."""
+    module, _ = fuzz
+
+    def outcome(load):
+        kind = module.Kind("faulty", 1, lambda rng, number: {"file": b"x"}, load, lambda folder: True)
+        return module.run(kind, 1, 0, tmp_path)[0]["outcome"]
+
+    def raises(error):
+        raise error
+
+    assert outcome(lambda folder: None) == "loaded"
+    assert outcome(lambda folder: raises(OSError(2, "No such file", str(folder)))) == "refused"
+    assert outcome(lambda folder: raises(OSError("no name"))) == "unnamed"
+    assert outcome(lambda folder: raises(KeyError("x"))) == "traceback"
+    assert outcome(lambda folder: raises(RecursionError())) == "traceback"
+    assert outcome(lambda folder: os.abort()) == "crash"
+    assert outcome(lambda folder: bytearray(b"x" * 1_200_000_000)) == "memory"
+    assert outcome(lambda folder: bytearray(10**11)) == "memory"
+    assert outcome(lambda folder: (folder / module.MARK).touch()) == "executed"
+    assert outcome(lambda folder: sum(range(10**9))) == "hang"
