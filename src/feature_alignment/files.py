@@ -90,7 +90,7 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file of plain values.
 
     Raises:
-        ValueError: it is no YAML, larger than ``MOST_BYTES``, or unfolds to more than ``MOST_VALUES`` values.
+        ValueError: it is no YAML, larger than ``MOST_BYTES``, or more than ``MOST_VALUES`` values; in one line.
 
     Example:
         >>> write_atomically(folder / "config.yaml", "data: {name: mnist}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..files import write_atomically
 from .errors import UsageError
 from .parser import Parser, path
-from .runs import distinct, existing_run, model_of, run_parser, writable
+from .runs import beside, distinct, existing_run, model_of, run_parser, writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def run(options: Namespace) -> None:
     """Score, write what was scored even if it is interrupted, and name the worst."""
     found = existing_run(options.run)
     model = model_of(found, options)
-    out = writable(options.out or found.directory / "scores.csv", (".csv",), folder=False)
+    out = writable(options.out or beside(options.run, "scores.csv"), (".csv",), folder=False)
     side, maps = _side(model, options.region), _folder(options.maps)
     rows: list[dict[str, Any]] = []
     try:
