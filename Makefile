@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run in processes of one thread each, a file at a time.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 
@@ -19,7 +22,7 @@ quickstart: setup
 	$(BIN)/falign quickstart
 
 test: setup
-	$(BIN)/python -m pytest -m 'not slow and not browser'
+	$(PYTEST) -m 'not slow and not browser'
 	@echo 'Left out: slow tests (make test-slow), tests in a browser (make test-browser).'
 
 test-browser: setup
@@ -27,7 +30,7 @@ test-browser: setup
 	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .

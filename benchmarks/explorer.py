@@ -119,6 +119,7 @@ def main() -> None:
         "benchmark": "explorer",
         "device": f"cpu ({options.threads} threads of {os.cpu_count()} cores, {platform.machine()})",
         "load_average": round(load, 1),
+        "niceness": os.nice(0),
         "torch": torch.__version__,
         "limit_ms": LIMIT,
         "slider_within_limit": found["browser"]["p95_ms"] <= LIMIT,

@@ -61,7 +61,16 @@ def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["a: [", "2001-99-99", "!!int x", "[" * 5000, "a: &a [*a]", "!!python/object/apply:os.getcwd []", "? {a: b}\n: c"],
+    [
+        "a: [",
+        "2001-99-99",
+        "!!int x",
+        "[" * 5000,
+        "a: &a [*a]",
+        "!!python/object/apply:os.getcwd []",
+        "? {a: b}\n: c",
+        "[" + "0," * 40_000 + "]",
+    ],
 )
 def test_what_is_no_yaml_of_plain_values_is_one_line(tmp_path, text):
     (tmp_path / "file.yaml").write_text(text)

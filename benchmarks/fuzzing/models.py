@@ -60,9 +60,9 @@ def whole_models(folder: Path) -> list[dict[str, bytes]]:
     torch.manual_seed(0)
     kinds: list[tuple[type[Model], dict[str, Any]]] = [
         (FA, {}),
-        (VFAGAN, {"classes": 3, "refiner_filters": 4, "discriminator_width": 8, "start": "layers", "squash": "every"}),
+        (VFAGAN, {"classes": 3, "start": "layers", "squash": "every", "refiner_filters": 4, "discriminator_width": 8}),
         (VAE, {}),
-    ]  # fmt: skip
+    ]
     found = []
     for kind, options in kinds:
         model = kind((1, 8, 8), latent=3, channels=(4,), width=8, **options)

@@ -11,7 +11,8 @@ from typing import Any
 
 __all__ = ["MOST_VALUES", "atomic_path", "naming", "read_yaml", "remove_unfinished", "write_atomically"]
 
-#: A YAML file with more values is not read: aliases of aliases make billions of a few lines.
+#: A YAML file of more bytes, or more values, is not read: aliases of aliases make billions of a few lines.
+MOST_BYTES = 2**16
 MOST_VALUES = 100_000
 
 
@@ -89,7 +90,7 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file of plain values.
 
     Raises:
-        ValueError: it is no YAML, or unfolds to more than ``MOST_VALUES`` values, which few bytes can do; in one line.
+        ValueError: it is no YAML, larger than ``MOST_BYTES``, or more than ``MOST_VALUES`` values; in one line.
 
     Example:
         >>> write_atomically(folder / "config.yaml", "data: {name: mnist}")
@@ -99,6 +100,8 @@ def read_yaml(path: str | Path) -> Any:
     import yaml
 
     try:
+        if (size := Path(path).stat().st_size) > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes, expected at most {MOST_BYTES:,}")
         found = yaml.safe_load(Path(path).read_text())
         if _size(found) > MOST_VALUES:
             raise ValueError(f"more than {MOST_VALUES:,} values")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -29,8 +31,10 @@ def explorer(*arguments, cwd=None, **environment):
     """Run ``falign explore`` on a free port; yields the process and its address."""
     command = [sys.executable, "-m", "feature_alignment", "explore", *map(str, arguments), "--port=0"]
     surroundings = os.environ | {"PYTHONUNBUFFERED": "1"} | environment
+    # A shell starts what runs in its background deaf to Ctrl-C, and its children inherit that.
+    obey = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=surroundings
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=surroundings, preexec_fn=obey
     ) as process:
         impatient = threading.Timer(3 * PATIENCE, process.kill)
         impatient.start()

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from feature_alignment.cli.commands import COMMANDS
+from feature_alignment.models import FA
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
-#: Pages whose Python needs files that tests of their own make.
-ELSEWHERE = {"docs/sharing.md"}
+#: Pages whose Python needs files that tests of their own make, or starts a server.
+ELSEWHERE = {"docs/explorer.md", "docs/sharing.md"}
 #: Indented command lines; words in capitals stand for something of the reader's.
 COMMAND = re.compile(r"^ {4}(?:\.venv/bin/)?falign (?!.*\b[A-Z]{3,})([^|\n]+?)(?: {2,}#.*)?$", re.MULTILINE)
 LINES = sorted({line for text in PAGES.values() for line in COMMAND.findall(text)})
@@ -31,10 +32,12 @@ SHOWN = {
 
 
 def names_of_the_reader():
-    """What a page takes as given: a network, whose images are pixels in [0, 1]."""
+    """What a page takes as given: a network, whose images are pixels in [0, 1], and a model of them."""
     network = nn.Sequential()
     network.add_module("layer3", nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.SiLU(), nn.Flatten()))
-    return {"network": network, "images": torch.rand(2, 3, 16, 16), "grey": torch.full((1, 3, 16, 16), 0.5)}
+    model = FA((3, 16, 16), latent=4, channels=(4,), width=16)
+    images, grey = torch.rand(2, 3, 16, 16), torch.full((1, 3, 16, 16), 0.5)
+    return {"network": network, "model": model, "images": images, "grey": grey}
 
 
 def blocks(text):

@@ -58,9 +58,9 @@ def test_12_bits_in_16_are_a_guess_from_both_splits_and_said(folder):
 def test_the_value_of_white_can_be_given(folder, quiet):
     write(folder, [np.uint16(each) for each in (100, 200, 400)])
     assert values(folder, white=400) == [64, 128]
-    for wrong in (0, -1, float("inf"), float("nan")):
+    for level in (0, -1, float("inf"), float("nan")):
         with pytest.raises(DataError, match="white: expected a number above 0"):
-            values(folder, white=wrong)
+            values(folder, white=level)
 
 
 @pytest.mark.parametrize(

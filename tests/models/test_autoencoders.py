@@ -51,7 +51,7 @@ def test_an_update_of_a_conditional_autoencoder_is_that_of_its_loss(kind, monkey
     beside = nn.functional.one_hot(LABELS, 4).double()
     error = (model.decoder(torch.cat([mean, beside], 1)) - images).square().flatten(1).sum(1)
     wanted = torch.autograd.grad((error + divergence).mean(), list(model.parameters()))
-    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: noise)
     Updates(model, total=1).step(images, LABELS)
     for parameter, expected in zip(model.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, expected)

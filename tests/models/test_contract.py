@@ -99,7 +99,9 @@ def test_every_model_trains_and_every_term_is_a_finite_number(model, dtype):
     if dtype != "bfloat16":  # a bias cancels where two outputs are subtracted
         still = [name for name, p in model.named_parameters() if p.requires_grad and torch.equal(before[name], p)]
         still = [name for name in still if before[name].numel()]
-        assert all("bias" in name for name in still), still
+        # Where every step is at its bound, the gradient of its size is zero but for rounding.
+        bounded = ["log_step_sizes"] if getattr(model.options, "max_step", None) else []
+        assert all("bias" in name or name in bounded for name in still), still
 
 
 def test_every_model_is_the_same_after_saving_and_loading(model, tmp_path):

@@ -200,7 +200,7 @@ def test_one_training_step_is_adam_on_equation_4(digits, monkeypatch):
     model.double()
     images, labels = digits[0][:16].double(), digits[1][:16]
     noise = torch.randn(16, 6, dtype=torch.float64)
-    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: noise)
     train(model, images, labels, 1)
     clamped = images.clamp(0.01, 0.99)
     at = twin.posterior(clamped)
@@ -501,7 +501,7 @@ def test_plain_feature_alignment_is_algorithm_1(digits):
 def test_the_autoencoders_loss_is_the_sum_over_pixels_and_the_divergence(kind, digits, monkeypatch):
     model = kind(**SMALL, learning_rate=1e-9, **({"beta": 0.5} if kind is VAE else {}))
     images, noise, seen = digits[0][:16], torch.randn(16, 6), []
-    monkeypatch.setattr(torch, "randn_like", lambda like: noise)
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: noise)
     monkeypatch.setattr(Updates, "backward", lambda self, total: seen.append(total.item()))
     train(model, images, None, 1)
     hidden = model.encoder(images)

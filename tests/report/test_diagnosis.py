@@ -75,9 +75,17 @@ def test_the_chart_has_information_and_one_step_of_each_layer(found, monkeypatch
     assert drawn == [[layer.information for layer in found], [layer.information_of_one_step for layer in found]]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "2", "3"]
     axes, *_ = information_chart([found, replace(found, name="b")]).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    assert not axes.child_axes
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == [
         "a <network>, pre-image", "a <network>, one Gauss-Newton step", "b, pre-image", "b, one Gauss-Newton step"
     ]  # fmt: skip
+
+
+def test_layers_of_other_names_are_named_above(found, monkeypatch):
+    monkeypatch.setattr(diagnosis_pictures, "finish", lambda figure, path: figure)
+    other = replace(found, layers=tuple(replace(layer, name=f"x{layer.name}") for layer in found.layers[:2]))
+    axes, *_ = information_chart([found, other]).axes
+    assert [text.get_text() for text in axes.child_axes[0].get_xticklabels()] == ["x0", "x2"]
 
 
 def test_long_names_are_broken():

@@ -96,8 +96,8 @@ def sealed(content):
     "change",
     [
         {"updates": "8"}, {"seconds": None}, {"model": []}, {"model": {"x": 3}}, {"optimizers": {"encoder": 3}},
-        {"asked": {"a": 1}},
-        {"optimizers": {}}, {"precision": 1}, {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}},
+        {"asked": {"a": 1}}, {"optimizers": {}}, {"precision": 1},
+        {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}},
     ],
 )  # fmt: skip
 def test_values_that_do_not_belong_into_a_checkpoint_are_refused(change, killed, tiny, small, ten, tmp_path):

@@ -95,7 +95,7 @@ def largest_singular_value(
         output, pull_back = vjp(network, point)
         with explained(network, point):
             push = transposed(pull_back, output)
-        square = point.new_zeros(len(point))
+        square = point.new_zeros(point.shape[0])
         for _ in range(iterations):
             direction = direction / _norms(direction).clamp_min(torch.finfo(point.dtype).tiny)
             with explained(network, point):

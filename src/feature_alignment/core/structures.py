@@ -54,7 +54,7 @@ def from_rows(numbers: Tensor, like: Structure) -> Structure:
     parts = tensors(like)
     widths = [leaf[:1].numel() for leaf in parts]
     found = iter(
-        columns.reshape(len(numbers), *leaf.shape[1:]).to(leaf.dtype)
+        columns.reshape(numbers.shape[0], *leaf.shape[1:]).to(leaf.dtype)
         for columns, leaf in zip(numbers.split(widths, 1), parts, strict=True)
     )
     return pytree.tree_map(lambda leaf: None if leaf is None else next(found), like)

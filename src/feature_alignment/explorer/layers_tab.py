@@ -61,7 +61,14 @@ def layers_tab(network: LoadedNetwork, paper: float = 1.0, picture: Tensor | Non
 
     canvas.input(check, canvas, [view, status, canvas], api_name="picture", **LIVE)
     for name, control in (("layer", chosen), ("budget", budget)):
-        control.input(look, [canvas, chosen, budget], [view, status], api_name=name, trigger_mode="always_last")
+        control.input(
+            look,
+            [canvas, chosen, budget],
+            [view, status],
+            api_name=name,
+            trigger_mode="always_last",
+            show_progress_on=view,
+        )
 
 
 def _found(network: LoadedNetwork, layer: Layer, image: Tensor, budget: int, progress: Any) -> list[Any]:

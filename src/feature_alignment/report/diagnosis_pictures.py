@@ -83,7 +83,7 @@ def broken(name: str, most: int) -> str:
 def information_chart(networks: Sequence[Diagnosis], path: Path | None = None) -> bytes:
     """Plot the information left against depth, beside that of one Gauss-Newton step."""
     longest = max(map(len, networks))
-    figure = new_figure(max(6.0, 0.62 * longest + 2), 4.2)
+    figure = new_figure(max(6.0, 0.62 * longest + 2), 4.2 + 0.8 * (len(networks) - 1))
     axes = figure.subplots()
     axes.axhline(0, color="0.6", linewidth=1)
     for number, each in enumerate(networks):
@@ -97,10 +97,10 @@ def information_chart(networks: Sequence[Diagnosis], path: Path | None = None) -
     axes.tick_params(axis="y", labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=9, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    figure.legend(fontsize=9, frameon=False, loc="outside upper left", ncols=2)
     _ticks(axes, networks[0], "0.15" if len(networks) == 1 else "C0")
-    if len(networks) > 1 and _names(networks[:1]) != _names(networks[1:]):
-        _second_ticks(axes, networks[1])
+    if any(len(names) > 1 for names in map(set, _names(networks))):
+        _ticks(axes.secondary_xaxis("top"), networks[1], "C1", above=True)
     return finish(figure, path)
 
 
@@ -114,17 +114,13 @@ def _lines(axes: Axes, found: Diagnosis, colour: str, prefix: str) -> None:
     axes.plot(at, steps, linestyle="--", marker="o", markersize=4, markerfacecolor="white", label=label, **style)
 
 
-def _ticks(axes: Any, found: Diagnosis, colour: str) -> None:
-    names, fonts = drawn(layer.name for layer in found)
-    slant: dict[str, Any] = (
-        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names), default=0) > 6 else {}
-    )
+def _ticks(axes: Any, found: Diagnosis, colour: str, *, above: bool = False) -> None:
+    """Name the layers of a network below the plot, or above it."""
+    names, fonts = drawn(broken(layer.name, 16) for layer in found)
+    slant: dict[str, Any] = {}
+    if max(map(len, names), default=0) > 6:
+        slant = {"rotation": 40, "ha": "left" if above else "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, fontfamily=fonts, **slant)
     axes.tick_params(axis="x", labelsize=9, labelcolor=colour)
-
-
-def _second_ticks(axes: Axes, found: Diagnosis) -> None:
-    """Name the second network's layers below the first's."""
-    below = axes.secondary_xaxis(-0.32)
-    _ticks(below, found, "C1")
-    below.spines[:].set_visible(False)
+    if above:
+        axes.spines[:].set_visible(False)

@@ -196,8 +196,6 @@ def _check_moments(path: Path, moments: Any, parameters: dict[str, nn.Parameter]
         found = moments.get(name, {}) if isinstance(moments, dict) else None
         values = found.items() if isinstance(found, dict) else [("moments", found)]
         for key, value in values:
-            shape = getattr(value, "shape", None)
-            if shape != (torch.Size() if key == "step" else parameter.shape) or not value.is_floating_point():
-                raise TrainingError(
-                    f"{path}: not a readable checkpoint (the optimiser's {key} of {name} is no such tensor)"
-                )
+            shape = torch.Size() if key == "step" else parameter.shape
+            if not (isinstance(value, torch.Tensor) and value.layout == torch.strided and value.shape == shape):
+                raise TrainingError(f"{path}: not a readable checkpoint (the optimiser's {key} of {name})")

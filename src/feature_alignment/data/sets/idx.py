@@ -53,7 +53,7 @@ def _read(path: Path, *shape: int) -> Pixels:
             count, size = _count(file, *shape), path.stat().st_size
             if count * math.prod(shape) > EXPANSION * size:  # before as much memory is asked for
                 raise ValueError(f"{count:,} values cannot be in {size:,} bytes")
-            content = file.read(count * math.prod(shape))
+            content = file.read(count * math.prod(shape) + 1)  # to the end, where the checksum is
         return np.frombuffer(content, np.uint8).reshape(count, *shape)
     except (*DAMAGED, struct.error) as error:
         raise DataError(f"{path}: not a readable IDX file ({one_line(error)})") from None
