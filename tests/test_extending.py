@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "feature_alignment"
 ROWS = [line for line in (ROOT / "docs" / "extending.md").read_text().splitlines() if re.match(r"\| [a-z]", line)][1:]
 KINDS = [
     "step rule", "start", "solver", "variables", "layer rule", "model", "sampler", "data set", "metric", "figure",
-    "rival", "command",
+    "rival", "library of networks", "command",
 ]  # fmt: skip
 
 
