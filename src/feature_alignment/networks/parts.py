@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,8 @@ from ..core.inversion import Generative, Variables
 from ..core.pullback import Chain, any_batch
 from ..core.select import select
 from ..core.structures import Network, Structure, standard, tensors
-from ..models import Model
+from ..models import FA, GAN, Model
+from ..models.ae import with_class
 from .errors import NetworkError, nearest
 from .images import load_images
 from .loaded import LoadedNetwork
@@ -103,10 +105,24 @@ def _decoding(path: Path, loaded: LoadedNetwork) -> Variables:
         raise NetworkError(
             f"--variables {path}: decodes images of {model.image_shape}, the network takes {loaded.image_shape}"
         )
-    decode = getattr(model, "feature", None) or getattr(model, "decoder", None)
-    if model.classes or decode is None:
-        kind = "conditional " * bool(model.classes) + type(model).__name__
+    decode = _differentiable(model)
+    if decode is None:
         raise NetworkError(
-            f"--variables {path}: a {kind} cannot be searched in; an unconditional FA, VFA, AE or VAE can"
+            f"--variables {path}: a {type(model).__name__} cannot be searched in; FA, VFA, AE, VAE, GAN can"
         )
-    return Generative(decode, torch.zeros(1, model.latent, device=device_of(loaded)))
+    latent, classes = (torch.zeros(1, size, device=device_of(loaded)) for size in (model.latent, model.classes))
+    if not model.classes:
+        return Generative(decode, latent)
+    # A mixture of the classes is sought with the latent, from all in equal parts.
+    start = torch.cat([latent, torch.full_like(classes, 1 / model.classes)], 1)
+    return Generative(lambda u: decode(u[:, : model.latent], u[:, model.latent :]), start)
+
+
+def _differentiable(model: Model) -> Callable[..., Tensor] | None:
+    """Return a model's decoding as a function of the latent and, if it is conditional, the class; none without one."""
+    if isinstance(model, FA):
+        return model.feature
+    if isinstance(model, GAN):
+        return model.generate
+    decoder: nn.Module | None = getattr(model, "decoder", None)
+    return decoder and (lambda latent, one_hot=None: decoder(with_class(latent, one_hot)))
