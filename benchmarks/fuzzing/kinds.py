@@ -20,6 +20,7 @@ import yaml
 
 from feature_alignment.cli import train as train_command
 from feature_alignment.cli.configuration import CONFIGS
+from feature_alignment.cli.training import checked
 from feature_alignment.data import DataOptions, TrainingData, load, read_image
 from feature_alignment.data import hub as _hub  # noqa: F401 (imported once, before the processes are forked)
 from feature_alignment.data.formats import formats
@@ -224,9 +225,7 @@ def _configurations() -> list[Kind]:
 def _parsed(folder: Path) -> None:
     """Parse a configuration as ``falign train --config`` does, and check the options that need no data."""
     found = train_command.parse(["--config", str(folder / "config.yaml")])
-    options = found.typed.instantiate(found.sections)
-    TrainingOptions(**options.training.as_dict())
-    DataOptions(**options.data.as_dict())
+    checked(found.typed.instantiate(found.sections))
 
 
 def _models(scratch: Path) -> list[Kind]:

@@ -25,6 +25,9 @@ FILES = {
     "class.yaml": "model: {class_path: 3}",
     "arguments.yaml": "model: {class_path: VFA, init_args: [latent]}",
     "key.yaml": "training: {1: 2}",
+    "path.yaml": "training: {steps../..: 2}",
+    "range.yaml": "training: {steps: -2}",
+    "size.yaml": "data: {image_size: 0}",
 }
 
 
@@ -43,8 +46,8 @@ FILES = {
         (["train", "--model", "VFA", "--data.name", "nowhere"], "data set 'nowhere': neither a known name (mnist-mini, mnist, fash"),
         (["train", "--model", "AE", "--model.class_weight", "3"], "--model.class_weight: AE has no such option"),
         (["train", "--model", "Local", "--model.channels", "[8,8,8]"], "divisible by 8"),
-        (["train", "--model", "VFA", "--data.batch_size", "9999"], "batch_size: expected 1 to 4500"),
-        (["train", "--model", "VFA", "--training.steps", "0"], "steps: expected at least 1, got 0"),
+        (["train", "--model", "VFA", "--data.batch_size", "9999"], "--data.batch_size: expected 1 to 4500"),
+        (["train", "--model", "VFA", "--training.steps", "0"], "--training.steps: expected at least 1, got 0"),
         (["train", "--model", "VFA", "--training.precision", "12"], "precision=12: Precision '12' is invalid"),
         (["train", "--model", "VFA", "--model.clip_gradient", "x"], "--model.clip_gradient: expected float, null. Got value: x"),
         (["train", "--model", "VFA", "--training.stps", "1"], "--training.stps: training has no such option; did you mean steps?"),
@@ -62,6 +65,9 @@ FILES = {
         (["train", "--config", "class.yaml"], "--config class.yaml: model: expected class_path, a name, and init_args"),
         (["train", "--config", "arguments.yaml"], "--config arguments.yaml: model: expected class_path, a name, and init_args"),
         (["train", "--config", "key.yaml"], "--config key.yaml: training: expected the name of an option, got 1"),
+        (["train", "--model", "VFA", "--config", "path.yaml"], "--training.steps../..: training has no such option; did you mean steps?"),
+        (["train", "--model", "VFA", "--config", "range.yaml"], "--training.steps: expected at least 1, got -2"),
+        (["train", "--model", "VFA", "--config", "size.yaml"], "--data.image_size: expected at least 1, got 0"),
         (["train", "--config", "section.yaml"], "--config section.yaml: unknown section 'modle'; expected data, training or model"),
         (["train", "--model", "VFA", "--bogus", "1"], "unrecognized arguments: --bogus 1"),
         (["train", "--resume", "--out", "nowhere"], "nowhere: no such run directory"),

@@ -626,6 +626,7 @@ def test_loading_refuses_by_name(tmp_path):
         ({"width": 10**10}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),  # terabytes
         ({"channels": [10**6, 10**6]}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),
         ({"width": -8}, r"config\.json: not a VFAGAN of this version: .*negative dimension"),
+        ({"classes": 10**9}, r"does not fit config\.json: .*size mismatch"),
         ({"schedule": 3}, r"config\.json: not a VFAGAN of this version: schedule: expected one of"),
         ({"image_shape": ["a", 28, 28]}, r"config\.json: not a VFAGAN of this version"),
         ({"latnt": 3}, r"config\.json: not a VFAGAN of this version: VFAGAN has no option 'latnt'"),

@@ -97,7 +97,9 @@ def sealed(content):
     [
         {"updates": "8"}, {"seconds": None}, {"model": []}, {"model": {"x": 3}}, {"optimizers": {"encoder": 3}},
         {"asked": {"a": 1}}, {"optimizers": {}}, {"precision": 1},
-        {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}},
+        {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}}, {"updates": -1}, {"seconds": float("nan")},
+        {"asked": {"kind": "FA", "training": {}, "data": {}, "model": {}}},
+        {"asked": {"images": "", "training": {}, "data": {}, "model": {}}},
     ],
 )  # fmt: skip
 def test_values_that_do_not_belong_into_a_checkpoint_are_refused(change, killed, tiny, small, ten, tmp_path):
@@ -121,6 +123,20 @@ def test_moments_of_another_shape_are_refused(moment, killed, tiny, small, ten):
     parts.checkpoint.write_bytes(sealed(content.getvalue()))
     parts.checkpoint.with_name("previous.ckpt").unlink()
     with pytest.raises(TrainingError, match=rf"not a readable checkpoint \(the optimiser's exp_avg of {name}\)"):
+        fit(small(), tiny, parts, ten(), resume=True)
+
+
+@pytest.mark.parametrize("moment", ["step", "exp_avg", "exp_avg_sq"])
+def test_moments_that_are_missing_are_refused(moment, killed, tiny, small, ten):
+    _, parts = killed
+    state = load_checkpoint(parts.checkpoint)
+    name, moments = next(iter(state["optimizers"]["encoder"].items()))
+    del moments[moment]
+    content = io.BytesIO()
+    torch.save(state, content)
+    parts.checkpoint.write_bytes(sealed(content.getvalue()))
+    parts.checkpoint.with_name("previous.ckpt").unlink()
+    with pytest.raises(TrainingError, match=rf"not a readable checkpoint \(the optimiser's {moment} of {name}\)"):
         fit(small(), tiny, parts, ten(), resume=True)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from lightning_fabric import seed_everything
 
-from ..data import DataOptions, TrainingData
+from ..data import DataError, DataOptions, TrainingData
 from ..files import write_atomically
 from ..models import Model
 from ..report import write_report
-from ..training import Run, TrainingOptions, fit
+from ..training import Run, TrainingError, TrainingOptions, fit
 from ..training.processes import is_first_process
 from ..training.stopping import Stopped, interruptible
 from .configuration import to_yaml
@@ -24,7 +24,7 @@ from .errors import UsageError, one_line
 from .summary import print_summary
 from .typed import TypedOptions
 
-__all__ = ["train"]
+__all__ = ["checked", "train"]
 
 
 def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, resume: bool) -> None:
@@ -112,13 +112,38 @@ def _refuse_other_modules(run: Run, kind: type[Model], options: Any) -> None:
 
 
 def _built(kind: type[Model], options: Any) -> tuple[TrainingData, Model, TrainingOptions]:
-    training = TrainingOptions(**options.training.as_dict())
-    data = TrainingData(DataOptions(**options.data.as_dict()))
+    training, asked = checked(options)
+    with _named("data"):
+        data = TrainingData(asked)
     try:
         model = kind(image_shape=data.image_shape, classes=data.classes, **vars(options.model))
     except ValueError as error:
         raise UsageError(f"--model {kind.__name__}: {error}") from None
     return data, model, training
+
+
+def checked(options: Any) -> tuple[TrainingOptions, DataOptions]:
+    """Return the options of training and data.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+    with _named("training"):
+        training = TrainingOptions(**options.training.as_dict())
+    with _named("data"):
+        return training, DataOptions(**options.data.as_dict())
+
+
+@contextmanager
+def _named(section: str) -> Iterator[None]:
+    """Call an option of the section, in the error that it is out of range, as the command line calls it."""
+    known = {field.name for field in dataclasses.fields(TrainingOptions if section == "training" else DataOptions)}
+    try:
+        yield
+    except (DataError, TrainingError) as error:
+        if str(error).partition(":")[0] in known:
+            raise UsageError(f"--{section}.{error}") from None
+        raise
 
 
 def _announce(run: Run, model: Model, data: TrainingData, training: TrainingOptions) -> None:

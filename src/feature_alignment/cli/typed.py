@@ -101,7 +101,7 @@ class TypedOptions:
 
     def _refuse_unknown(self, section: str, name: str) -> None:
         known = self.names[section]
-        if name.partition(".")[0] in known:
+        if name.partition(".")[0] in known and re.fullmatch(r"\w+(\.\w+)*", name):
             return
         hint = nearest(name, known) or f"; expected one of {', '.join(known)}"
         whose = self.kind.__name__ if section == "model" and self.kind else section

@@ -85,8 +85,7 @@ class Model(Saved, nn.Module, ABC):
             raise ValueError(f"image_shape: expected channels, height and width, got {tuple(image_shape)}")
         self.options: ModelOptions = build(self.Options, type(self).__name__, options)
         self.image_shape = tuple(image_shape)
-        #: Names of the classes of a conditional model; the numbers ``"0"``, ``"1"``, ... until it is trained.
-        self.class_names: tuple[str, ...] = tuple(map(str, range(self.options.classes)))
+        self._class_names: tuple[str, ...] = ()
         #: The ``white`` of the :class:`feature_alignment.data.Images` that it was trained on.
         self.white: dict[str, float] = {}
         #: The network that sharpens decoded images, if the model has one.
@@ -103,6 +102,15 @@ class Model(Saved, nn.Module, ABC):
     def classes(self) -> int:
         """Number of classes, 0 for an unconditional model."""
         return self.options.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of a conditional model; the numbers ``"0"``, ``"1"``, ... until it is trained."""
+        return self._class_names or tuple(map(str, range(self.classes)))
+
+    @class_names.setter
+    def class_names(self, names: tuple[str, ...]) -> None:
+        self._class_names = names
 
     @property
     def device(self) -> torch.device:

@@ -35,7 +35,6 @@ class Saved:
     Options: ClassVar[type[Any]]
     options: Any
     image_shape: tuple[int, ...]
-    class_names: tuple[str, ...]
     white: dict[str, float]
     samplers: Samplers
 
@@ -48,7 +47,7 @@ class Saved:
         config = {
             "model": type(self).__name__,
             "version": __version__,
-            "class_names": list(self.class_names),
+            "class_names": list(cast("Model", self).class_names),
             "white": self.white,
             "samplers": self.samplers.likelihoods,
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},

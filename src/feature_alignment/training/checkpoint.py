@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ __all__ = ["load_checkpoint", "load_newest", "save_checkpoint", "seed_update"]
 KEYS: dict[str, type | tuple[type, ...]] = {
     "updates": int, "seconds": (int, float), "model": dict, "optimizers": dict, "precision": dict, "asked": dict,
 }  # fmt: skip
+
+#: What the options in a checkpoint are, see :func:`.resuming.asked`.
+SECTIONS: dict[str, type] = {"kind": str, "images": str, "training": dict, "data": dict, "model": dict}
+
+#: The moments of Adam, which a parameter has all or none of.
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 #: Length of the checksum at the end of a checkpoint, in bytes.
 SEAL = 39
@@ -164,9 +171,12 @@ def _check_types(state: dict[str, Any]) -> None:
     for name, value in state.items():
         if name in KEYS and not isinstance(value, KEYS[name]):
             raise ValueError(f"{name} is {type(value).__name__}")
+    if not state.get("updates", 0) >= 0 or not 0 <= state.get("seconds", 0) < math.inf:
+        raise ValueError(f"updates is {state.get('updates')}, seconds is {state.get('seconds')}")
     asked = state.get("asked", {})
-    if asked and not all(isinstance(asked.get(name), dict) for name in ("training", "data", "model")):
-        raise ValueError("asked has not all sections")
+    for name, kind in SECTIONS.items() if asked else ():
+        if not isinstance(asked.get(name), kind):
+            raise ValueError(f"asked.{name} is {type(asked.get(name)).__name__}")
     json.dumps(asked)  # plain values, which can be compared
 
 
@@ -185,17 +195,18 @@ def restore_optimizers(path: Path, state: dict[str, Any], updates: Updates) -> N
         raise TrainingError(f"{path}: has the optimisers {', '.join(state['optimizers'])}, not those of this model")
     for name, optimizer in updates.optimizers.items():
         moments, groups = state["optimizers"][name], optimizer.state_dict()["param_groups"]
-        _check_moments(path, moments, dict(zip(_names(updates, name), updates.parameters[name], strict=True)))
+        needed = MOMENTS if isinstance(optimizer, torch.optim.Adam) else ()
+        _check_moments(path, moments, dict(zip(_names(updates, name), updates.parameters[name], strict=True)), needed)
         indexed = {index: moments[each] for index, each in enumerate(_names(updates, name)) if each in moments}
         optimizer.load_state_dict({"state": indexed, "param_groups": groups})
 
 
-def _check_moments(path: Path, moments: Any, parameters: dict[str, nn.Parameter]) -> None:
+def _check_moments(path: Path, moments: Any, parameters: dict[str, nn.Parameter], needed: Sequence[str]) -> None:
     """Raise a TrainingError unless each parameter has moments of its own shape, or none; the step is one number."""
     for name, parameter in parameters.items():
         found = moments.get(name, {}) if isinstance(moments, dict) else None
-        values = found.items() if isinstance(found, dict) else [("moments", found)]
-        for key, value in values:
+        values = dict.fromkeys(needed if found else ()) | found if isinstance(found, dict) else {"moments": found}
+        for key, value in values.items():
             shape = torch.Size() if key == "step" else parameter.shape
             if not (isinstance(value, torch.Tensor) and value.layout == torch.strided and value.shape == shape):
                 raise TrainingError(f"{path}: not a readable checkpoint (the optimiser's {key} of {name})")
