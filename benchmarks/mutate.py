@@ -46,7 +46,7 @@ from cosmic_ray.work_item import MutationSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = Path("src/feature_alignment/core")
-TESTS = ["tests/core", str(CORE)]
+TESTS = ["tests/core", "tests/test_diagnosis.py", str(CORE)]
 FAILED = {0: "survived", 1: "killed", 2: "killed", 3: "killed", 4: "killed", 5: "survived"}  # pytest's exit codes
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from feature_alignment import diagnose
+from feature_alignment.core.diagnosis.pre_images import pre_images
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,14 @@ def test_layers_come_in_the_order_of_depth_one_after_the_other(network):
     assert flat.clipped is None
     assert max(found["2"].information, found["3"].information) < 0.9
     assert found["2"].clipped == found["3"].clipped == float((network[:2](IMAGES) <= 0).double().mean())
+
+
+def test_evaluations_are_those_of_its_parts(network):
+    """Of two searches for a pre-image and a step; K + 1 of the Jacobian; and one of the layer's shape."""
+    layer = diagnose(network, IMAGES, ["3"], **QUICK)["3"]
+    start = torch.full((1, 1, 4, 4), 0.5)
+    searched = pre_images(network, IMAGES, start, "natural", 1e-2, 20).evaluations.float().mean()
+    assert layer.evaluations == float(searched) + (3 + 1) + 1
 
 
 def test_layers_by_name_all_of_them_and_a_function(network):

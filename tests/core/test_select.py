@@ -117,6 +117,7 @@ def test_an_error_inside_the_network_leaves_no_hooks(network):
         (["stam.0"], ValueError, r"no module 'stam\.0'; nearest: stem\.0"),
         (["stem", "heads"], ValueError, "no module 'heads'; nearest: head"),
         (["layer3.1.0"], ValueError, r"no module 'layer3\.1\.0'; nearest: stem\.0"),
+        (["zzzzzzzzzzzzzzzzzzzz.0"], ValueError, r"no module 'z+\.0'; nearest: stem\.0"),
         (["@"], ValueError, "it has modules such as stem"),
         ([], ValueError, "names: expected at least one, such as stem"),
     ],
@@ -131,3 +132,15 @@ def test_what_is_never_called_or_no_module_is_named(network):
         select(network, "unused")(torch.zeros(1, 6).double())
     with pytest.raises(TypeError, match=r"network: expected a torch\.nn\.Module.*got function"):
         select(lambda x: x, "a")
+
+
+def test_at_most_three_modules_of_that_last_name_are_named():
+    network = nn.ModuleDict({each: nn.ModuleDict({"q": nn.Identity()}) for each in "abcd"})
+    with pytest.raises(ValueError, match=r"nearest: a\.q, b\.q, c\.q$"):
+        select(network, "zzzzzzzzzzzzzzzzzzzz.q")
+
+
+def test_a_module_is_found_by_all_its_names(network):
+    network.other = network.stem
+    x = torch.randn(3, 6).double()
+    torch.testing.assert_close(select(network, "other.0")(x), network.stem[0](x))

@@ -121,3 +121,26 @@ def test_derivatives_under_autocast_are_those_without_the_trial():
         found.append(torch.autograd.grad(feature.sum(), layer.weight)[0])
     assert torch.equal(*found)
     assert found[0].abs().max() > 0
+
+
+def test_an_output_whose_shape_depends_on_the_batch_is_refused():
+    with pytest.raises(ValueError, match="changes with its neighbours"):
+        check_independence(lambda x: x[:, : 1 + int(x.abs().amax() > 5)], torch.zeros(1, 4))
+
+
+def test_rounding_beside_an_output_of_zero_is_accepted():
+    check_independence(
+        lambda x: 0 * x + 1e-5 * len(x), torch.zeros(1, 4)
+    )  # float32 is exact to 1e-7 of the sums before
+    with pytest.raises(ValueError, match="changes with its neighbours"):
+        check_independence(lambda x: 0 * x + 1e-3 * len(x), torch.zeros(1, 4))
+
+
+class NoisySum(nn.Module):
+    def forward(self, x):
+        return x.sum(1) + torch.rand(len(x))
+
+
+def test_a_random_module_whose_output_is_a_number_is_named():
+    with pytest.raises(ValueError, match="differ in NoisySum at '1'"):
+        check_independence(nn.Sequential(nn.Linear(4, 3), NoisySum(), nn.Unflatten(0, (-1, 1))), torch.zeros(1, 4))

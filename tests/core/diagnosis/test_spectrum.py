@@ -87,3 +87,19 @@ def test_a_network_that_ignores_its_input_has_rank_0():
 def test_one_probe_has_no_error():
     with pytest.raises(ValueError, match="probes: expected at least 2, got 1"):
         spectrum(nn.Linear(4, 3), torch.zeros(1, 4), probes=1)
+
+
+def test_the_error_is_the_jackknifes():
+    """Against the same probes, each left out in turn."""
+    network = made_of(torch.linspace(4, 0.5, 30).double(), WHOLE + 88, 40)
+    found = spectrum(network, torch.zeros(3, 40).double(), probes=5, seed=7)
+    drawn, matrix = torch.Generator().manual_seed(7), network.weight.detach().numpy()
+    signs = [2 * torch.randint(0, 2, (3, 40), generator=drawn).numpy() - 1.0 for _ in range(5)]
+    assert found.evaluations.tolist() == [2 * (5 + 20) + 4] * 3
+    for point in range(3):
+        pushed = np.stack([matrix @ each[point] for each in signs])
+        squares, fourths = (pushed**2).sum(1), ((pushed @ matrix) ** 2).sum(1)
+        left = [np.delete(squares, k).mean() ** 2 / np.delete(fourths, k).mean() for k in range(5)]
+        whole = squares.mean() ** 2 / fourths.mean()
+        assert float(found.effective_rank[point]) == pytest.approx(5 * whole - 4 * np.mean(left))
+        assert float(found.standard_error[point]) == pytest.approx(np.sqrt(4 / 5 * ((left - np.mean(left)) ** 2).sum()))

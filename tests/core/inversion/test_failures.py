@@ -178,3 +178,22 @@ def test_a_network_that_changes_from_call_to_call_is_not_called_solved():
         found = invert(network, target, torch.zeros(1, 8).double(), 1e-9)
     torch.testing.assert_close(found.residual, residuals(network, found, target))
     assert not bool(found.converged.any())
+
+
+def test_a_residual_that_is_a_fifth_larger_in_a_second_evaluation_is_that_one():
+    weight, target = torch.randn(12, 4).double(), torch.randn(1, 12).double()  # out of reach
+    calls = 0
+
+    def network(r, last=None):
+        nonlocal calls
+        calls += 1
+        output = r @ weight.T
+        return output if calls != last else output + 1.2 * (output - target)
+
+    start = torch.zeros(1, 4).double()
+    before = invert(network, target, start, 1e-9, 40)
+    last, calls = calls, 0
+    with pytest.warns(RuntimeWarning, match="a second evaluation of the same input differs, first for sample 0"):
+        found = invert(lambda r: network(r, last), target, start, 1e-9, 40)
+    torch.testing.assert_close(found.input, before.input)
+    assert float(found.residual / before.residual) == pytest.approx(2.2, rel=0.01)

@@ -52,6 +52,18 @@ def test_a_number_chooses_a_whole_channel():
     assert float((got[:, 0] - target[:, 0]).abs().max()) > 0.01
 
 
+def test_channels_are_counted_along_the_first_dimension_of_a_sample():
+    network, images = nn.Conv2d(2, 3, 3).double(), torch.randn(2, 2, 6, 6, dtype=torch.double)
+    with pytest.raises(ValueError, match="units: the output has 3 channels, 0 to 2, got 3"):
+        invert(network, network(images).detach(), images[:1], units=3)
+
+
+def test_an_output_of_one_number_has_one_unit():
+    weight, target = matrix(1), torch.randn(3, dtype=torch.double)
+    one = invert(lambda r: (r @ weight.T).squeeze(1), target, START, 1e-10, units=0)
+    torch.testing.assert_close(one.input, target[:, None] @ torch.linalg.pinv(weight).T, rtol=0, atol=1e-7)
+
+
 def test_several_targets_are_weighted():
     weight, other = matrix(9, 8), matrix(7, 8)  # more equations than unknowns: the weights decide
     a, b = torch.randn(2, 9, dtype=torch.double), torch.randn(2, 7, dtype=torch.double)
@@ -88,6 +100,25 @@ def test_a_noisy_target_is_matched_to_its_noise_and_no_further(method):
     assert float(beyond.residual.max()) < 1e-3  # the noise is 0.09 of the target
     if method == "auto":
         assert int(found.evaluations.max()) <= 1000
+
+
+def test_a_residual_just_below_the_noise_is_left_as_it_is():
+    weight, target = matrix(), torch.randn(4, 6, dtype=torch.double)
+
+    def found(share, **options):
+        return invert(lambda r: r @ weight.T, target, START, share, method="gradient", **options)
+
+    residual = found(0.4).residual
+    noise = float((residual * target.norm(dim=1) / math.sqrt(6)).max()) * 1.05
+    tolerance = noise * math.sqrt(6) / target.norm(dim=1)
+    plain = [found(float(each)) for each in tolerance]
+    noisy = found(1e-6, noise=noise)
+    for sample, alone in enumerate(plain):
+        reached = float(alone.residual[sample] / tolerance[sample])
+        more = int(noisy.evaluations[sample] - alone.evaluations[sample])
+        assert (more == 0) == (reached >= 0.8)
+        assert 0.8 <= float(noisy.residual[sample] / tolerance[sample]) <= 1
+    assert any(float(each.residual[n] / tolerance[n]) >= 0.8 for n, each in enumerate(plain))
 
 
 def test_a_start_within_the_noise_stays():
@@ -177,6 +208,8 @@ def test_a_maximum_stays_among_natural_images_and_rises():
     ("arguments", "message"),
     [
         ({"units": 6}, "units: the output has 6 channels, 0 to 5, got 6"),
+        ({"units": [1.5]}, r"units: expected a number, a list of numbers or a boolean mask, got \[1.5\]"),
+        ({"units": [True, False]}, "units: expected a number, a list of numbers or a boolean mask"),
         ({"units": "cat"}, "units: expected a number, a list of numbers or a boolean mask, got 'cat'"),
         ({"units": torch.ones(5, dtype=torch.bool)}, r"units: expected a boolean mask of shape \(6,\) like one sample"),
         ({"units": torch.ones(6)}, r"units: expected a boolean mask of shape \(6,\)"),

@@ -394,3 +394,11 @@ def test_in_inference_mode_everything_is_as_outside_of_it(samples, known):
         for make in (torch.clone, torch.Tensor.detach):  # an inference tensor, and one from outside
             for got, expected in zip(everything(make(start)), wanted, strict=True):
                 torch.testing.assert_close(got.clone(), expected)
+
+
+def test_a_reshaping_of_samples_into_one_another_is_differentiated():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Flatten(0, 1), nn.Unflatten(0, (4, 5))).double()
+    x = torch.randn(5, 1, 4, 3).double().squeeze(1).requires_grad_()
+    output, pull_back = vjp(network, x)
+    cotangent = torch.randn_like(output)
+    torch.testing.assert_close(pull_back(cotangent), torch.autograd.grad(network(x), x, cotangent)[0])
