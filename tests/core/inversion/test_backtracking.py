@@ -65,3 +65,11 @@ def test_an_overflow_takes_a_step_between_the_bounds():
         before = float(line.length)
         line.advance(torch.tensor([False]), line.trial(), torch.tensor([value]), -torch.ones(1))
         assert 0.1 * before <= float(line.length) <= 0.5 * before + 1e-7
+
+
+def test_an_interpolated_step_is_at_most_half_as_long():
+    """Where the parabola's minimum lies beyond, as after a step that nearly sufficed, or where there is none."""
+    line = Backtracking(torch.zeros(2, 1), torch.ones(2), interpolate=True)
+    line.follow(line.finished, torch.ones(2, 1))
+    line.advance(torch.tensor([False, False]), line.trial(), torch.tensor([0.3, -0.5]), -torch.ones(2))
+    assert line.length.tolist() == [0.5, 0.5]

@@ -121,6 +121,13 @@ def test_a_residual_just_below_the_noise_is_left_as_it_is():
     assert any(float(each.residual[n] / tolerance[n]) >= 0.8 for n, each in enumerate(plain))
 
 
+@pytest.mark.parametrize("budget", [8, 9, 10, 11, 12])
+def test_the_noise_is_met_within_the_budget(budget):
+    weight, target = matrix(), torch.randn(4, 6, dtype=torch.double)
+    found = invert(lambda r: r @ weight.T, target, START, 1e-6, budget, noise=0.2)
+    assert int(found.evaluations.max()) <= budget
+
+
 def test_a_start_within_the_noise_stays():
     weight = matrix()
     target = 0.01 * torch.randn(2, 6, dtype=torch.double)

@@ -236,3 +236,14 @@ def test_a_bad_exponent_and_a_decoder_that_is_none_are_refused():
     with pytest.raises(ValueError, match="start: expected one latent"):
         Generative(nn.Linear(2, 3), torch.zeros(2, 2))
     assert isinstance(KINDS["full"], Gaussian)
+
+
+def test_black_and_white_are_begun_from_a_little_inside():
+    ends = torch.tensor([[0.0, 0.005, 0.5, 0.995, 1.0]], dtype=torch.double)
+    found = Bounded().forward(Bounded().inverse(ends))
+    torch.testing.assert_close(found, ends.clamp(0.01, 0.99))
+
+
+def test_a_latent_of_integers_is_refused():
+    with pytest.raises(TypeError, match=r"start: expected a floating-point latent, got torch\.int64"):
+        Generative(nn.Linear(2, 3), torch.zeros(1, 2, dtype=torch.long))

@@ -25,6 +25,7 @@ class Convolutions(TorchDispatchMode):
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": 1}, True),
         ({"in_channels": 13, "out_channels": 1, "kernel_size": 3, "padding": 1}, False),
         ({"in_channels": 48, "out_channels": 2, "kernel_size": (3, 5), "padding": (1, 2), "bias": False}, True),
+        ({"in_channels": 48, "out_channels": 2, "kernel_size": (5, 3), "padding": (2, 1)}, True),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": "same"}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": 3, "padding": 0}, False),
         ({"in_channels": 14, "out_channels": 1, "kernel_size": (3, 2), "padding": (1, 1)}, False),
