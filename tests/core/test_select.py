@@ -132,7 +132,7 @@ def test_what_is_never_called_or_no_module_is_named(network):
         select(network, "unused")(torch.zeros(1, 6).double())
     network.recurrent2, network.recurrent3 = nn.Linear(2, 2), nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"does not call its module 'recurrent2'; nearest: recurrent$"):
-        select(network, "recurrent2")(torch.zeros(1, 6).double())
+        select(network, "recurrent", "recurrent2")(torch.zeros(1, 6).double())
     with pytest.raises(TypeError, match=r"network: expected a torch\.nn\.Module.*got function"):
         select(lambda x: x, "a")
 
