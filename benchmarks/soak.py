@@ -36,7 +36,10 @@ SMALL = ["--model.latent=3", "--training.steps=12", "--training.log_every=2", "-
          "--training.accelerator=cpu", "--training.devices=1", "--data.batch_size=8", "--data.image_size=8",
          "--data.channels=1"]  # fmt: skip
 NARROW = ["--model.channels=[4]", "--model.width=8"]
-#: Every model, with its options; those with classes are conditional.
+LAYERS = ["--model.start=layers", "--model.squash=every", "--model.step_size=4", "--model.learn_step_size=true",
+          "--model.max_step=20"]  # fmt: skip
+MODERN = ["--model.adversarial=relativistic", "--model.projection=true", "--model.average_weights=0.9"]
+#: Every model, with its options; those with classes are conditional. What follows a comma in a name is no class's.
 MODELS = {
     "FA": [*NARROW, "--data.labels=false", "--model.start=normal"],
     "VFA": [*NARROW, "--model.kl_warmup=5", "--model.schedule=cosine"],
@@ -45,6 +48,27 @@ MODELS = {
     "AE": [*NARROW, "--data.labels=false", "--model.clip_gradient=1"],
     "VAE": [*NARROW, "--data.labels=false"],
     "GAN": [*NARROW, "--data.labels=false", "--model.search_steps=2"],
+    "GON": [*NARROW, "--data.labels=false"],
+    "FA, layered start": [*NARROW, *LAYERS, "--data.labels=false", "--model.further_steps=3"],
+    "VFAGAN, layered start": [
+        *NARROW,
+        *LAYERS,
+        *MODERN,
+        "--model.refiner=residual",
+        "--model.refiner_filters=4",
+        "--model.steps=2",
+        "--model.discriminator_width=8",
+        "--model.fakes=both",
+        "--model.refine_prior=true",
+        "--model.sampler=mixture",
+    ],
+    "GAN, relativistic": [
+        *NARROW,
+        *MODERN,
+        "--model.search_steps=2",
+        "--model.normalize=false",
+        "--model.augment=[translation]",
+    ],
 }
 #: Where a case is killed: phase, function and the largest number of times that surely enters it.
 POINTS = {
@@ -160,7 +184,15 @@ def result(run: Path) -> tuple[bytes, bytes, dict[str, Any]]:
 
 
 def command(model: str, folder: Path, run: Path) -> list[str]:
-    return ["train", "--model", model, *SMALL, *MODELS[model], f"--data.name={folder}", f"--out={run}"]
+    return [
+        "train",
+        "--model",
+        model.partition(",")[0],
+        *SMALL,
+        *MODELS[model],
+        f"--data.name={folder}",
+        f"--out={run}",
+    ]
 
 
 def soak(kills: int, seed: int, folder: Path) -> list[dict[str, Any]]:
