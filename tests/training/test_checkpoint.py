@@ -96,7 +96,7 @@ def sealed(content):
     "change",
     [
         {"updates": "8"}, {"seconds": None}, {"model": []}, {"model": {"x": 3}}, {"optimizers": {"encoder": 3}},
-        {"asked": {"a": 1}}, {"optimizers": {}}, {"precision": 1},
+        {"asked": {"a": 1}}, {"asked": {}}, {"optimizers": {}}, {"precision": 1},
         {"asked": {"training": {}, "data": {}, "model": torch.zeros(2)}}, {"updates": -1}, {"seconds": float("nan")},
         {"asked": {"kind": "FA", "training": {}, "data": {}, "model": {}}},
         {"asked": {"images": "", "training": {}, "data": {}, "model": {}}},

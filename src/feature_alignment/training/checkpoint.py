@@ -174,7 +174,7 @@ def _check_types(state: dict[str, Any]) -> None:
     if not state.get("updates", 0) >= 0 or not 0 <= state.get("seconds", 0) < math.inf:
         raise ValueError(f"updates is {state.get('updates')}, seconds is {state.get('seconds')}")
     asked = state.get("asked", {})
-    for name, kind in SECTIONS.items() if asked else ():
+    for name, kind in SECTIONS.items() if "asked" in state else ():
         if not isinstance(asked.get(name), kind):
             raise ValueError(f"asked.{name} is {type(asked.get(name)).__name__}")
     json.dumps(asked)  # plain values, which can be compared
