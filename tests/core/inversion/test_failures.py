@@ -188,7 +188,7 @@ def test_a_residual_that_is_a_fifth_larger_in_a_second_evaluation_is_that_one():
         nonlocal calls
         calls += 1
         output = r @ weight.T
-        return output if calls != last else output + 1.2 * (output - target)
+        return output if calls != last else output + 0.2 * (output - target)
 
     start = torch.zeros(1, 4).double()
     before = invert(network, target, start, 1e-9, 40)
@@ -196,4 +196,4 @@ def test_a_residual_that_is_a_fifth_larger_in_a_second_evaluation_is_that_one():
     with pytest.warns(RuntimeWarning, match="a second evaluation of the same input differs, first for sample 0"):
         found = invert(lambda r: network(r, last), target, start, 1e-9, 40)
     torch.testing.assert_close(found.input, before.input)
-    assert float(found.residual / before.residual) == pytest.approx(2.2, rel=0.01)
+    assert float(found.residual / before.residual) == pytest.approx(1.2, rel=0.01)
