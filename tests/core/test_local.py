@@ -72,6 +72,16 @@ def test_the_way_back_is_algorithm_3(options):
     torch.testing.assert_close(network.run_backwards(output), expected)
 
 
+@pytest.mark.parametrize("layers", [0, 1, 4, 6, 7])
+def test_the_first_layers_run_backwards_by_themselves(layers):
+    network = convolutional()
+    images = torch.rand(3, 2, 6, 6, dtype=torch.float64)
+    output = nn.Sequential(*list(network)[:layers])(images).detach()
+    found = network.backwards(output.requires_grad_(), layers)
+    torch.testing.assert_close(found, algorithm_3(list(network)[:layers], network.shapes[:layers], output))
+    assert found.requires_grad
+
+
 def test_orthogonal_layers_are_inverted_exactly():
     layers = [nn.Linear(9, 9), Arcsinh(), nn.Flatten(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 9), nn.LeakyReLU(0.2)]
     network = LocalNetwork(layers, (9,)).double()

@@ -31,6 +31,7 @@ CASES = {
     "gan wasserstein-gp": (GAN, {"search_steps": 3, "adversarial": "wasserstein-gp"}),
     "gan relativistic": (GAN, {"search_steps": 3, **MODERN, "classes": 3, "normalize": False, "activate_width": True}),
     "local": (Local, {}),
+    "local image": (Local, {"loss": "image", "clip_gradient": 10.0}),
     "local two steps": (Local, {"steps": 2, "step_size": 0.5}),
     "fa": (FA, {}),
     "fa automatic": (FA, {"step_size": "auto", "activation": "tanh"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -564,6 +565,38 @@ def test_local_trains_its_layers_and_inverts_them(digits):
     constant = (images[-500:] - images.mean(0)).square().sum((1, 2, 3)).mean()
     assert error < 0.8 * constant < untrained
     assert len(model.optimizers()) == 6
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_a_local_layer_that_predicts_the_image_is_taught_through_the_layers_before_it_as_they_are(clip):
+    """Against transposed layers written out, each differentiated by itself; plain gradient descent in Adam's place."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), Arcsinh(), nn.Linear(9, 7), Arcsinh(), nn.Linear(7, 3))
+    twin = copy.deepcopy(layers).double()
+    model = Local((1, 3, 4), 3, layers=layers, loss="image", clip_gradient=clip).double()
+    images = torch.rand(5, 1, 3, 4, dtype=torch.double)
+    updates = Updates(model, 1)
+    for name, group in updates.parameters.items():
+        updates.optimizers[name] = torch.optim.SGD(group, lr=1e-2)
+    terms = updates.step(images)
+
+    linear, x = [twin[1], twin[3], twin[5]], images.flatten(1)
+    for number, layer in enumerate(linear):
+        output = layer(x)
+        found = output
+        for below in reversed(linear[: number + 1]):
+            found = (found - below.bias) @ below.weight
+            found = found.sinh() if below is not linear[0] else found
+        loss = (images.flatten(1) - found).square().sum() / 5
+        torch.testing.assert_close(terms[f"layer_{number}"], loss.detach())
+        gradients = torch.autograd.grad(loss, [layer.weight, layer.bias])
+        norm = math.sqrt(sum(float(each.square().sum()) for each in gradients))
+        with torch.no_grad():
+            for weight, gradient in zip([layer.weight, layer.bias], gradients, strict=True):
+                weight -= 1e-2 * gradient * (1 if clip is None else min(1, clip / norm))
+        x = output.detach().arcsinh()
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
 
 
 def test_local_takes_layers_of_ones_own():

@@ -218,7 +218,19 @@ class LocalNetwork(nn.Sequential):
         """
         if tuple(z.shape[1:]) != self.shapes[-1]:
             raise ValueError(f"z: expected shape (N, {', '.join(map(str, self.shapes[-1]))}), got {tuple(z.shape)}")
-        for layer, shape in zip(reversed(list(self)), reversed(self.shapes[:-1]), strict=True):
+        return self.backwards(z)
+
+    def backwards(self, z: Tensor, layers: int | None = None) -> Tensor:
+        """Run the first ``layers`` layers backwards, by default all; differentiable.
+
+        Args:
+            z: the last of these layers' output, shape ``(N, ...)``.
+            layers: their number.
+
+        Returns:
+            Shape ``(N, *input_shape)``.
+        """
+        for layer, shape in reversed(list(zip(self, self.shapes, strict=False))[:layers]):
             if _learns(layer):
                 z = self._feature(layer, z, shape)
             elif isinstance(layer, nn.Flatten):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..core.local import Learning, LocalNetwork
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
-from .options import ModelOptions
+from .options import ModelOptions, one_of
 from .updates import Loss, Updates
 
 __all__ = ["Local", "LocalOptions"]
@@ -28,12 +28,20 @@ class LocalOptions(ModelOptions):
         channels, width: of the encoder, see :class:`feature_alignment.models.networks.Encoder`.
         steps: :math:`T`, gradient steps of each layer's feature.
         step_size: :math:`\tau`, of every layer.
+        loss: what a layer learns to predict from its output: ``layer``, its own input (Algorithm 2); or ``image``, the
+            image, by running the layers before it backwards as they are. Then a gradient passes through these, and
+            memory grows with depth, as in end-to-end training, of which it goes part of the way.
     """
 
     channels: Sequence[int] = (32, 64)
     width: int = 4096
     steps: int = 1
     step_size: float = 1.0
+    loss: Literal["layer", "image"] = "layer"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("loss", self.loss, Literal["layer", "image"])
 
 
 class Local(Model):
@@ -89,25 +97,33 @@ class Local(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of Algorithm 2: every layer on its own loss."""
-        if updates.processes == 1:
+        options = self.options
+        if updates.processes == 1 and options.loss == "layer" and options.clip_gradient is None:
             _, losses = self.network.local_step(images, list(updates.optimizers.values()))
-        else:  # gradients are exchanged where automatic differentiation writes them
+        else:  # gradients are bounded, or exchanged between processes, where automatic differentiation writes them
             losses = self._layer_updates(images, updates)
         updates.terms |= {f"layer_{number}": loss for number, loss in enumerate(losses)}
         updates.terms["layers"] = torch.stack(losses).sum()
 
-    def _layer_updates(self, x: Tensor, updates: Updates) -> list[Tensor]:
-        """Take the same updates by :meth:`Updates.take`; return the loss of each learning layer."""
-        numbers = {layer: f"layer_{number}" for number, layer in enumerate(self.network.learning_layers())}
-        for layer in self.network:
-            if layer in numbers:
-                x = updates.take(numbers[layer], partial(self._layer_loss, numbers[layer], layer, x))
+    def _layer_updates(self, images: Tensor, updates: Updates) -> list[Tensor]:
+        """Take the updates by :meth:`Updates.take`; return the loss of each learning layer."""
+        names: list[str] = []
+        x = images
+        for place, layer in enumerate(self.network):
+            if isinstance(layer, Learning):
+                names.append(f"layer_{len(names)}")
+                loss = partial(self._layer_loss, names[-1], place, layer, x, images)
+                x = updates.take(names[-1], loss, self.options.clip_gradient)
             else:
                 with torch.no_grad():
                     x = layer(x)
-        return [updates.terms[name] for name in numbers.values()]
+        return [updates.terms[name] for name in names]
 
-    def _layer_loss(self, name: str, layer: Learning, x: Tensor) -> Loss:
-        output, distance = self.network.layer_distance(layer, x)
+    def _layer_loss(self, name: str, place: int, layer: Learning, x: Tensor, images: Tensor) -> Loss:
+        if self.options.loss == "layer":
+            output, distance = self.network.layer_distance(layer, x)
+        else:
+            output = layer(x)
+            distance = (images - self.network.backwards(output, place + 1)).square().sum()
         loss = distance / len(x)
         return Loss(loss, {name: loss.detach()}, output.detach())
