@@ -65,8 +65,9 @@ def test_interrupted_training_keeps_what_it_has(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
 @pytest.mark.parametrize("when", ["while it trains", "while it reports"])
-def test_a_training_that_is_told_to_end_loses_nothing(number, when, tmp_path, monkeypatch, capsys, no_report):
+def test_a_training_that_is_told_to_end_loses_nothing(number, when, tmp_path, monkeypatch, capsys, no_report, heard):
     """As by docker, SLURM, ``kill`` or a closed terminal: the command that goes on is named, and goes on."""
+    heard(number)
     step, command = loop.FabricUpdates.step, f"falign train --out {tmp_path} --resume"
 
     def told(updates, *batch):

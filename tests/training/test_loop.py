@@ -158,7 +158,7 @@ def test_what_an_optimiser_is_asked_for_on_resuming_is_what_it_does(name, change
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
-def test_every_signal_that_ends_a_process_leaves_a_checkpoint(number, tiny, small, ten, tmp_path, monkeypatch):
+def test_every_signal_that_ends_a_process_leaves_a_checkpoint(number, tiny, small, ten, tmp_path, monkeypatch, heard):
     step = loop.FabricUpdates.step
 
     def interrupted(updates, *batch):
@@ -168,7 +168,7 @@ def test_every_signal_that_ends_a_process_leaves_a_checkpoint(number, tiny, smal
         return losses
 
     monkeypatch.setattr(loop.FabricUpdates, "step", interrupted)
-    before = signal.getsignal(number)
+    before = heard(number)
     with pytest.raises(Stopped, match="stopped at step 3, go on with --resume") as stopped:
         fit(small(), tiny, Run(tmp_path), ten(checkpoint_every=100))
     assert stopped.value.signal == number
