@@ -81,3 +81,11 @@ def test_a_changed_folder_is_decoded_again(tmp_path):
     for number in range(3):
         write_image(tmp_path / f"{number}.png", (77, 77, 77), size=(21, 21))
     assert load(str(tmp_path), "train").pixels.unique().tolist() == [77]
+
+
+@pytest.mark.parametrize("name", ["set\udcfe", "猫" * 80, "a" * 250])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    for number in range(3):
+        write_image(tmp_path / name / f"{number}.png", (10, 10, 10))
+    for _ in range(2):
+        assert len(load(str(tmp_path / name), "train", image_size=8)) == 2

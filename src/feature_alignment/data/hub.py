@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..extras import require
+from ..files import portable
 from ..progress import bars_on_a_terminal_alone
 from .cache import VERSION, Decoded, Meta, cached, hash_of, listing
 from .columns import image_column, label_column, labels_of
@@ -35,7 +36,7 @@ def load_hub(repository: str, request: Request) -> Decoded:
     findings = Findings()
     with bars_on_a_terminal_alone("datasets", "huggingface_hub"):
         return cached(
-            f"hub-{'-'.join(Path(repository).parts[-2:])}-{request.split}-{key}",
+            f"hub-{'-'.join(map(portable, Path(repository).parts[-2:]))}-{request.split}-{key}",
             lambda directory: decode_hub(directory, repository, request, findings),
             keep=lambda: not findings.transient,
         )
