@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 import torch
@@ -18,3 +19,18 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FALIGN_CACHE", str(directory))
         yield directory
+
+
+@pytest.fixture
+def heard():
+    """Have signals be received and do nothing, also where they are ignored, as under nohup, or would end the tests."""
+    before = {}
+
+    def hear(number):
+        before.setdefault(number, signal.getsignal(number))
+        signal.signal(number, lambda *_: None)
+        return signal.getsignal(number)
+
+    yield hear
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MOST_VALUES", "atomic_path", "naming", "read_yaml", "remove_unfinished", "write_atomically"]
+__all__ = ["MOST_VALUES", "atomic_path", "naming", "portable", "read_yaml", "remove_unfinished", "write_atomically"]
 
 #: A YAML file of more bytes, or more values, is not read: aliases of aliases make billions of a few lines.
 MOST_BYTES = 2**16
@@ -69,6 +70,16 @@ def write_atomically(path: str | Path, content: str | bytes | memoryview) -> Non
     """
     with atomic_path(path) as scratch:
         scratch.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def portable(name: str) -> str:
+    r"""Return the beginning of a name, in letters that every file system and library takes.
+
+    Example:
+        >>> portable("my set\udcff")
+        'my_set_'
+    """
+    return re.sub(r"[^\w.-]", "_", name[:60], flags=re.ASCII)
 
 
 def remove_unfinished(directory: str | Path) -> None:

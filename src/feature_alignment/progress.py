@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["Progress", "progress"]
+__all__ = ["Progress", "bars_on_a_terminal_alone", "progress"]
 
 T = TypeVar("T")
 
@@ -89,3 +91,21 @@ def progress(items: Iterable[T], doing: str, total: int | None = None) -> Iterat
         for done, item in enumerate(items, 1):
             yield item
             bar.update(done)
+
+
+@contextmanager
+def bars_on_a_terminal_alone(*libraries: str) -> Iterator[None]:
+    """Have libraries of the Hugging Face Hub draw their bars on a terminal only, not into a file or a pipe.
+
+    Args:
+        libraries: their names, ``datasets`` and ``huggingface_hub``, which are installed.
+    """
+    switches = [] if sys.stderr.isatty() else [importlib.import_module(f"{name}.utils") for name in libraries]
+    shown = [each for each in switches if not each.are_progress_bars_disabled()]
+    for each in shown:
+        each.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bars()

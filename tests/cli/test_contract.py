@@ -102,6 +102,29 @@ def test_files_of_equal_stem_do_not_overwrite_each_other(run, tmp_path):
     assert len({name.casefold() for name in distinct(["x-2.a", "x.a", "X.a", "x.A", "x.a-2.b"] * 2)}) == 10
 
 
+WITH_FILES = {"reconstruct": ["RUN"], "interpolate": ["RUN"], "score": ["RUN"], "invert": ["resnet18"]}
+
+
+@pytest.mark.parametrize("command", WITH_FILES)
+def test_files_may_follow_an_option(command):
+    before = WITH_FILES[command]
+    for arguments in (
+        [*before, "--out", "x.png", "a.jpg", "b.jpg"],
+        [*before, "a.jpg", "b.jpg", "--out", "x.png"],
+        ["--out", "x.png", *before, "a.jpg", "b.jpg"],
+        [*before, "a.jpg", "--out", "x.png", "b.jpg"],
+    ):
+        found = COMMANDS[command].parse(arguments)
+        assert (found.images, found.out) == (["a.jpg", "b.jpg"], "x.png")
+
+
+def test_every_command_that_takes_files_is_among_them():
+    takes = {name for name, command in COMMANDS.items() if name != "train"
+             for action in command.parser()._actions
+             if not action.option_strings and action.nargs in ("*", "+")}  # fmt: skip
+    assert takes - {"reproduce"} == set(WITH_FILES)
+
+
 def test_a_tilde_is_the_home_directory_after_an_equals_sign_too(run, tmp_path, monkeypatch, capsys, no_report):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

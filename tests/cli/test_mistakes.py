@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from feature_alignment.cli.main import main
+from feature_alignment.training import Run, TrainingError
 
 FILES = {
     "text.png": "hello",
@@ -122,3 +123,66 @@ def test_an_option_that_the_checkpoint_does_not_fit_is_named(run, tmp_path, caps
     (line,) = capsys.readouterr().err.splitlines()
     assert "last.ckpt: model.latent was 8 and is now 5; it defines the network whose weights" in line
     assert (tmp_path / "copy" / "config.yaml").read_text() == (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "evaluating", "resuming"),
+    [
+        (b"", "got None", "got None"),
+        (b"data: [1", "not a readable configuration", "not a readable configuration"),
+        (b"\xff\xfe\x00", "not a readable configuration", "not a readable configuration"),
+        (b"[data, model]", "expected the sections data", "expected the sections data"),
+        (b"data: 3", "data: expected options and their values, got 3", "data: expected options and their values"),
+        (b"model: {class_path: 3}", "model: expected class_path", "model: expected class_path"),
+        (b"data: {1: 2}", "data: expected the name of an option, got 1", "data: expected the name of an option"),
+        (b"model: {class_path: FA}", "data.name is missing", "last.ckpt: a checkpoint of another model"),
+        (b"data: {name: 3}", "data.name: expected str, got 3", "required: --model"),
+        (b"data: {name: x, image_size: big}", "data.image_size: expected int | None, got big", "required: --model"),
+    ],
+)
+def test_a_damaged_configuration_of_a_run_is_one_line(content, evaluating, resuming, run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "config.yaml").write_bytes(content)
+    for command, message in (["evaluate", str(copy)], evaluating), (["train", f"--out={copy}", "--resume"], resuming):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("falign: error: ")
+        assert message in line
+
+
+@pytest.mark.parametrize("content", [b"", b"[1", b"3", b"\xff"])
+def test_damaged_metrics_of_a_run_are_one_line(content, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    (tmp_path / "copy" / "metrics.json").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"metrics\.json: not the metrics of a run"):
+        Run(tmp_path / "copy").results()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"model": "VFAGAN"}'])
+def test_a_damaged_description_of_a_model_is_one_line(content, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_bytes(content)
+    assert main(["sample", str(tmp_path / "copy")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "config.json: " in line
+
+
+@pytest.mark.parametrize("left", [0, 1, 1000, -1])
+def test_a_truncated_checkpoint_is_one_line(left, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:left])
+    assert main(["train", f"--out={tmp_path / 'copy'}", "--resume"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "last.ckpt: not a readable checkpoint" in line
+
+
+@pytest.mark.parametrize("left", [0, 1, 1000, -1])
+def test_a_truncated_model_is_one_line(left, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    weights = tmp_path / "copy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:left])
+    assert main(["sample", str(tmp_path / "copy")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "model.safetensors: does not fit config.json" in line

@@ -13,7 +13,9 @@ import pytest
 import torch
 from command import SMALL
 
+from feature_alignment.cli import training
 from feature_alignment.cli.main import main
+from feature_alignment.training import loop
 
 
 @pytest.mark.slow
@@ -59,3 +61,32 @@ def test_interrupted_training_keeps_what_it_has(tmp_path):
     assert "Traceback" not in said
     assert f"{out}: stopped at step" in said
     assert torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["updates"] >= 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.parametrize("when", ["while it trains", "while it reports"])
+def test_a_training_that_is_told_to_end_loses_nothing(number, when, tmp_path, monkeypatch, capsys, no_report, heard):
+    """As by docker, SLURM, ``kill`` or a closed terminal: the command that goes on is named, and goes on."""
+    heard(number)
+    step, command = loop.FabricUpdates.step, f"falign train --out {tmp_path} --resume"
+
+    def told(updates, *batch):
+        losses = step(updates, *batch)
+        if updates.done == 3:
+            signal.raise_signal(number)
+        return losses
+
+    with monkeypatch.context() as patch:
+        if when == "while it trains":
+            patch.setattr(loop.FabricUpdates, "step", told)
+        else:
+            patch.setattr(training, "write_report", lambda *_: signal.raise_signal(number))
+        narrow = ["--model=AE", "--model.latent=3", "--model.channels=[4]", "--model.width=8", "--training.steps=5"]
+        assert main(["train", *narrow, "--data.batch_size=8", f"--out={tmp_path}"]) == 128 + number
+    assert command in capsys.readouterr().err
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    reached = torch.load(checkpoint, weights_only=True)["updates"]
+    assert reached == (3 if when == "while it trains" else 5)
+    assert main(command.split()[1:]) == 0
+    assert torch.load(checkpoint, weights_only=True)["updates"] == 5
+    assert (tmp_path / "model.safetensors").is_file()

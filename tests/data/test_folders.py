@@ -31,6 +31,21 @@ def test_folder_without_classes_and_with_given_splits(tmp_path):
     assert [len(load(str(tmp_path / "split"), split)) for split in ("train", "test")] == [3, 1]
 
 
+@pytest.mark.parametrize(("train", "held_out"), [("train", "val"), ("Train", "Test"), ("training", "valid")])
+def test_split_folders_of_any_name_are_splits_and_not_classes(tmp_path, train, held_out):
+    for number in range(4):
+        write_image(tmp_path / train / "cat" / f"{number}.png", (10, 0, 0))
+        write_image(tmp_path / train / "dog" / f"{number}.png", (20, 0, 0))
+        write_image(tmp_path / held_out / "dog" / f"{number}.png", (30, 0, 0))
+    found = load(str(tmp_path), "train", image_size=8)
+    assert found.classes == ("cat", "dog")
+    assert found.labels.tolist() == [0] * 4 + [1] * 4
+    assert found.pixels[:, 0, 0, 0].tolist() == [10] * 4 + [20] * 4  # no held-out image among them
+    other = load(str(tmp_path), "test", image_size=8)
+    assert (other.classes, other.labels.tolist()) == (found.classes, [1] * 4)
+    assert other.pixels[:, 0, 0, 0].unique().tolist() == [30]
+
+
 def test_images_beside_class_folders_are_refused(tmp_path):
     write_image(tmp_path / "a" / "1.png", 0)
     write_image(tmp_path / "loose.png", 0)
@@ -66,3 +81,11 @@ def test_a_changed_folder_is_decoded_again(tmp_path):
     for number in range(3):
         write_image(tmp_path / f"{number}.png", (77, 77, 77), size=(21, 21))
     assert load(str(tmp_path), "train").pixels.unique().tolist() == [77]
+
+
+@pytest.mark.parametrize("name", ["set\udcfe", "猫" * 80, "a" * 250])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    for number in range(3):
+        write_image(tmp_path / name / f"{number}.png", (10, 10, 10))
+    for _ in range(2):
+        assert len(load(str(tmp_path / name), "train", image_size=8)) == 2

@@ -34,6 +34,16 @@ def test_a_set_with_splits_and_classes_as_the_hub_has_it(parquet):
     assert small.pixels.shape == (12, 3, 8, 8)
 
 
+def test_its_library_draws_no_bar_into_a_pipe(parquet, capfd):
+    for disabled in (False, True):
+        write_parquet(parquet / f"{disabled}.parquet", [png((1, 2, 3))] * 3)
+        datasets.utils.disable_progress_bars() if disabled else datasets.utils.enable_progress_bars()
+        load(str(parquet), "train")
+        assert capfd.readouterr().err == ""
+        assert datasets.utils.are_progress_bars_disabled() == disabled
+    datasets.utils.enable_progress_bars()
+
+
 def test_one_split_images_of_many_sizes_and_labels_of_words_and_numbers(parquet):
     sizes = [(6, 6), (9, 3)] * 10
     write_parquet(

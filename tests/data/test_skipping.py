@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+import tarfile
 import warnings
 
 import pytest
 from image_files import write_image
 from PIL import Image, ImageOps
 
-from feature_alignment.data import DataError, cache_directory, load, read_image
+from feature_alignment.data import DataError, DataOptions, TrainingData, cache_directory, load, read_image
 from feature_alignment.data import formats as formats_module
+from feature_alignment.models import VFA
 
 
 @pytest.fixture
@@ -50,6 +52,27 @@ def test_everything_that_is_skipped_is_counted_by_reason_in_one_line(folder):
     ):  # fmt: skip
         assert reason in lines[0]
     assert said(folder)[1] == lines  # from the cache
+
+
+def test_where_splits_are_given_nothing_that_has_no_image_is_a_class(folder):
+    write_image(folder / "train" / "b" / "1.png", 0)
+    (folder / "a").rename(folder / "train" / "a")
+    (folder / "b").rename(folder / "val")
+    for number in range(3):
+        (folder / "val" / "b").mkdir(exist_ok=True)
+        (folder / "val" / f"{number}.png").rename(folder / "val" / "b" / f"{number}.png")
+    (folder / "train" / "nothing").mkdir()
+    (folder / "train" / "README.pdf").write_bytes(b"%PDF")
+    write_image(folder / "train" / "__MACOSX" / "a" / "._1.png", 0)
+    write_image(folder / "__MACOSX" / "train" / "c" / "1.png", 0)
+    (folder / "val" / "photographs").mkdir()
+    (folder / "val" / "photographs" / "1.nef").write_bytes(b"raw")
+    found, (line,) = said(folder)
+    assert (found.classes, found.labels.tolist()) == (("a", "b"), [0, 0, 0, 1])
+    assert load(str(folder), "test", image_size=4).labels.tolist() == [1, 1, 1]
+    for reason in ("5 skipped", "empty folders: 1 (train/nothing/)", "hidden or a system's own: 2", "raw photographs",
+                   "no image format: .pdf: 1 (train/README.pdf)"):  # fmt: skip
+        assert reason in line
 
 
 def test_links_and_files_without_extension_are_images_if_they_are(folder, tmp_path):
@@ -180,6 +203,19 @@ def test_a_set_with_one_class_has_no_labels_and_says_so(folder):
     assert found.labels is None
     assert found.classes == ()
     assert "all images are in the one folder a, and one class is none: no labels are used" in lines[0]
+
+
+def test_labels_of_one_class_are_none_and_a_model_needs_none(folder, tmp_path):
+    """As shards have them, whose labels lie beside the images."""
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for number in range(20):
+            archive.add(folder / "a" / "1.png", f"{number:02}.png")
+            (tmp_path / "label.cls").write_text("face")
+            archive.add(tmp_path / "label.cls", f"{number:02}.cls")
+    with pytest.warns(UserWarning, match="face is the only class, so no labels are used"):
+        data = TrainingData(DataOptions(str(tmp_path / "shard.tar"), batch_size=2))
+    assert (data.classes, data.train.labels, data.train.classes) == (0, None, ())
+    VFA(data.image_shape, latent=3, channels=(4,), width=8, classes=data.classes)
 
 
 def test_the_home_directory_is_expanded(folder, monkeypatch, tmp_path):

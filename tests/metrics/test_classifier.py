@@ -11,6 +11,7 @@ import scipy.ndimage
 import torch
 
 from feature_alignment.metrics import Classifier, class_agreement, classifier_fid, classifier_for
+from feature_alignment.metrics.cache import cached_tensors
 
 
 def test_classifier_reads_held_out_digits_and_is_cached(splits, classifier):
@@ -48,3 +49,20 @@ def test_class_agreement_by_hand():
     named = classifier.classify(images)
     wrong = (named + torch.tensor([0, 1, 1, 0])) % 3
     assert class_agreement(classifier, images, wrong) == 0.5
+
+
+@pytest.mark.parametrize("name", ["set\udcfe", "猫" * 100, "a" * 300, "a\nb"])
+def test_what_is_cached_for_a_data_set_of_any_name_is_found_again(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path / "\udcff"))
+    computed = []
+
+    def compute():
+        computed.append(1)
+        return {"x": torch.arange(3)}
+
+    for _ in range(2):
+        assert cached_tensors(name, "key", compute)["x"].tolist() == [0, 1, 2]
+    assert len(computed) == 1
+    (path,) = (tmp_path / "\udcff").iterdir()
+    path.write_bytes(path.read_bytes()[:20])
+    assert cached_tensors(name, "key", compute)["x"].tolist() == [0, 1, 2]

@@ -684,6 +684,15 @@ def test_weights_that_are_missing_or_too_many_are_named(tmp_path):
             Model.from_pretrained(tmp_path)
 
 
+def test_a_model_in_a_folder_whose_name_is_no_text_is_loaded(tmp_path):
+    model = VFA(**SMALL).eval()
+    model.save_pretrained(tmp_path / "run\udcff")
+    loaded = Model.from_pretrained(tmp_path / "run\udcff").state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+    with pytest.raises(ValueError, match=r"does not fit config\.json.*size mismatch"):
+        Model.from_pretrained(tmp_path / "run\udcff", latent=7)
+
+
 def test_the_values_of_white_are_saved_with_the_model(tmp_path):
     model = VFA(**SMALL)
     assert model.white == {}

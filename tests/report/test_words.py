@@ -13,7 +13,7 @@ from PIL import Image
 from feature_alignment.report import charts, words
 from feature_alignment.report.sheets import grid
 
-NAMES = ["5$ to 7$", "$", r"\frac$x$", "a\udcff", "猫", "кот", "Übung", "\t", "😀", "_^{"]
+NAMES = ["5$ to 7$", "$", r"\frac$x$", "a\udcff", "猫", "кот", "Übung", "\t", "😀", "_^{", "$_^{$"]
 
 
 @pytest.mark.parametrize("name", NAMES)

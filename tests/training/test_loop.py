@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import math
@@ -137,6 +138,44 @@ def test_a_rate_that_is_asked_for_on_resuming_is_the_one_used(data, tmp_path):
     assert all(torch.allclose(before[key], after[key], rtol=0, atol=1e-9) for key in trained)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("ae", {"learning_rate": 5e-3}), ("ae", {"betas": (0.5, 0.9)}), ("vfa-gan", {"discriminator_rate": 1e-5})],
+)
+def test_what_an_optimiser_is_asked_for_on_resuming_is_what_it_does(name, changed, data, unlabelled, tmp_path):
+    """The moments are restored, the rates and betas of the time are not: the next update is another one."""
+    chosen = data if CASES[name][1].get("classes") else unlabelled
+    found = []
+    for place, options_of_model in (("as before", {}), ("changed", changed)):
+        run = Run(tmp_path / place)
+        fit(model_of(name), chosen, run, options(steps=3))
+        kind, given = CASES[name]
+        torch.manual_seed(0)
+        again = kind((1, 28, 28), **(SMALL | given | options_of_model))
+        fit(again, chosen, run, options(steps=4), resume=True)
+        found.append(torch.load(run.checkpoint, weights_only=True)["model"])
+    assert any(not torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_every_signal_that_ends_a_process_leaves_a_checkpoint(number, tiny, small, ten, tmp_path, monkeypatch, heard):
+    step = loop.FabricUpdates.step
+
+    def interrupted(updates, *batch):
+        losses = step(updates, *batch)
+        if updates.done == 3:
+            signal.raise_signal(number)
+        return losses
+
+    monkeypatch.setattr(loop.FabricUpdates, "step", interrupted)
+    before = heard(number)
+    with pytest.raises(Stopped, match="stopped at step 3, go on with --resume") as stopped:
+        fit(small(), tiny, Run(tmp_path), ten(checkpoint_every=100))
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) == before
+    assert torch.load(Run(tmp_path).checkpoint, weights_only=True)["updates"] == 3
+
+
 def test_a_time_limit_stops_with_a_checkpoint(data, tmp_path):
     run = Run(tmp_path)
     done = fit(model_of("fa"), data, run, options(steps=100_000, max_seconds=0.3))
@@ -187,8 +226,11 @@ def test_a_checkpoint_of_another_model_is_named(data, tmp_path):
 
 
 def test_the_names_of_the_classes_are_saved_with_the_model(data, tmp_path):
-    fit(model_of("vfa"), data, Run(tmp_path), options(steps=1))
-    assert Model.from_pretrained(tmp_path).class_names == tuple("0123456789")
+    """Not the numbers that a model without names has."""
+    named = copy.copy(data)
+    named.train = dataclasses.replace(data.train, classes=tuple("abcdefghij"))
+    fit(model_of("vfa"), named, Run(tmp_path), options(steps=1))
+    assert Model.from_pretrained(tmp_path).class_names == tuple("abcdefghij")
 
 
 def test_the_log_is_written_as_it_comes(data, tmp_path, monkeypatch):

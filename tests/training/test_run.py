@@ -10,18 +10,19 @@ import pytest
 from feature_alignment.training import Run, TrainingError, fit
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from feature_alignment.training.run import Run
 with Run(Path(sys.argv[1])).locked():
     print("locked", flush=True)
-    time.sleep(600)
+    sys.stdin.read()  # until it is killed, or the test ends
 """
 
 
 def test_a_second_training_is_refused_until_the_first_is_dead(tiny, small, ten, tmp_path):
     run = Run(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as first:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], **pipes) as first:
         assert first.stdout.readline() == "locked\n"
         with pytest.raises(TrainingError, match="another training is writing into it"):
             fit(small(), tiny, run, ten(steps=1))

@@ -14,7 +14,8 @@ import yaml
 
 from .. import models
 from ..files import read_yaml
-from .errors import UsageError, one_line
+from ..training.sections import fault_of
+from .errors import UsageError
 from .parser import nearest
 
 __all__ = [
@@ -52,27 +53,9 @@ def read(name: str) -> Configuration:
         sections = read_yaml(path) or {}
     except ValueError as error:
         raise UsageError(f"--config {name}: not YAML: {error}") from None
-    _check(name, sections)
+    if fault := fault_of(sections):
+        raise UsageError(f"--config {name}: {fault}")
     return dict(sections)
-
-
-def _check(name: str, found: Any) -> None:
-    if not isinstance(found, dict):
-        raise UsageError(f"--config {name}: expected the sections data, training and model, got {one_line(found)}")
-    for section, values in found.items():
-        if section not in ("data", "training", "model", "out"):
-            raise UsageError(f"--config {name}: unknown section {section!r}; expected data, training or model")
-        if section == "out" and not isinstance(values, str):
-            raise UsageError(f"--config {name}: out: expected a directory, got {one_line(values)}")
-        if section != "out" and not isinstance(values, dict):
-            raise UsageError(f"--config {name}: {section}: expected options and their values, got {one_line(values)}")
-        if section != "out" and (odd := next((key for key in values if not isinstance(key, str)), None)) is not None:
-            raise UsageError(f"--config {name}: {section}: expected the name of an option, got {one_line(odd)}")
-    model = found.get("model", {"class_path": ""})
-    if not isinstance(model.get("class_path"), str) or not isinstance(model.get("init_args", {}), dict):
-        raise UsageError(
-            f"--config {name}: model: expected class_path, a name, and init_args, options and their values"
-        )
 
 
 def combined(first: Configuration, second: Configuration) -> Configuration:

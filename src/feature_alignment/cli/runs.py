@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from .errors import UsageError
+from .errors import UsageError, one_line
 from .parser import Parser, nearest, path
 
 if TYPE_CHECKING:
@@ -146,10 +146,16 @@ def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, fo
 
 
 def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str = "") -> Images:
-    """Load a split of the data set that the run was trained on, or of another one brought to its shape and white."""
+    """Load a split of the data set that the run was trained on, or of another one brought to its shape and white.
+
+    Raises:
+        UsageError: the run's configuration does not name it, or has values of another type.
+    """
     from ..data import load
 
-    settings = dict(run.settings()["data"])
+    settings = _data_settings(run)
+    if not name and "name" not in settings:
+        raise UsageError(f"{run.config}: data.name is missing")
     columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label", "config")}
     return load(
         name or settings["name"],
@@ -159,6 +165,19 @@ def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str =
         white=model.white or settings.get("white"),
         **columns,
     )
+
+
+def _data_settings(run: Run) -> dict[str, Any]:
+    from ..data import DataOptions
+
+    settings: dict[str, Any] = run.settings().get("data", {})
+    kinds = get_type_hints(DataOptions)
+    for option, value in settings.items():
+        expected = kinds.get(option, object)
+        if not isinstance(value, expected) and not (isinstance(value, int) and option == "white"):
+            words = getattr(expected, "__name__", None) if isinstance(expected, type) else str(expected)
+            raise UsageError(f"{run.config}: data.{option}: expected {words}, got {one_line(value)}")
+    return settings
 
 
 def labels_of(model: Model, wanted: list[str]) -> Tensor:

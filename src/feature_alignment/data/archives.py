@@ -11,6 +11,7 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
+from ..files import portable
 from .cache import VERSION, Decoded, Meta, cached, hash_of
 from .class_archives import with_classes
 from .decoding import SIDE, decode
@@ -46,7 +47,7 @@ def load_archives(title: str, archives: Sequence[Path], request: Request, root: 
     states = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in archives]
     key = hash_of([VERSION, request.split, request.image_size, request.channels, request.white, states])
     return cached(
-        f"archive-{archives[0].name[:60]}-{request.split}-{key}",
+        f"archive-{portable(archives[0].name)}-{request.split}-{key}",
         lambda directory: _decode(directory, title, archives, root, request, findings),
         keep=lambda: not findings.transient,
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import portable
 from .archives import load_archives
 from .cache import VERSION, Decoded, cached, hash_of
 from .decoding import SIDE, decode
@@ -58,7 +59,7 @@ def load_folder(root: Path, request: Request) -> Decoded:
     white = white_of(lambda: pictures(entries), own, request.white)
     key = hash_of([VERSION, str(root), request.split, image_size, channels, request.white, listing.hash])
     decoded = cached(
-        f"folder-{root.name[:60]}-{request.split}-{key}",
+        f"folder-{portable(root.name)}-{request.split}-{key}",
         lambda directory: decode(
             directory, str(root), pictures(chosen), labels, classes, image_size, channels, request.strict, white, own
         ),

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..extras import require
+from ..files import portable
+from ..progress import bars_on_a_terminal_alone
 from .cache import VERSION, Decoded, Meta, cached, hash_of, listing
 from .columns import image_column, label_column, labels_of
 from .decoding import common_shape, decode
@@ -32,11 +34,12 @@ def load_hub(repository: str, request: Request) -> Decoded:
     asked = [request.image, request.label, request.config, request.split, request.image_size, request.channels]
     key = hash_of([VERSION, repository, *asked, request.white, listing(root, files)])
     findings = Findings()
-    return cached(
-        f"hub-{'-'.join(Path(repository).parts[-2:])}-{request.split}-{key}",
-        lambda directory: decode_hub(directory, repository, request, findings),
-        keep=lambda: not findings.transient,
-    )
+    with bars_on_a_terminal_alone("datasets", "huggingface_hub"):
+        return cached(
+            f"hub-{'-'.join(map(portable, Path(repository).parts[-2:]))}-{request.split}-{key}",
+            lambda directory: decode_hub(directory, repository, request, findings),
+            keep=lambda: not findings.transient,
+        )
 
 
 def decode_hub(directory: Path, repository: str, request: Request, findings: Findings) -> Meta:

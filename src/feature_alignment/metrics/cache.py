@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ..data import cache_directory
-from ..files import atomic_path
+from ..files import portable, write_atomically
 
 __all__ = ["cached_tensors"]
 
 
-def cached_tensors(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors cached under ``name``; compute and cache them if they are missing."""
-    place = cache_directory() / f"{name}.safetensors"
+def cached_tensors(name: str, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors cached under a name, of which only the beginning may be used, and a key.
+
+    They are computed and cached if they are missing or damaged.
+    """
+    place = cache_directory() / f"{portable(name)}-{key}.safetensors"
     if place.is_file():
-        return load_file(place)
+        with suppress(SafetensorError):
+            return load(place.read_bytes())  # not by its path, which need not be text
     tensors = compute()
-    with atomic_path(place) as scratch:
-        save_file(tensors, scratch)
+    write_atomically(place, save(tensors))
     return tensors

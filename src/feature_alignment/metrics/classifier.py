@@ -78,11 +78,13 @@ def classifier_for(train: Images, *, steps: int = 1500, seed: int = 0) -> Classi
     classes = len(train.classes) if train.labels is not None else 4
     key = hashlib.sha256(f"{train.shape} {classes} {len(train)} {steps} {seed}".encode())
     key.update(train.pixels[:: max(1, len(train) // 512)].numpy().tobytes())
-    name = f"classifier-{Path(train.name).name}-{key.hexdigest()[:16]}"
+    name = f"classifier-{Path(train.name).name}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = Classifier(train.shape[0], train.shape[1], classes)
-        classifier.load_state_dict(cached_tensors(name, lambda: _trained(classifier, train, steps)))
+        classifier.load_state_dict(
+            cached_tensors(name, key.hexdigest()[:16], lambda: _trained(classifier, train, steps))
+        )
     return classifier.eval()
 
 

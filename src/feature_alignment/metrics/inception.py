@@ -88,5 +88,6 @@ def inception_features(inception: Inception, images: Images) -> Tensor:
     """Return the features of real images, shape ``(N, 2048)``, computed once and cached."""
     key = hashlib.sha256(f"{inception.identity} {images.shape}".encode())
     key.update(images.pixels.numpy().tobytes())
-    name = f"inception-{Path(images.name).name}-{images.split}-{len(images)}-{key.hexdigest()[:16]}"
-    return cached_tensors(name, lambda: {"features": inception.features(images.images())})["features"]
+    name = f"inception-{images.split}-{len(images)}-{Path(images.name).name}"
+    compute = lambda: {"features": inception.features(images.images())}  # noqa: E731
+    return cached_tensors(name, key.hexdigest()[:16], compute)["features"]

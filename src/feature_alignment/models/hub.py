@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..extras import require
+from ..progress import bars_on_a_terminal_alone
 
 __all__ = ["FILES", "download", "is_repository"]
 
@@ -45,7 +46,8 @@ def download(name: str, files: Sequence[str] = FILES, **options: Any) -> Path:
     """
     hub = require("huggingface_hub", "hub", f"{name}: is no directory; models of the Hugging Face Hub")
     try:
-        return Path(hub.snapshot_download(name.removeprefix("hf:"), allow_patterns=list(files), **options))
+        with bars_on_a_terminal_alone("huggingface_hub"):
+            return Path(hub.snapshot_download(name.removeprefix("hf:"), allow_patterns=list(files), **options))
     except (hub.errors.HFValidationError, hub.errors.HfHubHTTPError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FileNotFoundError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from ..extras import MissingExtra
@@ -96,7 +96,7 @@ class Saved:
         except Exception as error:  # whatever values of no sense make of a constructor
             raise ValueError(f"{directory / 'config.json'}: not a {kind} of this version: {_one_line(error)}") from None
         try:
-            model.load_state_dict(upgraded(load_file(directory / "model.safetensors"), model))
+            model.load_state_dict(upgraded(_weights(directory / "model.safetensors"), model))
         except Exception as error:
             raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
         if len(class_names) == model.classes:
@@ -133,6 +133,8 @@ def _without_memory(built: Callable[[], nn.Module], arguments: dict[str, Any]) -
 
 def _compare(path: Path, empty: nn.Module) -> None:
     """Raise a ValueError unless the tensors that a file's header names fit a model on the device ``meta``."""
+    if not _is_text(path):
+        return
     try:
         with safe_open(path, "pt") as file:
             named = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
@@ -142,6 +144,15 @@ def _compare(path: Path, empty: nn.Module) -> None:
             )
     except Exception as error:  # whatever a damaged header makes the libraries raise
         raise _DoesNotFit(path, _one_line(error)) from None
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return load_file(path) if _is_text(path) else load(path.read_bytes())
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a path can be decoded, which safetensors requires of one."""
+    return str(path) == str(path).encode(errors="ignore").decode()
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..extras import require
 from ..files import read_yaml
 from .options import TrainingError
+from .sections import fault_of
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -106,14 +107,20 @@ class Run:
             found = read_yaml(self.config)
         except ValueError as error:
             raise TrainingError(f"{self.config}: not a readable configuration ({error})") from None
-        if not isinstance(found, dict):
-            raise TrainingError(f"{self.config}: not the configuration of a run, but {type(found).__name__}")
-        return found
+        if fault := fault_of(found):
+            raise TrainingError(f"{self.config}: not the configuration of a run: {fault}")
+        return dict(found)
 
     def results(self) -> dict[str, Any]:
-        """Return the metrics."""
-        found: dict[str, Any] = json.loads(self.metrics.read_text())
-        return found
+        """Return the metrics.
+
+        Raises:
+            TrainingError: they cannot be read.
+        """
+        try:
+            return dict(json.loads(self.metrics.read_text()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise TrainingError(f"{self.metrics}: not the metrics of a run ({error})") from None
 
     def model(self) -> Model:
         """Load the trained model, in eval mode.

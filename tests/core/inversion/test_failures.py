@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from feature_alignment import invert
 from feature_alignment.core.inversion import SOLVERS
@@ -102,6 +103,22 @@ def test_samples_that_were_solved_survive_a_solver_that_cannot_go_on():
     (message,) = [str(each.message) for each in caught if each.category is RuntimeWarning]
     assert message.startswith("gauss_newton failed for 1 of 3 samples, first for sample 1")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("method", ["auto", "gauss_newton"])
+def test_a_target_out_of_reach_of_attention_loses_no_other(method):
+    """All the way to Gauss-Newton, which multiplies by the Jacobian: the fused kernel has no second derivative."""
+    into = linear(18, 8)
+
+    def network(r):
+        q, k, v = into(r).unflatten(1, (3, 1, 3, 2)).unbind(1)
+        return functional.scaled_dot_product_attention(q, k, v).flatten(1).tanh()
+
+    target = network(0.3 * torch.randn(3, 8).double()).detach()
+    target[1] = 2.0
+    found = invert(network, target, torch.zeros(1, 8).double(), 1e-3, 300, method=method)
+    assert found.converged.tolist() == [True, False, True]
+    torch.testing.assert_close(found.residual, residuals(network, found, target))
 
 
 @pytest.mark.parametrize("method", METHODS)

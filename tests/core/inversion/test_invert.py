@@ -312,3 +312,19 @@ def test_batch_norm_and_dropout_in_eval_mode_are_inverted():
     network = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5), nn.Dropout(0.5)).double().eval()
     target = network(torch.randn(2, 2, 6, 6, dtype=torch.double)).detach()
     assert bool(invert(network, target, GOOD["start"]).converged.all())
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("method", ["auto", "gauss_newton"])
+def test_a_recurrent_network_in_single_precision(kind, method):
+    """On a CPU, an LSTM of single precision is a fused kernel, whose derivatives torch.func refuses."""
+    inside = kind(6, 5, batch_first=True)
+
+    def network(x):
+        return inside(x)[0][:, -1]
+
+    target = network(torch.randn(3, 4, 6)).detach()
+    found = invert(network, target, torch.zeros(1, 4, 6), method=method)
+    assert found.converged.all()
+    with torch.no_grad():
+        assert ((network(found.input) - target).norm(dim=1) < 2e-3 * target.norm(dim=1)).all()

@@ -316,6 +316,7 @@ def test_none_is_passed_over_and_mappings_are_taken_apart(kind, shared):
         return kind(logits=linear(x).tanh(), aux=None)
 
     x, start = torch.randn(4, 6).double(), torch.randn(1 if shared else 4, 6).double()
+    assert path_of(network, start) == "torch.func"
     for recompute in (False, True):
         feature = align(network, network(x), start, steps=2, recompute=recompute)
         torch.testing.assert_close(feature, algorithm_1(lambda r: linear(r).tanh(), linear(x).tanh(), start, steps=2))

@@ -66,6 +66,25 @@ def test_what_has_no_derivative_at_all_is_named():
         align(network, torch.zeros(3, 3), torch.zeros(1, 4))
 
 
+class Step(nn.Module):
+    def forward(self, x):
+        return torch.heaviside(x, torch.zeros(()))
+
+
+class Gamma(nn.Module):
+    def forward(self, x):
+        return torch.special.gammainc(1 + x.square(), x.square())
+
+
+@pytest.mark.parametrize("start", [1, 3])
+@pytest.mark.parametrize(("kind", "operation"), [(Step, "aten::heaviside"), (Gamma, "igamma: input")])
+def test_what_raises_in_the_first_derivative_is_named(kind, operation, start):
+    network = nn.Sequential(nn.Linear(4, 3), kind())
+    words = rf"{kind.__name__}: PyTorch has no derivative of {operation}; replace it by"
+    with pytest.raises(NotDifferentiableError, match=words):
+        align(network, torch.zeros(3, 3), torch.randn(start, 4))
+
+
 def test_of_a_function_the_operation_is_named():
     bag = Bag()
     feature = align(lambda x: bag(x), torch.zeros(3, 3), torch.zeros(1, 4), check=False)

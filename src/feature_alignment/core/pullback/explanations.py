@@ -18,7 +18,7 @@ from .workarounds import twice_differentiable
 
 __all__ = ["NotDifferentiableError", "Remembered", "check_dependence", "check_twice", "explained", "explaining"]
 
-_MISSING = re.compile(r"derivative for (\S+) is not implemented")
+_MISSING = re.compile(r"derivative for '?([^']+?)'? is not implemented")  # "aten::heaviside", or "'igamma: input'"
 
 
 class Remembered:
