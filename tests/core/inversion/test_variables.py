@@ -247,3 +247,18 @@ def test_black_and_white_are_begun_from_a_little_inside():
 def test_a_latent_of_integers_is_refused():
     with pytest.raises(TypeError, match=r"start: expected a floating-point latent, got torch\.int64"):
         Generative(nn.Linear(2, 3), torch.zeros(1, 2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("variables", ["bounded", "natural", "fitted"])
+def test_a_search_does_not_end_in_black(variables):
+    """Most of the error is out of reach, so that the first step is too long, and black is nearer than grey."""
+    if variables == "fitted":
+        variables = Variables.fit(torch.rand(40, 1, 4, 4, dtype=torch.double) / 2 + 0.25, squash=True)
+    dark = torch.full((1, 1, 4, 4), 0.2, dtype=torch.double)
+
+    def network(r):
+        return torch.cat([r.flatten(1) / 100, 0 * r.flatten(1)[:, :1]], 1)
+
+    target = network(dark) + torch.eye(17)[-1:].double() / 2
+    found = invert(network, target, torch.full_like(dark, 0.5), 1e-9, 200, variables=variables)
+    torch.testing.assert_close(found.input, dark, rtol=0, atol=0.02)

@@ -28,7 +28,7 @@ def anderson(search: Search, index: Tensor, memory: int = 20) -> None:
         mixed, remaining = _mix(error, steps, changes)
         gradient = pull(remaining)
         search.spend(index[live])
-        step = mixed - minimising_step(remaining, gradient).unsqueeze(1) * gradient
+        step = search.bounded(mixed - minimising_step(remaining, gradient).unsqueeze(1) * gradient)
 
         index, x, step, steps, changes, before = (each[live] for each in (index, x, step, steps, changes, error))
         x = x + step

@@ -40,7 +40,8 @@ def gauss_newton(
             line.keep(live)
         if not len(index):
             return
-        line.follow(line.finished, _direction(search, index, line.finished, error, pull, reduction, most))
+        direction = _direction(search, index, line.finished, error, pull, reduction, most)
+        line.follow(line.finished, search.bounded(direction))
         trial = line.trial()
         tried, pull = search.evaluate(index, trial)
         norm = tried.norm(dim=1)

@@ -27,7 +27,7 @@ def gradient(search: Search, index: Tensor, iterations: int = 8) -> None:
             index, x, error, size, pull = index[live], x[live], error[live], size[live], restricted(pull, live)
         if not len(index):
             return
-        before, x = error, x - size.unsqueeze(1) * pull(error)
+        before, x = error, x - search.bounded(size.unsqueeze(1) * pull(error))
         search.spend(index)
         error, pull = search.evaluate(index, x)
         size = torch.where(error.norm(dim=1) > before.norm(dim=1), size / 2, size)

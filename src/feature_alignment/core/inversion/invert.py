@@ -160,7 +160,8 @@ def invert(
 def _search(problem: Problem, tol: float, budget: int, method: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return points, residuals, evaluations, and whether the samples converged."""
     search = Search(
-        problem.network, problem.target, problem.start, tol, budget, noise=problem.noise, cost=problem.cost
+        problem.network, problem.target, problem.start, tol, budget, noise=problem.noise, cost=problem.cost,
+        logits=problem.logits,
     )  # fmt: skip
     everything = torch.arange(len(problem.start), device=problem.start.device)
     for name in AUTO if method == "auto" else (method,):

@@ -31,7 +31,7 @@ def lbfgs(search: Search, index: Tensor, memory: int = 20) -> None:
         if not len(index):
             return
         pairs.forget(line.exhausted)  # then the direction is the negative gradient
-        line.follow(line.finished | line.exhausted, -pairs.inverse_hessian(gradient))
+        line.follow(line.finished | line.exhausted, search.bounded(-pairs.inverse_hessian(gradient)))
         slope = (line.direction * gradient).sum(1)
 
         trial = line.trial()

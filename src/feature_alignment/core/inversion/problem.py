@@ -42,6 +42,7 @@ class Problem:
         start: ``u`` where the search begins, shape ``(N, ...)``.
         noise: the norm of the noise in a target.
         cost: evaluations of the user's network in one of this.
+        logits: from a change of ``u`` to that of the logits of inputs, if these are bounded, of shape ``(N, ...)``.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class Problem:
     start: Tensor
     noise: float
     cost: int
+    logits: Callable[[Tensor], Tensor] | None = None
 
     def split(self, size: int) -> list[Problem]:
         """Return problems of at most so many samples each, in order."""
@@ -119,7 +121,8 @@ def pose(
         inner = Chain([variables.forward, *parts])
     level = noise * float(matched([torch.ones_like(part[:1]) for part in tensors(output)]).norm()) if noise else 0.0
     start = u.expand(len(rows(target)), *u.shape[1:])
-    return Problem(inner, evaluation(inner), goal, start, level, SHIFTS if jitter else 1)
+    logits = variables.logits if getattr(variables, "squash", False) else None
+    return Problem(inner, evaluation(inner), goal, start, level, SHIFTS if jitter else 1, logits)
 
 
 def draw_starts(problem: Problem, count: int, deviation: float, seed: int) -> Problem:

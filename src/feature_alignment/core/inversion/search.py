@@ -17,6 +17,10 @@ __all__ = ["Pull", "Search", "half_square", "minimising_step", "restricted"]
 #: From cotangents to gradients, both flattened: from shape ``(n, K)`` to ``(n, D)``.
 Pull: TypeAlias = Callable[[Tensor], Tensor]
 
+#: The longest step of a search among bounded inputs: root mean square of the change of logits, which in photographs are
+#: of about unit variance.
+LONGEST = 2.0
+
 
 class Search:
     """The best point of every sample so far, and the evaluations spent. Points and errors are flattened.
@@ -32,6 +36,7 @@ class Search:
         budget: the most evaluations of a sample.
         noise: the norm of the noise in the target: a sample is solved there, if that is above the tolerance.
         cost: evaluations of the network the user gave, for one of ``network``.
+        logits: from a change of points to that of the logits of inputs, if these are bounded.
     """
 
     def __init__(
@@ -44,9 +49,10 @@ class Search:
         *,
         noise: float = 0.0,
         cost: int = 1,
+        logits: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.network, self.target, self.shape = network, rows(target), start.shape[1:]
-        self.budget, self.cost = budget, cost
+        self.budget, self.cost, self.logits = budget, cost, logits
         self.start, self.input = start, start.flatten(1).clone()
         norm = self.target.norm(dim=1)
         self.scale = torch.where(norm > 0, norm, torch.ones_like(norm))
@@ -72,6 +78,16 @@ class Search:
         self.outside[moved], self.outside_residual[moved] = self.input[moved], self.residual[moved]
         self.residual[moved], self.input[moved] = residual[better], points[better]
         return errors, lambda cotangents: pull_back(from_rows(cotangents, output)).flatten(1)
+
+    def bounded(self, step: Tensor) -> Tensor:
+        """Shorten steps that would make bounded inputs black or white all over.
+
+        That may be nearer to the target than grey, and from there nothing leads back: all slopes are 0.
+        """
+        if self.logits is None:
+            return step
+        change = self.logits(step.view(-1, *self.shape)).flatten(1).square().mean(1, keepdim=True).sqrt()
+        return step * (LONGEST / change).clamp(max=1)
 
     def spend(self, index: Tensor, cost: int = 1) -> None:
         """Count evaluations, or products with the Jacobian or its transpose, for these samples."""

@@ -19,13 +19,20 @@ class Variables:
         start: :math:`u` where the search begins unless :func:`~feature_alignment.invert` is given a start; shape
             ``(1, ...)``, or ``None``: then it has to be given.
         deviation: the standard deviation of :meth:`draw`.
+        squash: whether inputs are the sigmoids of logits, which are affine in :math:`u`; then there is a method
+            ``logits``.
     """
 
     start: Tensor | None = None
     deviation: float = 1.0
+    squash: bool = False
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the inputs :math:`r` for a batch of :math:`u`; differentiable."""
+        raise NotImplementedError
+
+    def logits(self, u: Tensor) -> Tensor:
+        """Return what a change of :math:`u` changes of the logits of inputs, if these are bounded."""
         raise NotImplementedError
 
     def inverse(self, r: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ class Gaussian(Variables):
         r = self.mean.to(u) + self.forward_map(u)
         return r.sigmoid() if self.squash else r
 
+    def logits(self, u: Tensor) -> Tensor:
+        """Return what a change of ``u`` changes of the logits, or of the inputs without ``squash``: :math:`P u`."""
+        return self.forward_map(u)
+
     def inverse(self, r: Tensor) -> Tensor:
         """Return ``u`` for inputs of the fitted size; ValueError for another."""
         same_size("these Gaussian variables", r.shape[1:], self.mean.shape[1:])

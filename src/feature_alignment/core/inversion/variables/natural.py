@@ -49,9 +49,13 @@ class Natural(Variables):
 
     def forward(self, u: Tensor) -> Tensor:
         """Return images for ``u``, of the same shape."""
-        smooth = _filtered(u, gains(u.shape[2:], self.exponent, u))
-        logits = torch.einsum("rc,nc...->nr...", colours(u), smooth) if u.shape[1] == 3 else smooth
+        logits = self.logits(u)
         return logits.sigmoid() if self.squash else logits
+
+    def logits(self, u: Tensor) -> Tensor:
+        """Return the logits of images for ``u``, linear in it; without ``squash`` the images."""
+        smooth = _filtered(u, gains(u.shape[2:], self.exponent, u))
+        return torch.einsum("rc,nc...->nr...", colours(u), smooth) if u.shape[1] == 3 else smooth
 
     def inverse(self, r: Tensor) -> Tensor:
         """Return ``u`` for images in [0, 1] (clamped to [0.01, 0.99]), of the same shape."""

@@ -35,9 +35,15 @@ class Bounded(Variables):
         tensor([[0.5000, 0.5000, 0.5000]])
     """
 
+    squash = True
+
     def forward(self, u: Tensor) -> Tensor:
         """Return inputs in (0, 1)."""
         return u.sigmoid()
+
+    def logits(self, u: Tensor) -> Tensor:
+        """Return ``u``."""
+        return u
 
     def inverse(self, r: Tensor) -> Tensor:
         """Return the logits of ``r``, clamped to [0.01, 0.99]; ValueError outside [0, 1]."""
