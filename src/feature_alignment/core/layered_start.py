@@ -20,11 +20,11 @@ from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from .checks import refuse_batch_statistics
 from .layers import Arcsinh
-from .pullback import Chain, vjp
+from .pullback import vjp
+from .speed.elementwise import scaled
 from .structures import Network, Structure
 from .trials import check_independence
 
@@ -95,10 +95,11 @@ class LayeredStart(nn.Module):
         for stage, activation, start, log_size, shape in reversed(
             list(zip(self._stages, self._activations, self.starts, self.log_step_sizes, self.shapes, strict=True))
         ):
-            point = start.expand(shape)
-            output, pull_back = vjp(Chain([activation, stage]), point)
-            residual = pytree.tree_map(lambda got, wanted: got - wanted, output, hidden)
-            place = point - log_size.exp() * pull_back(residual)
+            # Affine in h: what the batch shares is evaluated once, with the activation at one number a channel.
+            value, slope = vjp(activation, start)
+            output, pull_back = vjp(stage, value.expand(shape))
+            scale = log_size.exp() * slope(torch.ones_like(start))
+            place = scaled(pull_back(hidden), scale, start - scale * pull_back(output))
             hidden = activation(place)
         return place
 

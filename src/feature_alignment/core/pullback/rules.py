@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..layers import Arcsinh, Cast
-from ..speed.convolution import NarrowConv2d
+from ..speed.convolution import NarrowConv2d, is_narrow, narrow_conv2d, narrow_transposed_conv2d
+from ..speed.elementwise import pulled_back, scaled
 from ..speed.fusion import Affine
 from ..structures import Network
 from .autodiff import by_differentiation, differentiated, leaving_its_input
@@ -46,6 +47,9 @@ def _affine(layer: Affine | nn.Linear, x: Tensor) -> tuple[Tensor, PullBack]:
 def _conv2d(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, PullBack]:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or x.ndim != 4:
         return by_differentiation(layer, x)
+    if is_narrow(layer, x):
+        narrow = layer.weight
+        return narrow_conv2d(x, narrow, layer.bias), lambda e: narrow_transposed_conv2d(e, narrow)
     weight, geometry = layer.weight, (layer.stride, layer.padding, layer.dilation, layer.groups)
     # A narrow one computes its output in its own way.
     output = layer(x) if isinstance(layer, NarrowConv2d) else functional.conv2d(x, weight, layer.bias, *geometry)
@@ -100,9 +104,13 @@ def _hard_sigmoid(layer: nn.Hardsigmoid, x: Tensor) -> tuple[Tensor, PullBack]:
 
 
 def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
+    return pulled_back(function, x) or _by_slopes(function, x)
+
+
+def _by_slopes(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
     output, pull_back = differentiated(leaving_its_input(function), x)
     slopes = pull_back(torch.ones_like(output))
-    return output, lambda e: e * slopes
+    return output, lambda e: scaled(e, slopes)
 
 
 _KINDS: dict[Rule, tuple[Any, ...]] = {
