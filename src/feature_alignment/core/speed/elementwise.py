@@ -20,11 +20,11 @@ class Formula:
     r"""The derivatives of an elementwise function :math:`f`.
 
     Attributes:
-        times_slope: :math:`f' u`, from :math:`u`, :math:`x` and :math:`f(x)`.
+        times_slope: :math:`f' u`, from :math:`u` and :math:`x`.
         times_both: :math:`f' u + f'' v`, from :math:`u`, :math:`v`, :math:`x` and :math:`f'(x)`; differentiable.
     """
 
-    times_slope: Callable[[Tensor, Tensor, Tensor], Tensor]
+    times_slope: Callable[[Tensor, Tensor], Tensor]
     times_both: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -39,8 +39,8 @@ def _sigmoid(u: Tensor, v: Tensor, x: Tensor, slopes: Tensor) -> Tensor:
     return slopes * torch.addcmul(u, v, torch.tanh(-x / 2))  # f'' = f' (1 - 2 f)
 
 
-_SILU = Formula(lambda u, x, _: torch.ops.aten.silu_backward(u, x), _silu)
-_SIGMOID = Formula(lambda u, _, output: torch.ops.aten.sigmoid_backward(u, output), _sigmoid)
+_SILU = Formula(torch.ops.aten.silu_backward, _silu)
+_SIGMOID = Formula(lambda u, x: torch.ops.aten.sigmoid_backward(u, x.sigmoid()), _sigmoid)
 FORMULAS: dict[Any, Formula] = {nn.SiLU: _SILU, nn.Sigmoid: _SIGMOID, torch.sigmoid: _SIGMOID}
 
 
@@ -52,8 +52,13 @@ def pulled_back(function: Network, x: Tensor) -> tuple[Tensor, Callable[[Tensor]
     if torch.is_grad_enabled() or len(x) == 1:
         output, slopes = _WithSlopes.apply(function, formula, x)
         return output, lambda e: scaled(e, slopes)
-    output = _evaluated(function, x)
-    return output, lambda e: formula.times_slope(e, x, output)
+
+    def pull(e: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or not applies_to(e):
+            return e * _slopes(formula, x)
+        return formula.times_slope(e, x)
+
+    return _evaluated(function, x), pull
 
 
 def scaled(x: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
@@ -70,7 +75,7 @@ class _WithSlopes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Network, formula: Formula, x: Tensor) -> tuple[Tensor, Tensor]:
         output = _evaluated(function, x)
-        slopes = formula.times_slope(x.new_ones(()).expand_as(x), x, output)
+        slopes = _slopes(formula, x)
         ctx.set_materialize_grads(False)
         ctx.formula = formula
         ctx.save_for_backward(x, slopes)
@@ -107,6 +112,11 @@ def _evaluated(function: Network, x: Tensor) -> Tensor:
     """Return a function of ``x``, which stays as it is if the function works in place."""
     output: Tensor = function(x.clone() if getattr(function, "inplace", False) else x)
     return output
+
+
+@torch.no_grad()
+def _slopes(formula: Formula, x: Tensor) -> Tensor:
+    return formula.times_slope(x.new_ones(()).expand_as(x), x)
 
 
 def _in_the_order_of(x: Tensor, shared: Tensor) -> Tensor:
