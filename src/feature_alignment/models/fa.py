@@ -146,8 +146,7 @@ class FA(Model):
     def starts(self, count: int) -> Tensor | Callable[[Structure], Tensor]:
         """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or the function of targets it is."""
         if self.layered_start is not None:
-            kept = speed.enabled() and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            return self._linearized(self, self.layered_start.linearized) if kept else self.layered_start
+            return self._linearized(self, self.layered_start.linearized) if self._decodes() else self.layered_start
         return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
@@ -156,7 +155,13 @@ class FA(Model):
         return outputs
 
     def follow(
-        self, network: Chain, target: Structure, starts: Tensor | Callable[[Structure], Tensor], check: bool, steps: int, done: int = 0
+        self,
+        network: Chain,
+        target: Structure,
+        starts: Tensor | Callable[[Structure], Tensor],
+        check: bool,
+        steps: int,
+        done: int = 0,
     ) -> Tensor:
         """Return the iterate of equation 2, before the squashing, after ``steps`` steps with this model's options.
 
@@ -178,6 +183,11 @@ class FA(Model):
             recompute=self.options.recompute,
             check=check,
         )
+
+    def _decodes(self) -> bool:
+        """Whether no gradient is asked for, and what was derived from the weights may be kept for later."""
+        plain = not torch.compiler.is_compiling() and not torch.is_autocast_enabled(self.device.type)
+        return speed.enabled() and not torch.is_grad_enabled() and plain
 
     def squashed(self, iterate: Tensor) -> Tensor:
         """Return the image that an iterate stands for: its sigmoid, unless the option ``squash`` is ``none``."""

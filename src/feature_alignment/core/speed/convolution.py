@@ -82,7 +82,7 @@ class _Transposed(torch.autograd.Function):
         ctx.save_for_backward(output, weight)
         (many, few, *kernel), (count, _, *size) = weight.shape, output.shape
         # A pixel adds to the one at (i, j) from it, from the centre, its product with the weight at (i, j).
-        products = weight.view(many, -1).T @ output.permute(0, 2, 3, 1).reshape(-1, many).T
+        products = weight.reshape(many, -1).T @ output.permute(0, 2, 3, 1).reshape(-1, many).T
         return _sum_of_shifts(products.view(few, *kernel, count, *size)).transpose(0, 1)
 
     @staticmethod

@@ -64,7 +64,7 @@ def pulled_back(function: Network, x: Tensor) -> tuple[Tensor, Callable[[Tensor]
 def scaled(x: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
     """Return ``offset + scale * x``, where the batch shares the scale and the offset: shapes ``(1, ...)``."""
     offsets = [] if offset is None else [offset]
-    if not applies_to(x) or any(len(each) > 1 for each in (scale, *offsets)):
+    if len(x) == 1 or any(len(each) > 1 for each in (scale, *offsets)) or not applies_to(x):
         return x * scale if offset is None else offset + x * scale
     return cast(Tensor, _Scaled.apply(x, scale, *offsets))
 
@@ -97,8 +97,8 @@ class _Scaled(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor, *offset: Tensor) -> Tensor:
         ctx.save_for_backward(x, scale)
         ctx.shapes = [each.shape for each in offset]
-        scale, *offset = (_in_the_order_of(x, each) for each in (scale, *offset))
-        return torch.addcmul(*offset, x, scale) if offset else x * scale
+        scale = _in_the_order_of(x, scale)
+        return torch.addcmul(_in_the_order_of(x, *offset), x, scale) if offset else x * scale
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
