@@ -1,13 +1,14 @@
 """An update of `fa` with its layered start, and decoding by it, against an autoencoder and a Gradient Origin Network.
 
-All have the setting of results/quality/first-digits.json: 16 and 32 filters, width 512, SiLU, 64 latents. `feature T=1`
-is a layered start and one bounded step, `K=15` trains for further steps too; the autoencoder has the same encoder and
-its mirror as the decoder, the origin network that decoder alone. All sides take turns in one process, there and back
+`T=1` is a layered start and one bounded step, `K=15` trains for one to fifteen further steps too, in turn, so that its
+fastest repeat is one with few of them. The autoencoder has the same encoder and its mirror as the decoder, the origin
+network that decoder alone; nothing is done to speed these two up. All sides take turns in one process, there and back
 (ABBA); what is compared is CPU time, of one thread unless asked otherwise, on a GPU the time until it is done.
 
 Operations are those of products and convolutions. `gigaflop_by_part` has them for encoding, the start and the
-correction, forwards and with the backward pass of that part alone; `where` is the share of a part's time that kinds of
-operations take, by PyTorch's profiler. Prints one JSON object.
+correction, forwards and with the backward pass of that part alone; `where_ms` is the time that kinds of operations
+take, by PyTorch's profiler. The size `small` is that of results/quality/first-digits.json, `config` that of
+`--config fa`. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from torch.profiler import ProfilerActivity, profile
 from training_step import DEVICE, Step, operations, synchronize, update_of
 
 from feature_alignment.core.speed.allocator import reuse_memory
-from feature_alignment.models import AE, FA, GON, Model
+from feature_alignment.models import AE, FA, GON
 
-SETTING: dict[str, Any] = {"image_shape": (1, 28, 28), "channels": (16, 32), "width": 512, "activation": "silu"}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"image_shape": (1, 28, 28), "channels": (16, 32), "width": 512, "latent": 64},
+    "config": {"image_shape": (1, 28, 28), "channels": (32, 64), "width": 4096, "latent": 128},
+}
 FEATURE: dict[str, Any] = {
     "start": "layers", "step_size": 4.0, "learn_step_size": True, "max_step": 20.0, "squash": "every",
     "clamp_inputs": 0.0,
 }  # fmt: skip
-TRAINING: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "clip_gradient": 10.0}
+TRAINING: dict[str, Any] = {"activation": "silu", "learning_rate": 1e-3, "schedule": "cosine", "clip_gradient": 10.0}
 #: By the beginning of PyTorch's names for operations.
 KINDS = {
     "convolutions": ("aten::convolution", "aten::_convolution", "aten::mkldnn", "aten::_slow_conv", "aten::slow_conv"),
@@ -47,16 +51,19 @@ KINDS = {
 }
 
 
-def models(batch: int, setting: dict[str, Any], latent: int) -> dict[str, Model]:
+FURTHER = 15
+
+
+def models(size: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(0)
-    common = {**setting, "latent": latent, **TRAINING}
+    common = {**size, **TRAINING}
     feature = {**common, **FEATURE, "activate_width": True}
     return {
-        "autoencoder": AE(**common, activate_width=True),
-        "origin network": GON(**common),
-        "feature T=1": FA(**feature),
-        "feature T=2": FA(**feature, steps=2),
-        "feature T=1, K=15": FA(**feature, further_steps=15),
+        "autoencoder": AE(**common, activate_width=True).to(DEVICE),
+        "origin network": GON(**common).to(DEVICE),
+        "T=1": FA(**feature).to(DEVICE),
+        "T=2": FA(**feature, steps=2).to(DEVICE),
+        f"T=1, K={FURTHER}": FA(**feature, further_steps=FURTHER).to(DEVICE),
     }
 
 
@@ -130,50 +137,59 @@ def by_part(model: FA, images: Tensor) -> dict[str, dict[str, float]]:
     found = {}
     for name, part in parts.items():
         forward, both = operations(part), operations(lambda part=part: part().sum().backward())
-        found[name] = {"forward": round(forward / 1e9, 3), "with backward": round(both / 1e9, 3)}
+        found[name] = {"forward": round(forward / 1e9, 6), "with backward": round(both / 1e9, 6)}
     return found
 
 
 # ----------------------------------------------------------------------------------------------------------
 
 
+def measure(size: dict[str, Any], batch: int, repeats: int) -> dict[str, Any]:
+    sides = models(size)
+    images = torch.rand(batch, *size["image_shape"], device=DEVICE)
+    latents = torch.randn(batch, size["latent"], device=DEVICE)
+    updates = {name: update_of(copy.deepcopy(model), images, None) for name, model in sides.items()}
+    # The origin network decodes as the autoencoder does, and K matters to training only.
+    decoding = {name: lambda name=name: sides[name].decode(latents) for name in ("autoencoder", "T=1", "T=2")}
+    update_times = take_turns(updates, repeats, 1)
+
+    def cycle(step: Step) -> None:
+        for _ in range(FURTHER):
+            step()
+
+    return {
+        "update": compared(update_times, "autoencoder"),
+        "decoding": compared(take_turns(decoding, repeats, 4), "autoencoder"),
+        "gigaflop": {
+            "update": {
+                name: round(operations(lambda step=step: cycle(step)) / FURTHER / 1e9, 3)
+                for name, step in updates.items()
+            },
+            "decoding": {name: round(operations(step) / 1e9, 3) for name, step in decoding.items()},
+        },
+        "gigaflop_by_part": by_part(sides["T=1"], images),
+        "where_ms": {name: where(updates[name], min(repeats, 9)) for name in ("autoencoder", "T=1")},
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--latent", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--sizes", nargs="*", choices=sorted(SIZES), default=sorted(SIZES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     reuse_memory()
     begun = time.perf_counter()
-
-    sides = {name: model.to(DEVICE) for name, model in models(options.batch, SETTING, options.latent).items()}
-    images = torch.rand(options.batch, *SETTING["image_shape"], device=DEVICE)
-    latents = torch.randn(options.batch, options.latent, device=DEVICE)
-    updates = {name: update_of(copy.deepcopy(model), images, None) for name, model in sides.items()}
-    # Of the origin network the decoder is that of the autoencoder; K matters to training only.
-    decoders = {name: model for name, model in sides.items() if name not in ("origin network", "feature T=1, K=15")}
-    decoding = {name: lambda model=model: model.decode(latents) for name, model in decoders.items()}
-    # An update with K = 15 takes one to fifteen further steps in turn.
-    update_times = take_turns(updates, options.repeats, 1)
-    gigaflop = {name: round(operations(step) / 1e9, 2) for name, step in updates.items() if "K" not in name}
     result = {
         "benchmark": "layered",
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else f"cpu ({options.threads} threads)",
         "torch": torch.__version__,
         "batch": options.batch,
-        "latent": options.latent,
         "repeats": options.repeats,
-        "update": compared(update_times, "autoencoder"),
-        "decoding": compared(take_turns(decoding, options.repeats, 4), "autoencoder"),
-        "gigaflop": {
-            "update": gigaflop,
-            "decoding": {name: round(operations(step) / 1e9, 3) for name, step in decoding.items()},
-        },
-        "gigaflop_by_part": by_part(sides["feature T=1"], images),
-        "where_ms": {name: where(updates[name], min(options.repeats, 9)) for name in ("autoencoder", "feature T=1")},
+        "sizes": {name: measure(SIZES[name], options.batch, options.repeats) for name in options.sizes},
         "seconds": round(time.perf_counter() - begun, 1),
     }
     print(json.dumps(result, indent=2))
