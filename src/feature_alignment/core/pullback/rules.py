@@ -12,6 +12,7 @@ from ..layers import Arcsinh, Cast
 from ..speed.convolution import NarrowConv2d, is_narrow, narrow_conv2d, narrow_transposed_conv2d
 from ..speed.elementwise import pulled_back, scaled
 from ..speed.fusion import Affine
+from ..speed.weights import uses_of
 from ..structures import Network
 from .autodiff import by_differentiation, differentiated, leaving_its_input
 from .vjp import Chain, PullBack, Rule, register_pull_back, vjp
@@ -41,6 +42,9 @@ def transposed_conv2d(
 
 def _affine(layer: Affine | nn.Linear, x: Tensor) -> tuple[Tensor, PullBack]:
     weight = layer.weight  # read once: a parametrised weight (spectral norm) is recomputed at every access
+    uses = uses_of(weight, x)
+    if uses is not None:
+        return uses.linear(x, layer.bias), uses.transposed
     return functional.linear(x, weight, layer.bias), lambda e: (e @ weight).to(x.dtype)
 
 
