@@ -28,6 +28,9 @@ from .updates import Loss, Updates
 
 __all__ = ["FA"]
 
+#: To find more parameters unchanged takes longer than to evaluate the stages of a layered start for a batch of one.
+COMPARED = 4_000_000
+
 
 class FA(Model):
     r"""Feature alignment, Algorithm 1.
@@ -146,7 +149,7 @@ class FA(Model):
     def starts(self, count: int) -> Tensor | Callable[[Structure], Tensor]:
         """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or the function of targets it is."""
         if self.layered_start is not None:
-            return self._linearized(self, self.layered_start.linearized) if self._decodes() else self.layered_start
+            return self._linearized(self, self.layered_start.linearized) if self._keeps_start() else self.layered_start
         return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
@@ -184,10 +187,12 @@ class FA(Model):
             check=check,
         )
 
-    def _decodes(self) -> bool:
-        """Whether no gradient is asked for, and what was derived from the weights may be kept for later."""
-        plain = not torch.compiler.is_compiling() and not torch.is_autocast_enabled(self.device.type)
-        return speed.enabled() and not torch.is_grad_enabled() and plain
+    def _keeps_start(self) -> bool:
+        """Whether the start's stages, evaluated for a batch of one, are kept until the weights change."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not speed.enabled():
+            return False
+        few = sum(each.numel() for each in self.parameters()) <= COMPARED
+        return few and not torch.is_autocast_enabled(self.device.type)
 
     def squashed(self, iterate: Tensor) -> Tensor:
         """Return the image that an iterate stands for: its sigmoid, unless the option ``squash`` is ``none``."""
