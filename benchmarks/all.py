@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-NAMES = ("training_step", "memory", "sampling", "inversion", "data")
+NAMES = ("training_step", "layered", "memory", "sampling", "inversion", "data")
 
 
 def rows(place: str, value: Any) -> list[tuple[str, str]]:

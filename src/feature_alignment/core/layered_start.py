@@ -16,15 +16,16 @@ decoder without hidden layers; this one has as many hidden layers as the encoder
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from .checks import refuse_batch_statistics
 from .layers import Arcsinh
-from .pullback import Chain, vjp
+from .pullback import PullBack, vjp
+from .speed.elementwise import scaled
 from .structures import Network, Structure
 from .trials import check_independence
 
@@ -91,16 +92,48 @@ class LayeredStart(nn.Module):
 
     def forward(self, target: Structure) -> Tensor:
         """Return the start for each target, before the squashing."""
-        hidden, place = target, torch.empty(0)
-        for stage, activation, start, log_size, shape in reversed(
-            list(zip(self._stages, self._activations, self.starts, self.log_step_sizes, self.shapes, strict=True))
-        ):
-            point = start.expand(shape)
-            output, pull_back = vjp(Chain([activation, stage]), point)
-            residual = pytree.tree_map(lambda got, wanted: got - wanted, output, hidden)
-            place = point - log_size.exp() * pull_back(residual)
-            hidden = activation(place)
-        return place
+        return self.linearized()(target)
+
+    def linearized(self) -> Callable[[Structure], Tensor]:
+        """Evaluate every stage at its start; return the map from targets to starts, for the weights of this moment."""
+        parts = zip(self._stages, self._activations, self.starts, self.log_step_sizes, self.shapes, strict=True)
+        stages = [_at_start(*each) for each in parts]
+
+        def start_of(target: Structure) -> Tensor:
+            *above, first = reversed(stages)
+            hidden = target
+            for stage in above:
+                hidden = stage.activation(stage(hidden))
+            return first(hidden)
+
+        return start_of
+
+
+@dataclass(frozen=True)
+class _Linearized:
+    r"""The affine map from :math:`h_l` to :math:`a_l = b_l + c_l \odot J^\top h_l`, :math:`J` the stage's Jacobian.
+
+    The activation :math:`\phi_{l-1}` is elementwise, with one slope per channel at :math:`s_l`; with the step size
+    that is the factor :math:`c_l`.
+    """
+
+    activation: Elementwise
+    pull_back: PullBack
+    scale: Tensor
+    offset: Tensor
+
+    def __call__(self, hidden: Structure) -> Tensor:
+        return scaled(self.pull_back(hidden), self.scale, self.offset)
+
+
+def _at_start(
+    stage: Network, activation: Elementwise, start: Tensor, log_size: Tensor, shape: torch.Size
+) -> _Linearized:
+    """Linearise a stage and the activation before it where it starts: evaluated for a batch of one."""
+    value, pull_activation = vjp(activation, start)
+    output, pull_back = vjp(stage, value.expand(shape))
+    scale = log_size.exp() * pull_activation(torch.ones_like(start))
+    return _Linearized(activation, pull_back, scale, start - scale * pull_back(output))
 
 
 def cut(network: nn.Sequential) -> list[nn.Sequential]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core import speed
-from ..core.affine_cache import AffineCache
 from ..core.alignment import align
+from ..core.cache import Cache
 from ..core.checks import Network, Structure, refuse_batch_statistics
 from ..core.layered_start import LayeredStart, cut
 from ..core.linearization import affine_map
@@ -27,6 +27,9 @@ from .snapshot import Snapshot
 from .updates import Loss, Updates
 
 __all__ = ["FA"]
+
+#: To find more parameters unchanged takes longer than to evaluate the stages of a layered start for a batch of one.
+COMPARED = 4_000_000
 
 
 class FA(Model):
@@ -88,7 +91,8 @@ class FA(Model):
         if start.shape != torch.Size(image_shape):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(start.shape)}")
         self.start = nn.Parameter(start.clone(), requires_grad=asked.start == "learned")
-        self._affine, self._is_affine = AffineCache(), _is_affine(asked)
+        self._affine, self._is_affine = Cache[tuple[Tensor, Tensor]](), _is_affine(asked)
+        self._linearized = Cache[Callable[[Structure], Tensor]]()
         bounds = torch.full((asked.steps,), asked.max_step or 1.0)
         #: Logarithms of the learned bounds on the steps' lengths.
         self.log_max_steps = nn.Parameter(bounds.log(), requires_grad=asked.max_step is not None)
@@ -142,10 +146,10 @@ class FA(Model):
         r"""Return :math:`z_x`, the output that the network should have at the feature."""
         return latent
 
-    def starts(self, count: int) -> Tensor | LayeredStart:
+    def starts(self, count: int) -> Tensor | Callable[[Structure], Tensor]:
         """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or the function of targets it is."""
         if self.layered_start is not None:
-            return self.layered_start
+            return self._linearized(self, self.layered_start.linearized) if self._keeps_start() else self.layered_start
         return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
@@ -154,7 +158,13 @@ class FA(Model):
         return outputs
 
     def follow(
-        self, network: Chain, target: Structure, starts: Tensor | LayeredStart, check: bool, steps: int, done: int = 0
+        self,
+        network: Chain,
+        target: Structure,
+        starts: Tensor | Callable[[Structure], Tensor],
+        check: bool,
+        steps: int,
+        done: int = 0,
     ) -> Tensor:
         """Return the iterate of equation 2, before the squashing, after ``steps`` steps with this model's options.
 
@@ -176,6 +186,13 @@ class FA(Model):
             recompute=self.options.recompute,
             check=check,
         )
+
+    def _keeps_start(self) -> bool:
+        """Whether the start's stages, evaluated for a batch of one, are kept until the weights change."""
+        if torch.compiler.is_compiling() or torch.is_grad_enabled() or not speed.enabled():
+            return False
+        few = sum(each.numel() for each in self.parameters()) <= COMPARED
+        return few and not torch.is_autocast_enabled(self.device.type)
 
     def squashed(self, iterate: Tensor) -> Tensor:
         """Return the image that an iterate stands for: its sigmoid, unless the option ``squash`` is ``none``."""

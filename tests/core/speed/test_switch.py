@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import runpy
 
 import pytest
@@ -14,6 +15,7 @@ from feature_alignment import align
 from feature_alignment.core import speed
 from feature_alignment.core.speed.convolution import NarrowConv2d
 from feature_alignment.core.speed.fusion import composed
+from feature_alignment.models import FA
 
 
 class Operations(TorchDispatchMode):
@@ -85,3 +87,38 @@ def test_fused_layers_are_the_layers_one_after_the_other():
     first, heads = nn.Linear(5, 9).double(), [nn.Linear(9, 3).double(), nn.Linear(9, 2).double()]
     x = torch.randn(4, 5).double()
     torch.testing.assert_close(composed(first, heads)(x), torch.cat([head(first(x)) for head in heads], 1))
+
+
+@pytest.mark.parametrize("further_steps", [0, 3])
+def test_an_update_with_a_layered_start_is_the_same(further_steps):
+    torch.manual_seed(0)
+    options = {"start": "layers", "squash": "every", "steps": 2, "step_size": 4.0, "learn_step_size": True}
+    model = FA(
+        (1, 8, 8), 5, channels=(14, 6), width=9, activation="silu", activate_width=True, max_step=1.0,
+        further_steps=further_steps, **options,
+    ).double()  # fmt: skip
+    images = torch.rand(9, 1, 8, 8, dtype=torch.double)
+    found = []
+    for on in (True, False):
+        with speed.switched(on):
+            network = model.snapshot(len(images))
+            loss = model.reconstruction(network, images, model.target(network.outputs(images)), 2)[0]
+            found.append([loss, *torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_what_decoding_keeps_of_a_layered_start_follows_the_weights():
+    torch.manual_seed(0)
+    model = FA((1, 8, 8), 5, channels=(4, 6), width=9, start="layers", squash="every", activation="silu")
+    latents = torch.randn(3, 5)
+    for _ in range(2):
+        kept, twin = model.decode(latents), copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.2)
+        torch.testing.assert_close(twin.decode(latents), kept)
+        with speed.switched(False):
+            wanted = model.decode(latents)
+        torch.testing.assert_close(model.decode(latents), wanted)
+        assert not torch.allclose(wanted, kept)

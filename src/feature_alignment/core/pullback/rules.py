@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..layers import Arcsinh, Cast
-from ..speed.convolution import NarrowConv2d
+from ..speed.convolution import NarrowConv2d, is_narrow, narrow_conv2d, narrow_transposed_conv2d
+from ..speed.elementwise import pulled_back, scaled
 from ..speed.fusion import Affine
+from ..speed.weights import uses_of
 from ..structures import Network
 from .autodiff import by_differentiation, differentiated, leaving_its_input
 from .vjp import Chain, PullBack, Rule, register_pull_back, vjp
@@ -40,12 +42,18 @@ def transposed_conv2d(
 
 def _affine(layer: Affine | nn.Linear, x: Tensor) -> tuple[Tensor, PullBack]:
     weight = layer.weight  # read once: a parametrised weight (spectral norm) is recomputed at every access
+    uses = uses_of(weight, x)
+    if uses is not None:
+        return uses.linear(x, layer.bias), uses.transposed
     return functional.linear(x, weight, layer.bias), lambda e: (e @ weight).to(x.dtype)
 
 
 def _conv2d(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, PullBack]:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or x.ndim != 4:
         return by_differentiation(layer, x)
+    if is_narrow(layer, x):
+        narrow = layer.weight
+        return narrow_conv2d(x, narrow, layer.bias), lambda e: narrow_transposed_conv2d(e, narrow)
     weight, geometry = layer.weight, (layer.stride, layer.padding, layer.dilation, layer.groups)
     # A narrow one computes its output in its own way.
     output = layer(x) if isinstance(layer, NarrowConv2d) else functional.conv2d(x, weight, layer.bias, *geometry)
@@ -100,9 +108,13 @@ def _hard_sigmoid(layer: nn.Hardsigmoid, x: Tensor) -> tuple[Tensor, PullBack]:
 
 
 def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
+    return pulled_back(function, x) or _by_slopes(function, x)
+
+
+def _by_slopes(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
     output, pull_back = differentiated(leaving_its_input(function), x)
     slopes = pull_back(torch.ones_like(output))
-    return output, lambda e: e * slopes
+    return output, lambda e: scaled(e, slopes)
 
 
 _KINDS: dict[Rule, tuple[Any, ...]] = {

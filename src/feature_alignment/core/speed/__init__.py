@@ -6,7 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["enabled", "switched"]
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+__all__ = ["applies_to", "enabled", "switched"]
 
 _on = os.environ.get("FALIGN_SPEED", "1") != "0"
 
@@ -31,3 +35,12 @@ def switched(on: bool) -> Iterator[None]:
         yield
     finally:
         _on = before
+
+
+def applies_to(x: Tensor) -> bool:
+    """Whether to compute in our own way: on a CPU in full precision, outside of compilers and of transforms."""
+    if not enabled() or torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or x.is_inference():
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
+        return False
+    return not torch.is_autocast_enabled("cpu") and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
