@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -85,10 +84,11 @@ def main() -> None:
             runs = [error_of(way, data, seed, asked.updates, rate) for seed in asked.seeds]
             errors = [each["error"] for each in runs]
             found[f"{way}, {rate:g}"] = {
-                "errors": errors, "mean": mean(errors), "deviation": stdev(errors) if len(errors) > 1 else None,
+                "errors": errors, "mean": sum(errors) / len(errors),
+                "deviation": float(torch.tensor(errors).std()) if len(errors) > 1 else None,
                 "milliseconds an update": [each["milliseconds an update"] for each in runs],
             }  # fmt: skip
-            print(f"{way}, rate {rate:g}: {mean(errors):.2f} of {errors}", flush=True)
+            print(f"{way}, rate {rate:g}: {sum(errors) / len(errors):.2f} of {errors}", flush=True)
             if asked.json:
                 result = {"data": asked.data, "seeds": asked.seeds, "updates": asked.updates, "ways": found}
                 asked.json.parent.mkdir(parents=True, exist_ok=True)

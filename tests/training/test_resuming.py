@@ -22,7 +22,7 @@ OTHER = {
     "discriminator_channels": (8,), "discriminator_width": 4, "clip_gradient": 1.0, "max_step": 3.0, "steps": 2,
     "betas": (0.9, 0.99), "classes": 2, "clamp_weights": None, "refiner_kernel": 5, "step_size": 0.5,
     "sampler": "mixture", "penalty_weight": 2.0, "refiner": "residual", "augment": ("translation",),
-    "average_weights": 0.5, "clamp_inputs": 0.1, "learning_rate": 1e-3,
+    "average_weights": 0.5, "clamp_inputs": 0.1, "learning_rate": 1e-3, "loss": "image",
 }  # fmt: skip
 
 

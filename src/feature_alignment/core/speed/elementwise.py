@@ -64,7 +64,8 @@ def pulled_back(function: Network, x: Tensor) -> tuple[Tensor, Callable[[Tensor]
 def scaled(x: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
     """Return ``offset + scale * x``, where the batch shares the scale and the offset: shapes ``(1, ...)``."""
     offsets = [] if offset is None else [offset]
-    if len(x) == 1 or any(len(each) > 1 for each in (scale, *offsets)) or not applies_to(x):
+    # First whether it applies: `len` would make the batch of a traced network a constant.
+    if not applies_to(x) or len(x) == 1 or any(len(each) > 1 for each in (scale, *offsets)):
         return x * scale if offset is None else offset + x * scale
     return cast(Tensor, _Scaled.apply(x, scale, *offsets))
 
