@@ -92,6 +92,14 @@ def sealed(content):
     return content + b"sha256:" + hashlib.sha256(content).digest()
 
 
+def leave_only(run, state):
+    """Write a checkpoint with the right checksum, and remove the one before."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    run.checkpoint.write_bytes(sealed(content.getvalue()))
+    run.checkpoint.with_name("previous.ckpt").unlink()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -104,10 +112,7 @@ def sealed(content):
 )  # fmt: skip
 def test_values_that_do_not_belong_into_a_checkpoint_are_refused(change, killed, tiny, small, ten, tmp_path):
     _, parts = killed
-    content = io.BytesIO()
-    torch.save(load_checkpoint(parts.checkpoint) | change, content)
-    parts.checkpoint.write_bytes(sealed(content.getvalue()))
-    parts.checkpoint.with_name("previous.ckpt").unlink()
+    leave_only(parts, load_checkpoint(parts.checkpoint) | change)
     with pytest.raises(TrainingError, match=r"last\.ckpt: (not a readable|a checkpoint of another|has the optimisers)"):
         fit(small(), tiny, parts, ten(), resume=True)
 
@@ -118,10 +123,7 @@ def test_moments_of_another_shape_are_refused(moment, killed, tiny, small, ten):
     state = load_checkpoint(parts.checkpoint)
     name, moments = next(iter(state["optimizers"]["encoder"].items()))
     moments["exp_avg"] = moment
-    content = io.BytesIO()
-    torch.save(state, content)
-    parts.checkpoint.write_bytes(sealed(content.getvalue()))
-    parts.checkpoint.with_name("previous.ckpt").unlink()
+    leave_only(parts, state)
     with pytest.raises(TrainingError, match=rf"not a readable checkpoint \(the optimiser's exp_avg of {name}\)"):
         fit(small(), tiny, parts, ten(), resume=True)
 
@@ -132,10 +134,7 @@ def test_moments_that_are_missing_are_refused(moment, killed, tiny, small, ten):
     state = load_checkpoint(parts.checkpoint)
     name, moments = next(iter(state["optimizers"]["encoder"].items()))
     del moments[moment]
-    content = io.BytesIO()
-    torch.save(state, content)
-    parts.checkpoint.write_bytes(sealed(content.getvalue()))
-    parts.checkpoint.with_name("previous.ckpt").unlink()
+    leave_only(parts, state)
     with pytest.raises(TrainingError, match=rf"not a readable checkpoint \(the optimiser's {moment} of {name}\)"):
         fit(small(), tiny, parts, ten(), resume=True)
 

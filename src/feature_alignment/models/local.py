@@ -30,7 +30,8 @@ class LocalOptions(ModelOptions):
         step_size: :math:`\tau`, of every layer.
         loss: what a layer learns to predict from its output: ``layer``, its own input (Algorithm 2); or ``image``, the
             image, by running the layers before it backwards as they are. Then a gradient passes through these, and
-            memory grows with depth, as in end-to-end training, of which it goes part of the way.
+            memory grows with depth, as in end-to-end training, of which it goes part of the way. The inverse of the
+            activation grows exponentially: without a small ``clip_gradient`` a long training may diverge.
     """
 
     channels: Sequence[int] = (32, 64)

@@ -108,7 +108,7 @@ def _decoding(path: Path, loaded: LoadedNetwork) -> Variables:
     decode = _differentiable(model)
     if decode is None:
         raise NetworkError(
-            f"--variables {path}: a {type(model).__name__} cannot be searched in; FA, VFA, AE, VAE, GAN can"
+            f"--variables {path}: a {type(model).__name__} cannot be searched in; FA, VFA, AE, VAE, GAN and GON can"
         )
     latent, classes = (torch.zeros(1, size, device=device_of(loaded)) for size in (model.latent, model.classes))
     if not model.classes:
