@@ -82,12 +82,14 @@ def test_residual_blocks_and_normalisation_are_stages_with_the_identity_below():
 
 
 def test_step_sizes_begin_at_the_reciprocal_of_the_slope_and_starts_where_there_is_one():
+    flat_at_0_and_1 = nn.Hardtanh(2, 3)
     network = nn.Sequential(
-        nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 4), nn.LeakyReLU(), nn.Linear(4, 4), nn.Linear(4, 2)
-    )
+        nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 4), nn.LeakyReLU(), nn.Linear(4, 4), nn.Linear(4, 4), flat_at_0_and_1,
+        nn.Linear(4, 2),
+    )  # fmt: skip
     start = LayeredStart(cut(network), torch.zeros(1, 4))
-    assert [float(each.exp()) for each in start.log_step_sizes] == pytest.approx([4, 2, 1, 1], rel=1e-6)
-    assert [float(each.unique()) for each in start.starts] == [0, 0, 1, 0]
+    assert [float(each.exp()) for each in start.log_step_sizes] == pytest.approx([4, 2, 1, 1, 4], rel=1e-6)
+    assert [float(each.unique()) for each in start.starts] == [0, 0, 1, 0, 1]
 
 
 def test_gradients_reach_starts_step_sizes_weights_and_target():

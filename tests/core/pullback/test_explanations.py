@@ -55,6 +55,24 @@ def test_so_does_what_multiplies_by_the_jacobian():
         transposed(pull_back, output)(point)
 
 
+def test_inputs_that_are_not_used_do_not_hide_the_name():
+    class Careless(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bag, self.weight = BagOfTwo(), nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            return self.bag(x.tanh(), self.weight)
+
+    class BagOfTwo(Bag):
+        def forward(self, x, unused):
+            return super().forward(x)
+
+    feature = align(Careless(), torch.zeros(3, 3), torch.randn(1, 4))
+    with pytest.raises(NotDifferentiableError, match=MESSAGE.replace("Bag at", "BagOfTwo at")):
+        feature.sum().backward()
+
+
 class Bessel(nn.Module):
     def forward(self, x):
         return torch.special.bessel_j0(x)
