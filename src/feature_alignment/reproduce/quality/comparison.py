@@ -130,7 +130,7 @@ class Comparison:
                     other = {} if beta == method.options["beta"] else {"beta": beta}
                     yield Entry(method.name, plan.latent, seed, plan.updates, *best, other)
         if part == "long":
-            yield from (Entry(method.name, latent, self.seeds[0], plan.long, *best) for latent in plan.latents)
+            yield Entry(method.name, plan.latent, self.seeds[0], plan.long, *best)
 
     # --- the work -------------------------------------------------------------------------------------------
 

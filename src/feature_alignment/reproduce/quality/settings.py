@@ -58,7 +58,7 @@ class Plan:
         updates, long: number of updates, and of those of the long trainings.
         latents: sizes in the table.
         search: ``latent``, ``seed``, the values of ``learning_rate`` and ``activation``; ``updates`` if fewer.
-        latent: size for the curves over ``betas`` and the comparison at equal wall time.
+        latent: size for the curves over ``betas``, the comparison at equal wall time and the long trainings.
         betas: weights of the KL divergence.
         wall_times: in multiples of the time of the autoencoder's ``updates``.
         images: largest number of held-out images measured; none for all.
