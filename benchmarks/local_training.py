@@ -53,7 +53,7 @@ def error_of(way: str, data: TrainingData, seed: int, updates: int, rate: float)
     torch.manual_seed(seed)
     model = kind(
         data.image_shape, latent=32, channels=(8, 16), width=256, learning_rate=rate, schedule="cosine",
-        clip_gradient=None if way == "Algorithm 2" else 100.0, **options,
+        clip_gradient=None if way == "Algorithm 2" else 10.0, **options,
     )  # fmt: skip
     training, batches = Updates(model, updates), data.batches(seed, torch.device("cpu"))
     began = time.process_time()

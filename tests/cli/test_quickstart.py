@@ -31,5 +31,6 @@ def test_quickstart_meets_its_promise(tmp_path, monkeypatch):
     done = falign("quickstart")
     assert done.returncode == 0, done.stderr
     metrics = json.loads(Path("runs/quickstart/metrics.json").read_text())
-    assert metrics["reconstruction_error"]["feature"] <= 30
-    assert metrics["class_agreement"]["refined"] >= 0.8
+    assert metrics["reconstruction_error"]["feature"] <= 13
+    assert metrics["classifier_fid"]["refined"] <= 25
+    assert metrics["class_agreement"]["refined"] >= 0.95
