@@ -71,6 +71,35 @@ def test_steps_beyond_those_trained_continue_with_the_last_size_and_bound():
         torch.testing.assert_close(model.feature(latent, steps=4), expected)
 
 
+@pytest.mark.parametrize("start", [{}, {"start": "zeros", "max_step": None}])
+def test_decoding_takes_as_many_steps_as_asked_for_and_training_does_not(start, tmp_path):
+    options = OPTIONS | start
+    torch.manual_seed(1)
+    one = FA((1, 8, 8), **options, steps=1).eval()
+    torch.manual_seed(1)
+    more = FA((1, 8, 8), **options, steps=1, decode_steps=4).eval()
+    latent, images = torch.randn(3, 5), torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(more.decode(latent), one.feature(latent, steps=4).detach())
+    assert (more.decode(latent) - one.decode(latent)).abs().max() > 1e-3
+    torch.testing.assert_close(more.reconstruct(images), more.decode(more.encode(images)))
+    losses = []
+    for model in (one, more):
+        updates = Updates(model.train(), 2)
+        updates.step(images, None)
+        losses.append(updates.terms["reconstruction"])
+    assert torch.equal(*losses)
+    more.eval().save_pretrained(tmp_path)
+    loaded = FA.from_pretrained(tmp_path)
+    assert loaded.options.decode_steps == 4
+    torch.testing.assert_close(loaded.decode(latent), more.decode(latent))
+
+
+def test_a_number_of_steps_that_cannot_be_taken_is_named():
+    with pytest.raises(ValueError, match="decode_steps: expected at least 1, got 0"):
+        FA((1, 8, 8), **(OPTIONS | {"start": "zeros"}), decode_steps=0)
+    assert FA((1, 8, 8), **OPTIONS, decode_steps=0).eval().decode(torch.randn(2, 5)).shape == (2, 1, 8, 8)
+
+
 @pytest.mark.slow
 def test_features_of_a_model_trained_for_further_steps_keep_improving():
     """Held-out digits: at no number of steps is the error more than 1.05 times that after the T trained for."""

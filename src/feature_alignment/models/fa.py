@@ -113,7 +113,7 @@ class FA(Model):
         one_hot = self.one_hot(labels, latent.shape[0])
         one_hot = None if one_hot is None else stress * one_hot
         if not (self._is_affine and speed.enabled()):
-            return self.feature(latent, one_hot)
+            return self.feature(latent, one_hot, steps=self.options.decode_steps)
         matrix, offset = self._affine(self, self._affine_map)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return self.squashed(feature)
@@ -296,6 +296,7 @@ def _lasting(values: Tensor, steps: int, done: int = 0) -> Tensor:
 def _is_affine(options: FAOptions) -> bool:
     """Whether decoding is an affine map, as after one step from a start shared by all images."""
     known = not isinstance(options.step_size, str) or options.step_size == "auto"
-    if not known or options.steps != 1 or options.start == LAYERS:
+    steps = options.steps if options.decode_steps is None else options.decode_steps
+    if not known or steps != 1 or options.start == LAYERS:
         return False
     return len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # on meta: draws no random number

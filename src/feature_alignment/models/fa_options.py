@@ -31,6 +31,8 @@ class FAOptions(EncoderOptions):
             none for no bound.
         further_steps: :math:`K`, train also for 1 to K steps beyond T, so that more steps at inference bring a feature
             nearer to its image, see :mod:`feature_alignment.models.further_steps`; 0 for T steps only.
+        decode_steps: number of steps in decoding, by default T; more bring the features of a model trained for
+            ``further_steps`` nearer to the images, and take as much longer. Training takes T steps.
         start: :math:`r^0`: ``zeros``, ``uniform`` on (0, 1) or ``normal`` noise, fresh for every image, or
             ``learned``, a parameter; ``layers``, an approximate inverse of the encoder, stage by stage, see
             :class:`feature_alignment.LayeredStart`; in Python also a tensor of the image's shape, saved as ``given``.
@@ -49,6 +51,7 @@ class FAOptions(EncoderOptions):
     learn_step_size: bool = False
     max_step: float | None = None
     further_steps: int = 0
+    decode_steps: int | None = None
     start: str = "zeros"
     squash: Squash = "last"
     recompute: bool = False
@@ -69,6 +72,8 @@ class FAOptions(EncoderOptions):
             raise ValueError(f"squash: a start of layers is in logit space, expected every, got {self.squash!r}")
         at_least(0 if self.start == LAYERS else 1, steps=self.steps)
         at_least(0, further_steps=self.further_steps)
+        if self.decode_steps is not None:
+            at_least(0 if self.start == LAYERS else 1, decode_steps=self.decode_steps)
         if self.further_steps and (self.squash == "last" or not self.steps):
             raise ValueError(
                 f"further_steps: {self.further_steps} steps need one before them and a squash of every or none, got "

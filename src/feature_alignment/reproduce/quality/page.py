@@ -13,6 +13,7 @@ from ...report import commit
 from ..page import cell_text, readable_json, rounded
 from ..result import Table
 from .comparison import PARTS, Comparison
+from .measures import CURVE_IMAGES
 from .pictures import draw
 from .search import chosen, searched
 from .table import curve_over_betas, quality_table, search_table, steps_table, wall_table
@@ -91,7 +92,8 @@ def _facts(found: dict[str, Any]) -> str:
         f"{' x '.join(map(str, found['image_shape']))}; {plan['updates']:,} updates of {plan['batch_size']} images; "
         f"seeds {', '.join(map(str, found['seeds']))}; {counts['finished']} trainings{missing}, "
         f"{found['training_seconds']:,} s; {'; '.join(found['machines'])}; {'; '.join(found['devices'])}; "
-        f"commits {', '.join(each[:10] for each in found['commits'])}. FID is the classifier FID."
+        f"commits {', '.join(each[:10] for each in found['commits'])}. FID is the classifier FID; errors after "
+        f"numbers of steps other than T are of at most {CURVE_IMAGES} held-out images."
     )
 
 

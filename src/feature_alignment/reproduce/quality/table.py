@@ -9,6 +9,7 @@ from ..result import Table
 from ..study import Cell, cell
 from .comparison import Comparison, Part
 from .entries import Entry
+from .measures import STEPS
 from .search import chosen, searched
 from .settings import Method
 
@@ -16,12 +17,14 @@ __all__ = ["curve_over_betas", "quality_table", "search_table", "steps_table", "
 
 #: What a trained model is decoded to, before a refiner.
 DECODED = ("feature", "decoded")
+#: Most steps by which a feature was decoded.
+MOST = max(STEPS)
 
 
 def quality_table(study: Comparison, part: Part = "table") -> Table:
     """Return a row for every model and size: errors, distances, parameters, times; a cell is a number over seeds."""
     samplers = _samplers(study, part)
-    columns = ["latents", "error", "error, refined", *(f"FID, {name}" for name in samplers)]
+    columns = ["latents", "error", f"error, {MOST} steps", "error, refined", *(f"FID, {name}" for name in samplers)]
     columns += [*(f"FID, refined, {name}" for name in samplers), *(f"named, {name}" for name in samplers)]
     columns += ["parameters, million", "ms an update", "seeds", "diverged"]
     rows: dict[str, list[Any]] = {}
@@ -132,6 +135,7 @@ def _numbers(found: list[dict[str, Any]], samplers: list[str]) -> list[Any]:
     parameters = next((each["parameters"]["model"] / 1e6 for each in found if "parameters" in each), None)
     return [
         _over_seeds(found, lambda each: _stage(each["measures"].get("reconstruction_error"))),
+        _over_seeds(found, lambda each: each["measures"].get("error_by_steps", {}).get(str(MOST))),
         _over_seeds(found, lambda each: _refined(each["measures"].get("reconstruction_error"))),
         *_by_sampler(found, "classifier_fid", samplers, _stage),
         *_by_sampler(found, "classifier_fid", samplers, _refined),
