@@ -23,3 +23,14 @@ def test_classes_are_columns_and_a_seed_is_a_picture(run, tmp_path):
     assert wide.read_bytes() == first
     assert main(["sample", str(run), "--rows", "2", "--seed", "1", "--out", str(wide)]) == 0
     assert wide.read_bytes() != first
+
+
+def test_a_temperature_makes_samples_more_alike(run, tmp_path, capsys):
+    out, pictures = tmp_path / "out.png", []
+    for temperature in ("1", "0.5", "0"):
+        assert main(["sample", str(run), "--rows", "2", "--temperature", temperature, "--out", str(out)]) == 0
+        pictures.append(out.read_bytes())
+    assert len({*pictures}) == 3
+    for wrong in ("-1", "inf", "nan"):
+        assert main(["sample", str(run), "--temperature", wrong, "--out", str(out)]) == 2
+        assert "--temperature: expected a number of at least 0, got" in capsys.readouterr().err

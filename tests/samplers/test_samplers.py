@@ -32,6 +32,29 @@ def test_every_sampler_draws_what_its_state_and_the_generator_say(name):
     assert changed == sampler.learns
 
 
+@pytest.mark.parametrize("name", ["normal", "gaussian", "mixture"])
+def test_temperature_is_a_factor_on_the_distance_to_the_mean(name):
+    sampler, labels = SAMPLERS[name](4, classes=2), torch.arange(400) % 2
+    sampler.fit(torch.randn(400, 4) @ torch.randn(4, 4) + 20 * labels[:, None], labels)
+    means, whole, half = (
+        sampler.draw(50, labels[:50], torch.Generator().manual_seed(3), temperature) for temperature in (0.0, 1.0, 0.5)
+    )
+    assert len(means.unique(dim=0)) == (2 if name == "mixture" else 1)
+    torch.testing.assert_close(half - means, 0.5 * (whole - means), atol=1e-5, rtol=1e-4)
+    if name == "mixture":
+        torch.testing.assert_close(means[labels[:50] == 1].mean() - means[labels[:50] == 0].mean(), torch.tensor(20.0),
+                                   atol=0.5, rtol=0)  # fmt: skip
+
+
+def test_temperature_of_a_flow_is_a_factor_on_its_noise():
+    sampler, generator = SAMPLERS["flow"](2), torch.Generator()
+    sampler.fit(torch.cat([torch.randn(300, 2), 0.3 * torch.randn(300, 2) + 4]))
+    cool = [sampler.draw(500, None, generator.manual_seed(1), temperature) for temperature in (1.0, 0.5, 0.0)]
+    density = [float(sampler.log_prob(each).mean()) for each in cool]
+    assert density[0] < density[1]
+    assert len(cool[2].unique(dim=0)) == 1
+
+
 def test_normal_is_standard():
     drawn = Normal(3).draw(50_000)
     torch.testing.assert_close(drawn.mean(0), torch.zeros(3), atol=0.03, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 
 from .errors import UsageError
@@ -18,6 +19,12 @@ def parser() -> Parser:
     parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")
     parser.add_argument("--rows", type=int, default=10, help="samples of each class (default: %(default)s)")
     parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class (default: %(default)s)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="of the latents; below 1 samples are more typical and differ less (default: %(default)s)",
+    )
     parser.add_argument(
         "--sampler", help="of the latents: normal, gaussian, mixture, flow or best (default: the run's)"
     )
@@ -36,6 +43,8 @@ def run(options: Namespace) -> None:
     found = existing_run(options.run)
     model = model_of(found, options)
     use_sampler(model, options.sampler)
+    if not 0 <= options.temperature < math.inf:
+        raise UsageError(f"--temperature: expected a number of at least 0, got {options.temperature}")
     if options.rows < 1:
         raise UsageError(f"--rows: expected at least 1, got {options.rows}")
     out = writable(options.out or beside(options.run, "sample.png"))
@@ -47,6 +56,7 @@ def run(options: Namespace) -> None:
         rows=options.rows,
         columns=columns,
         stress=options.stress,
+        temperature=options.temperature,
         seed=options.seed,
     )
     print(f"Wrote {out}")

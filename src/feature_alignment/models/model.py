@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
@@ -158,6 +159,7 @@ class Model(Saved, nn.Module, ABC):
         stress: float = 1.0,
         generator: torch.Generator | None = None,
         sampler: str | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Decode ``count`` latents drawn from a sampler; shape ``(count, C, H, W)``.
 
@@ -168,10 +170,11 @@ class Model(Saved, nn.Module, ABC):
             stress: as for :meth:`decode`.
             generator: source of randomness, on the CPU; by default PyTorch's global one.
             sampler: name of the sampler, by default the option ``sampler``.
+            temperature: factor on the noise of the latents; below 1 samples are more typical and differ less.
         """
         if self.classes and labels is None:
             labels = torch.randint(self.classes, (count,), generator=generator)
-        return self.decode(self.prior(count, generator, labels, sampler), labels, stress)
+        return self.decode(self.prior(count, generator, labels, sampler, temperature), labels, stress)
 
     def prior(
         self,
@@ -179,13 +182,16 @@ class Model(Saved, nn.Module, ABC):
         generator: torch.Generator | None = None,
         labels: Tensor | None = None,
         sampler: str | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Draw latents, shape ``(count, latent)``, from the sampler of that name, by default the option ``sampler``.
 
         Raises:
-            ValueError: an unknown sampler, or one that was not fitted.
+            ValueError: an unknown sampler, or one that was not fitted; a temperature below 0 or infinite.
         """
-        return self.sampler(sampler).draw(count, labels, generator).to(self.device, self.dtype)
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature: expected a number of at least 0, got {temperature}")
+        return self.sampler(sampler).draw(count, labels, generator, temperature).to(self.device, self.dtype)
 
     def sampler(self, name: str | None = None) -> Sampler:
         """Return a sampler of latents by its name, or ``best``; by default the option ``sampler``."""

@@ -65,11 +65,6 @@ def reconstruction_picture(
 
 
 @inference
-def _samples(model: Model, count: int, labels: Tensor | None, stress: float, seed: int) -> Tensor:
-    images = model.sample(count, labels, stress, torch.Generator().manual_seed(seed))
-    return images if model.refiner is None else model.refine(images, labels)
-
-
 def sample_picture(
     model: Model,
     classes: Sequence[str],
@@ -78,6 +73,7 @@ def sample_picture(
     rows: int = 10,
     columns: list[int] | None = None,
     stress: float = 1.0,
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> bytes:
     """Draw samples from the prior, refined if the model has a refiner; one column per class if it is conditional.
@@ -89,6 +85,7 @@ def sample_picture(
         rows: number of samples of each class.
         columns: the classes to show; by default all, at most 20.
         stress: value of the non-zero entry of the one-hot vector.
+        temperature: factor on the noise of the latents.
         seed: of the latents.
 
     Returns:
@@ -100,7 +97,9 @@ def sample_picture(
         names = [classes[each] if each < len(classes) else str(each) for each in columns]
     else:
         columns, labels, names = list(range(10)), None, []
-    images = _samples(model, rows * len(columns), labels, stress, seed)
+    generator = torch.Generator().manual_seed(seed)
+    images = model.sample(rows * len(columns), labels, stress, generator, temperature=temperature)
+    images = images if model.refiner is None else model.refine(images, labels)
     title = "samples, by the class asked for" if names else "samples"
     return sheets.grid(images.unflatten(0, (rows, len(columns))), path, title=title, columns=names)
 

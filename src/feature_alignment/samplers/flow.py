@@ -65,9 +65,15 @@ class Flow(ConditionalSampler):
         self.weights = parameters_to_vector(flow.parameters()).detach().to(where)
 
     @torch.no_grad()
-    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def draw(  # noqa: D102
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
         context = self._context(self.known(count, labels, generator))
-        noise = torch.randn(count, self.latent, generator=generator).to(self.weights)
+        noise = (temperature * torch.randn(count, self.latent, generator=generator)).to(self.weights)
         if not len(self.weights):
             return self.gaussian.colour(noise)
         flow = self._flow()(None if context is None else context.to(noise))

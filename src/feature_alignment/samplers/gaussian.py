@@ -46,8 +46,14 @@ class Gaussian(Sampler):
         self.mean.copy_(double.mean(0))
         self.root.copy_(vectors * values.clamp_min(0).sqrt() @ vectors.T)
 
-    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
-        return self.colour(torch.randn(count, self.latent, generator=generator).to(self.mean))
+    def draw(  # noqa: D102
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        return self.colour((temperature * torch.randn(count, self.latent, generator=generator)).to(self.mean))
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         white, log_determinant = self.whiten(latents)

@@ -114,10 +114,16 @@ class Mixture(ConditionalSampler):
             self.means[label, part] = means.to(kind)
             self.roots[label, part] = torch.linalg.cholesky(shrunk).to(kind)
 
-    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def draw(  # noqa: D102
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
         known = self.known(count, labels, generator)
         which = torch.multinomial(self.weights.cpu()[known], 1, generator=generator)[:, 0] if count else known
-        noise = torch.randn(count, self.latent, generator=generator).to(self.means)
+        noise = (temperature * torch.randn(count, self.latent, generator=generator)).to(self.means)
         latents = torch.empty_like(noise)
         for label, component in torch.stack([known, which], 1).unique(dim=0).tolist():  # not a matrix for every latent
             rows = ((known == label) & (which == component)).to(noise.device)

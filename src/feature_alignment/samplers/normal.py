@@ -28,8 +28,14 @@ class Normal(Sampler):
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
         """Do nothing: the prior is fixed."""
 
-    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
-        return torch.randn(count, self.latent, generator=generator)
+    def draw(  # noqa: D102
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        return temperature * torch.randn(count, self.latent, generator=generator)
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         return -0.5 * (latents.double().square().sum(1) + self.latent * math.log(2 * math.pi))

@@ -47,7 +47,13 @@ class Sampler(nn.Module, ABC):
         """
 
     @abstractmethod
-    def draw(self, count: int, labels: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def draw(
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """Draw latents, shape ``(count, latent)``, on the device and in the dtype of the sampler's buffers.
 
         Args:
@@ -56,6 +62,8 @@ class Sampler(nn.Module, ABC):
                 ``(count, classes)``, the largest counts. Without them a conditional sampler draws the classes, each
                 as often as it was in the latents that it was fitted to.
             generator: source of randomness, on the CPU; by default PyTorch's global one.
+            temperature: factor on the normal noise that a latent is made of. Below 1 latents are nearer to the mean, of
+                a mixture to that of their component: images are more typical and differ less.
         """
 
     @abstractmethod
