@@ -7,7 +7,7 @@ network that decoder alone; nothing is done to speed these two up. All sides tak
 
 Operations are those of products and convolutions. `gigaflop_by_part` has them for encoding, the start and the
 correction, forwards and with the backward pass of that part alone; `where_ms` is the time that kinds of operations
-take, by PyTorch's profiler. The size `small` is that of results/quality/first-digits.json, `config` that of
+take, by PyTorch's profiler. The size `small` is that of `falign reproduce quality` on digits, `config` that of
 `--config fa`. Prints one JSON object.
 """
 

@@ -127,6 +127,7 @@ def plots(
         As :func:`curves`.
     """
     figure, placed = new_panels(len(panels), 2, (6, 3.6, 0.4), title)
+    ticker = require("matplotlib.ticker", "train", "pictures")
     for axes, (name, quantities) in zip(placed, panels.items(), strict=True):
         for number, (label, lines) in enumerate(quantities.items()):
             for place, (at, values) in enumerate(lines):
@@ -134,6 +135,10 @@ def plots(
                 axes.plot(at, values, color=f"C{number}", marker=marker, markersize=4, linewidth=1, label=name_once)
         axes.set_xscale(x_scale)
         axes.set_yscale("log")
+        for axis in (axes.yaxis, *([axes.xaxis] if x_scale == "log" else [])):  # 20, 50, 100 in the place of 2 x 10^1
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
         (name,), fonts = drawn([name])
         axes.set_title(name, fontsize=10, fontfamily=fonts)
         axes.set_xlabel(x_label, fontsize=8)
