@@ -43,6 +43,18 @@ CASES = {
     "vfa": (VFA, {}),
     "vfa classes": (VFA, {"classes": 3, "class_weight": 4.0, "cross_entropy_weight": 1.0}),
     "vfa two steps": (VFA, {**ALIGNED, "classes": 3, "start_branch": "mean", "schedule": "cosine"}),
+    "vfa probabilities": (
+        VFA,
+        {
+            **LAYERED,
+            "classes": 3,
+            "start_branch": "mean",
+            "class_branch": "probabilities",
+            "class_weight": 10.0,
+            "cross_entropy_weight": 1.0,
+            "learn_weights": True,
+        },
+    ),
     "vfa-gan": (VFAGAN, {**ADVERSARY, "classes": 3}),
     "vfa-gan layers": (VFAGAN, {**ADVERSARY, **LAYERED, "classes": 3, "start_branch": "mean"}),
     "vfa-gan relativistic": (

@@ -717,6 +717,7 @@ def test_the_values_of_white_are_saved_with_the_model(tmp_path):
         ({"schedule": "x"}, "schedule: expected one of"),
         ({"clamp_inputs": 0.5}, "clamp_inputs: expected at least 0 and below 0.5"),
         ({"class_weight": -1.0}, "class_weight: expected at least 0"),
+        ({"class_branch": "logits"}, "class_branch: expected one of scores, probabilities"),
         ({"beta": "half"}, "beta: expected one of uniform, got"),
         ({"beta": -0.1}, "beta: expected uniform or a number of at least 0"),
         ({"start": torch.zeros(1, 2, 2)}, r"start: expected shape \(1, 28, 28\), got \(1, 2, 2\)"),
@@ -759,20 +760,28 @@ def test_bad_labels_and_latents_are_named():
 LAYERED = {"start": "layers", "squash": "every", "activation": "silu", "steps": 2, "step_size": 4.0, "max_step": 3.0}
 
 
-def test_a_layered_start_is_corrected_by_bounded_steps_of_algorithm_1():
+@pytest.mark.parametrize("branch", ["scores", "probabilities"])
+def test_a_layered_start_is_corrected_by_bounded_steps_of_algorithm_1(branch):
     """From the layered start, every step written out with its gradient and its bound, beyond the trained T too."""
-    model = VFA(**SMALL, **LAYERED, classes=3, class_weight=4.0, start_branch="mean", activate_width=True).double()
+    weighted = branch == "probabilities"
+    options = {"start_branch": "mean", "activate_width": True, "class_branch": branch, "learn_weights": weighted}
+    model = VFA(**SMALL, **LAYERED, **options, classes=3, class_weight=4.0).double()
+    weights = torch.linspace(0.5, 3, 6).double() if weighted else torch.ones(6).double()
     with torch.no_grad():
+        if weighted:
+            model.weight_exponents.copy_(weights.log() / 10)
         model.log_step_sizes.copy_(torch.tensor([4.0, 0.5]).log())
         model.log_max_steps.copy_(torch.tensor([3.0, 0.1]).log())
     latent, labels = torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
     one_hot = nn.functional.one_hot(labels, 3).double()
-    target = (latent, 2 * one_hot)
+    target = (weights.sqrt() * latent, 2 * one_hot)
     start = model.layered_start(target).detach()
 
     def aligned(x):
         at = model.posterior(x)
-        return at.mean, 2 * at.scores
+        return weights.sqrt() * at.mean, 2 * (
+            at.scores if branch == "scores" else at.scores.exp() / at.scores.exp().sum(1, True)
+        )
 
     sizes, bounds = [4.0, 0.5, 0.5, 0.5], [3.0, 0.1, 0.1, 0.1]
     features = {0: start.sigmoid()}

@@ -237,10 +237,13 @@ class FA(Model):
         """Return the parameters of the aligned network: those of the encoder and of the heads."""
         return [*self.encoder.parameters(), *(each for head in self.heads() for each in head.parameters())]
 
+    def flow_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the flow that are not the network's: of its steps and starts."""
+        start = [] if self.layered_start is None else self.layered_start.parameters()
+        return [self.log_step_sizes, self.log_max_steps, self.start, *start]
+
     def optimizers(self) -> dict[str, Optimizer]:  # noqa: D102
-        flow = [self.log_step_sizes, self.log_max_steps, self.start]
-        flow += [] if self.layered_start is None else self.layered_start.parameters()
-        return {"encoder": self.adam([*self.aligned_parameters(), *flow])}
+        return {"encoder": self.adam([*self.aligned_parameters(), *self.flow_parameters()])}
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         r"""Take one update of Algorithm 1, on the mean of :math:`\lVert x - \hat r \rVert^2` over the batch.

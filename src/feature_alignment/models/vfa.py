@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..core.checks import Network
@@ -22,6 +23,9 @@ from .variational import Beta, Posterior, VariationalOptions, kl_weight
 __all__ = ["VFA", "VFAOptions"]
 
 StartBranch = Literal["mean+deviation", "mean"]
+ClassBranch = Literal["scores", "probabilities"]
+#: Learned weights change so many times as fast as other parameters: they have orders of magnitude to go.
+WEIGHT_RATE = 10.0
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,28 @@ class VFAOptions(FAOptions, VariationalOptions):
     Args:
         start_branch: output of the network that is aligned with the latent: ``mean+deviation``,
             :math:`\mu + \sigma` (the paper's code), or ``mean``, :math:`\mu`.
-        class_weight: weight of the class scores in the aligned distance.
+        learn_weights: train a weight :math:`\lambda_i` of each latent in the aligned distance,
+            :math:`\tfrac12 \sum_i \lambda_i (\mu_i(r) - z_i)^2`. The prior fixes the scale of the latents: where all
+            count alike, a linear encoder cannot be its own best decoder, which in probabilistic principal component
+            analysis weights a latent by the variance that it explains (Tipping and Bishop 1999).
+        class_branch: output of the class head that is aligned with the one-hot label: ``scores`` (the paper's code), or
+            ``probabilities``, their softmax. Cross-entropy brings the probabilities of an image near its label, not the
+            scores: with ``probabilities`` an image stays where it is under the flow towards its own latent and label.
+        class_weight: weight of the class branch in the aligned distance.
         cross_entropy_weight: weight of a cross-entropy loss on the images' class scores.
     """
 
     beta: float | Beta = "uniform"
     start_branch: StartBranch = "mean+deviation"
+    learn_weights: bool = False
+    class_branch: ClassBranch = "scores"
     class_weight: float = 1.0
     cross_entropy_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("start_branch", self.start_branch, StartBranch)
+        one_of("class_branch", self.class_branch, ClassBranch)
         at_least(0, class_weight=self.class_weight, cross_entropy_weight=self.cross_entropy_weight)
 
 
@@ -56,8 +70,8 @@ class VFA(FA):
         \mathcal L_E = \lVert x - \hat r \rVert^2 + \beta \, D_{KL}(q(z|x) \Vert p(z)) \qquad (4)
 
     A conditional model (``classes`` > 0) has a linear class head beside :math:`\mu` and
-    :math:`\log \sigma^2`; the scores are part of the aligned output, and their target is the one-hot label,
-    so the label steers the feature.
+    :math:`\log \sigma^2`; its scores, or their softmax, are part of the aligned output, and their target is the
+    one-hot label, so the label steers the feature.
 
     Args:
         image_shape, latent, encoder, stages: as for :class:`FA`.
@@ -84,6 +98,8 @@ class VFA(FA):
         width, classes = self.options.width, self.options.classes
         self.log_variance = nn.Linear(width, latent).apply(orthogonal_)
         self.scores = nn.Linear(width, classes).apply(orthogonal_) if classes else None
+        #: Logarithms of the learned weights of the latents over :data:`WEIGHT_RATE`, shape ``(latent,)``.
+        self.weight_exponents = nn.Parameter(torch.zeros(latent)) if self.options.learn_weights else None
 
     # --- the protocol -----------------------------------------------------------------------------------
 
@@ -118,14 +134,23 @@ class VFA(FA):
     def _aligned(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         at = self.split(outputs)
         latent = at.mean + at.deviation if self.options.start_branch == "mean+deviation" else at.mean
-        # A weight w on a squared distance is a factor sqrt(w) on both of its sides.
-        return latent, math.sqrt(self.options.class_weight) * at.scores
+        classes = at.scores.softmax(1) if self.options.class_branch == "probabilities" else at.scores
+        return self._weighted(latent, classes)
 
     def target(self, latent: Tensor, one_hot: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
-        weight = math.sqrt(self.options.class_weight)
-        return latent, latent.new_empty(latent.shape[0], 0) if one_hot is None else weight * one_hot
+        return self._weighted(latent, latent.new_empty(latent.shape[0], 0) if one_hot is None else one_hot)
+
+    def _weighted(self, latent: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        # A weight w on a squared distance is a factor sqrt(w) on both of its sides.
+        if self.weight_exponents is not None:
+            latent = (0.5 * WEIGHT_RATE * self.weight_exponents).exp() * latent
+        return latent, math.sqrt(self.options.class_weight) * classes
 
     # --- training ---------------------------------------------------------------------------------------
+
+    def flow_parameters(self) -> list[nn.Parameter]:  # noqa: D102
+        weights = [] if self.weight_exponents is None else [self.weight_exponents]
+        return [*super().flow_parameters(), *weights]
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the loss of equation 4."""
