@@ -18,7 +18,7 @@ def test_it_trains_the_recipe_into_the_next_free_directory(tmp_path, monkeypatch
     assert main(["quickstart", "--steps", "1", "--seed", "5"]) == 0
     written = yaml.safe_load(Path("runs/quickstart-2/config.yaml").read_text())
     assert (written["training"]["steps"], written["training"]["seed"]) == (1, 5)
-    assert written["model"]["init_args"]["class_weight"] == 3
+    assert written["model"]["init_args"]["class_weight"] == 100
     assert main(["quickstart", "--steps", "2", "--resume", "--out", "runs/quickstart-2"]) == 0
     written = yaml.safe_load(Path("runs/quickstart-2/config.yaml").read_text())
     assert (written["training"]["steps"], written["training"]["seed"]) == (2, 5)

@@ -70,6 +70,15 @@ def test_protocol(kind, classes):
     assert model.training
 
 
+def test_between_classes_there_is_as_much_of_a_class_as_in_one():
+    model = VFA(**SMALL, classes=10)
+    latent, labels = torch.randn(4, 6), torch.tensor([3, 3, 7, 7])
+    half = 0.5**0.5 * (nn.functional.one_hot(torch.tensor(3), 10) + nn.functional.one_hot(torch.tensor(7), 10))
+    middle = model.decode(latent.mean(0, keepdim=True), half[None])[0]
+    torch.testing.assert_close(model.interpolate(latent, labels, size=3)[1, 1], middle)
+    assert VFA(**SMALL).between(torch.ones(2, 4) / 4, None) is None
+
+
 def test_feature_of_the_default_model_is_the_transposed_jacobian_at_zero():
     """T = 1, start 0, one sigmoid at the end: written out with the Jacobian of the encoder."""
     model = VFA(**SMALL, classes=3, class_weight=4.0, activation="tanh").double()

@@ -104,11 +104,8 @@ class Explored:
         along = along.to(self.model.device, self.model.dtype)[:, None]
         weights = torch.cat([1 - along, along], 1)
         latent = weights @ torch.cat([self._tensor(point.latent) for point, _ in ends])
-        if not self.model.classes:
-            return self.last(latent, None)
-        corners = self.model.one_hot(torch.tensor([label for _, label in ends]), 2)
-        assert corners is not None
-        return self.last(latent, weights @ corners)
+        labels = torch.tensor([label for _, label in ends]) if self.model.classes else None
+        return self.last(latent, self.model.between(weights, labels))
 
     def labels(self, label: int | None, count: int) -> Tensor | None:
         """Return a class for each of ``count`` images; none for a model without classes."""

@@ -259,12 +259,26 @@ class Model(Saved, nn.Module, ABC):
         down, across = torch.meshgrid(along, along, indexing="ij")
         weights = torch.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], -1)
         weights = weights.view(-1, 4)
-        corners = self.one_hot(labels, 4)
-        mixtures = None if corners is None else weights @ corners
-        images = self.decode(weights @ latent, mixtures)
+        classes = self.between(weights, labels)
+        images = self.decode(weights @ latent, classes)
         if self.refiner is not None:
-            images = self.refine(images, mixtures)
+            images = self.refine(images, classes)
         return images.view(size, size, *images.shape[1:])
+
+    def between(self, weights: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return the classes on the way between some: mixtures of one-hot vectors, scaled to the length of one.
+
+        A shorter vector would be a class of less emphasis, for which there were no images in training.
+
+        Args:
+            weights: of the classes in each mixture, shape ``(N, K)``.
+            labels: the classes, shape ``(K,)``; required by a conditional model, refused by an unconditional one.
+
+        Returns:
+            Shape ``(N, classes)``; none for an unconditional model.
+        """
+        corners = self.one_hot(labels, weights.shape[1])
+        return None if corners is None else nn.functional.normalize(weights @ corners)
 
     # --- arguments --------------------------------------------------------------------------------------
 
