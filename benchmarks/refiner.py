@@ -13,28 +13,32 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 from torch.optim import Optimizer
 
 from feature_alignment.data import Images, load
 from feature_alignment.metrics import class_agreement, classifier_fid, classifier_for, reconstruction_error
 from feature_alignment.models import VFA, VFAGAN, Posterior, Updates
+from feature_alignment.models.vfa import VFAOptions
 
 BATCH, DRAWS = 64, 3
-ENCODER: dict[str, Any] = {
-    "latent": 32, "classes": 10, "channels": (8, 16), "width": 256, "activation": "silu", "activate_width": True,
-    "start": "layers", "steps": 2, "step_size": 4.0, "learn_step_size": True, "max_step": 20.0, "squash": "every",
-    "start_branch": "mean", "class_weight": 3.0, "cross_entropy_weight": 10.0, "beta": 0.7, "kl_warmup": 300,
-    "learning_rate": 2e-3, "schedule": "cosine", "clip_gradient": 10.0,
-}  # fmt: skip
+RECIPE: dict[str, Any] = yaml.safe_load((files("feature_alignment") / "configs/quickstart.yaml").read_text())["model"][
+    "init_args"
+]
+#: Options of the quickstart's encoder, without those of refiner and discriminator.
+ENCODER: dict[str, Any] = {"classes": 10, "latent": RECIPE["latent"]} | {
+    option.name: RECIPE[option.name] for option in fields(VFAOptions) if option.name in RECIPE
+}
 PAPER: dict[str, Any] = {
-    "refiner_filters": 16, "refiner_kernel": 5, "discriminator_width": 128, "discriminator_rate": 0.5,
-    "perceptual_weight": 1.0,
+    "refiner_filters": 16, "refiner_kernel": 5, "perceptual_weight": 1.0,
+    **{name: RECIPE[name] for name in ("refiner_rate", "discriminator_width", "discriminator_rate")},
 }  # fmt: skip
 #: Each adds to the one before it.
 ADDED: dict[str, dict[str, Any]] = {
@@ -146,8 +150,6 @@ def trained(
     torch.manual_seed(seed)
     model = Frozen(train.shape, **{**ENCODER, **options})
     model.load_state_dict(encoder.state_dict(), strict=False)
-    for each in (*model.aligned_parameters(), model.log_step_sizes, model.log_max_steps):
-        each.requires_grad_(False)
     model.features = features
     loop, images, labels = Updates(model, updates), train.images(), _labels(train)
     for number in range(updates):
