@@ -102,6 +102,23 @@ def test_the_initial_encoder_has_a_jacobian_where_the_flow_starts():
     assert features.std(0).mean() > 1e-3
 
 
+def test_with_weights_the_decoder_of_probabilistic_principal_components_is_its_own_encoder():
+    """Tipping and Bishop (1999): W = U (L - s)^1/2, posterior means (W'W + s)^-1 W'x; the weights are the variances L."""
+    draw = torch.randn(9, 9, dtype=torch.float64)
+    directions, variances = torch.linalg.qr(draw)[0][:, :3], torch.tensor([5.0, 2.0, 0.7], dtype=torch.float64)
+    noise = 0.3
+    decoder = directions * (variances - noise).sqrt()
+    encoder = torch.linalg.solve(decoder.T @ decoder + noise * torch.eye(3), decoder.T)
+    options = {"squash": "none", "start_branch": "mean", "learn_weights": True, "width": 9, "clamp_weights": None}
+    model = VFA((1, 3, 3), 3, encoder=nn.Flatten(), **options).double()
+    with torch.no_grad():
+        model.mean.weight.copy_(encoder)
+        model.mean.bias.zero_()
+        model.weight_exponents.copy_(variances.log() / 10)
+    latent = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(model.decode(latent), (latent @ decoder.T).view(5, 1, 3, 3))
+
+
 def test_mean_branch_and_paper_output_without_sigmoid():
     model = VFA(**SMALL, start_branch="mean", squash="none").double()
     latent = torch.randn(2, 6, dtype=torch.float64)
