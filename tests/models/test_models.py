@@ -103,7 +103,7 @@ def test_the_initial_encoder_has_a_jacobian_where_the_flow_starts():
 
 
 def test_with_weights_the_decoder_of_probabilistic_principal_components_is_its_own_encoder():
-    """Tipping and Bishop (1999): W = U (L - s)^1/2, posterior means (W'W + s)^-1 W'x; the weights are the variances L."""
+    """Tipping and Bishop (1999): W = U (L - s)^1/2, means (W'W + s)^-1 W'x; the weights are the variances L."""
     draw = torch.randn(9, 9, dtype=torch.float64)
     directions, variances = torch.linalg.qr(draw)[0][:, :3], torch.tensor([5.0, 2.0, 0.7], dtype=torch.float64)
     noise = 0.3
@@ -755,6 +755,13 @@ def test_the_values_of_white_are_saved_with_the_model(tmp_path):
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         VFA(**(SMALL | options))
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "latent", "max_step", "class_weight", "learn_weights"])
+def test_text_for_a_number_is_named(name):
+    """As PyYAML reads 2e-3."""
+    with pytest.raises(TypeError, match=f"{name}: expected numbers, true, false or none, not the text '2e-3'"):
+        VFA((1, 28, 28), **{name: "2e-3"})
 
 
 @pytest.mark.parametrize("name", ["adversarial", "fakes", "perceptual_spread"])

@@ -9,7 +9,7 @@ import inspect
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from ..samplers import SAMPLERS
 from .sampling import BEST
@@ -139,11 +139,26 @@ def _described(options: type[ModelOptions]) -> list[str]:
 
 
 def build(options: type[ModelOptions], model: str, given: dict[str, Any]) -> Any:
-    """Return the options with the values ``given``; raise a TypeError that suggests a name for an unknown one."""
+    """Return the options with the values ``given``.
+
+    Raises:
+        TypeError: an unknown name, with the nearest one; text for a number, as ``2e-3`` is in YAML 1.1.
+        ValueError: a value out of range, named.
+    """
     known = [field.name for field in dataclasses.fields(options)]
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
             raise TypeError(f"{model} has no option {name!r}; {hint}")
+    hints = _hints(options)
+    for name, value in given.items():
+        if isinstance(value, str) and name in hints and not _may_be_text(hints[name]):
+            raise TypeError(f"{name}: expected numbers, true, false or none, not the text {value!r}")
     return options(**given)
+
+
+def _may_be_text(hint: Any) -> bool:
+    if get_origin(hint) is Literal or hint in (str, Any):
+        return True
+    return any(_may_be_text(each) for each in get_args(hint))
