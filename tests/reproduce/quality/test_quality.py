@@ -13,12 +13,14 @@ import torch
 from feature_alignment import data
 from feature_alignment.cli.main import main
 from feature_alignment.data import Images
-from feature_alignment.reproduce.quality import splits
+from feature_alignment.reproduce.quality import pictures, splits
 from feature_alignment.reproduce.quality.comparison import Comparison
 from feature_alignment.reproduce.quality.entries import Entry, Folder
+from feature_alignment.reproduce.quality.pictures import draw
 from feature_alignment.reproduce.quality.search import chosen, grid
 from feature_alignment.reproduce.quality.settings import plan
 from feature_alignment.reproduce.quality.splits import evenly, every_tenth
+from feature_alignment.reproduce.result import Table
 from feature_alignment.training import TrainingError
 
 
@@ -85,6 +87,27 @@ def test_the_smallest_finite_value_is_chosen_and_only_when_all_are_there(tmp_pat
 def test_images_measured_are_evenly_spaced():
     assert evenly(numbered(101), 5).pixels[:, 0, 0, 0].tolist() == [0, 25, 50, 75, 100]
     assert len(evenly(numbered(3), 5)) == 3
+
+
+def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch):
+    """Error and FID of each beta, as means over seeds, in the order of the errors; samplers without curves left out."""
+    drawn = {}
+    monkeypatch.setattr(pictures, "_plot", lambda panels, path, *labels: drawn.update({path.name: (panels, *labels)}))
+    number = lambda value: {"values": [value], "mean": value, "std": None}  # noqa: E731
+    rows = {
+        "vae, 0.3": [0.3, number(7.0), number(70.0), number(50.0)],
+        "vae, 1.4": [1.4, number(15.0), None, number(48.0)],
+        "vfa, 1.4": [1.4, number(13.0), number(30.0), number(29.0)],
+        "vfa, 0.3": [0.3, number(6.0), number(23.0), number(22.0)],
+    }
+    nothing = Table(["latents", "time", "error"], {})
+    found = draw(tmp_path, "digits", nothing, nothing, Table(["beta", "error", "FID, normal", "FID, flow"], rows), 64)
+    assert list(found) == ["fid-error.png"]
+    assert drawn["fid-error.png"] == (
+        {"digits: classifier FID, normal": {"vae": ([7.0], [70.0]), "vfa": ([6.0, 13.0], [23.0, 30.0])}},
+        "error per image",
+        "linear",
+    )
 
 
 # --- one process at a time, and the next after a kill -----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: the error against the number of latents, and against the training time."""
+"""The pictures of a comparison: the error against the number of latents and the training time; samples over beta."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from ..result import Table
 __all__ = ["draw"]
 
 
-def draw(directory: Path, name: str, table: Table, wall: Table, latent: int) -> dict[str, str]:
+#: Samplers whose curves over beta are drawn: the prior, and the one that is fitted to the latents of each class.
+DRAWN = ("normal", "mixture")
+
+
+def draw(directory: Path, name: str, table: Table, wall: Table, betas: Table, latent: int) -> dict[str, str]:
     """Draw what the tables have.
 
     Args:
@@ -20,7 +24,8 @@ def draw(directory: Path, name: str, table: Table, wall: Table, latent: int) -> 
         name: of the data set.
         table: as :func:`feature_alignment.reproduce.quality.table.quality_table` returns it.
         wall: as :func:`feature_alignment.reproduce.quality.table.wall_table` returns it.
-        latent: size for the comparison at equal wall time.
+        betas: as :func:`feature_alignment.reproduce.quality.table.curve_over_betas` returns it.
+        latent: size for the comparison at equal wall time and over beta.
 
     Returns:
         Captions by file name.
@@ -36,6 +41,18 @@ def draw(directory: Path, name: str, table: Table, wall: Table, latent: int) -> 
             f"Held-out error against the training time, in multiples of the autoencoder's; {latent} latents."
         )
         _plot({f"{name}, {latent} latents: error per image": by_time}, directory / "error-time.png", "time")
+    columns = [f"FID, {sampler}" for sampler in DRAWN]
+    by_beta = {
+        f"{name}: classifier {column}": _lines(betas.rows, betas.columns.index("error"), betas.columns.index(column))
+        for column in columns
+        if column in betas.columns
+    }
+    if any(len(at) > 1 for lines in by_beta.values() for at, _ in lines.values()):
+        found["fid-error.png"] = (
+            f"Classifier FID of samples against the held-out error, a point for each beta, left the smallest; "
+            f"{latent} latents, before a refiner."
+        )
+        _plot(by_beta, directory / "fid-error.png", "error per image", "linear")
     return found
 
 
@@ -43,13 +60,14 @@ def _lines(rows: Mapping[str, Sequence[Any]], x: int, y: int) -> dict[str, chart
     """Return a line for each model, the first word of a row's label, in the order of its abscissae."""
     points: dict[str, list[tuple[float, float]]] = {}
     for label, cells in rows.items():
-        if cells[y] is not None:
-            points.setdefault(label.partition(",")[0], []).append((cells[x], cells[y]["mean"]))
+        if cells[x] is not None and cells[y] is not None:
+            abscissa = cells[x]["mean"] if isinstance(cells[x], Mapping) else cells[x]
+            points.setdefault(label.partition(",")[0], []).append((abscissa, cells[y]["mean"]))
     return {
         model: ([at for at, _ in sorted(each)], [value for _, value in sorted(each)]) for model, each in points.items()
     }
 
 
-def _plot(panels: Mapping[str, Mapping[str, charts.Line]], path: Path, x_label: str) -> None:
+def _plot(panels: Mapping[str, Mapping[str, charts.Line]], path: Path, x_label: str, x_scale: str = "log") -> None:
     drawn = {title: {model: [line] for model, line in lines.items()} for title, lines in panels.items()}
-    charts.plots(drawn, path, x_label=x_label, x_scale="log", marker="o")
+    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, marker="o")
