@@ -47,7 +47,7 @@ def test_a_walk_begins_and_ends_at_its_ends(conditional, plain):
             labels = None if label is None else torch.tensor([label])
             assert torch.allclose(explored.last(latent, labels)[0], image, atol=1e-5)
         middle = torch.tensor([ends[0][0].latent, ends[1][0].latent]).mean(0, keepdim=True)
-        labels = torch.tensor([[0.5, 0, 0.5]]) if model.classes else None
+        labels = torch.tensor([[0.5**0.5, 0, 0.5**0.5]]) if model.classes else None
         assert torch.allclose(explored.last(middle, labels)[0], images[1], atol=1e-5)
 
 

@@ -23,7 +23,7 @@ OTHER = {
     "betas": (0.9, 0.99), "classes": 2, "clamp_weights": None, "refiner_kernel": 5, "step_size": 0.5,
     "sampler": "mixture", "penalty_weight": 2.0, "refiner": "residual", "augment": ("translation",),
     "average_weights": 0.5, "clamp_inputs": 0.1, "learning_rate": 1e-3, "loss": "image",
-    "decode_steps": 3,
+    "decode_steps": 3, "class_branch": "probabilities",
 }  # fmt: skip
 
 
