@@ -13,7 +13,7 @@ And the conditional variational feature, of which samples are measured too:
 
 * the conditional VAE, with the learning rate and activation of its own search;
 * the feature as in the table; for T = 2; with equal weights of its latents; and with class scores aligned in the place
-  of probabilities, at the weight of 3 that was best for them.
+  of probabilities, at the weight of 3 that they had before.
 
 A variant that the JSON has is not trained again. Run it as
 

@@ -240,7 +240,9 @@ class Model(Saved, nn.Module, ABC):
 
     @inference
     def interpolate(self, latent: Tensor, labels: Tensor | None = None, size: int = 11) -> Tensor:
-        """Decode a square grid of latents (and classes), bilinear between four corners; refined if there is a refiner.
+        """Decode a square grid of latents, bilinear between four corners; refined if there is a refiner.
+
+        Classes are mixed as :meth:`between` does.
 
         Args:
             latent: of the corners top left, top right, bottom left and bottom right, shape ``(4, latent)``.
