@@ -6,7 +6,7 @@ import pytest
 
 from feature_alignment.reproduce.settings import setting
 
-MODELS = ("ae", "vae", "gan", "vfa-gan", "vfa-2d", "local")
+MODELS = ("ae", "vae", "gan", "shared", "vfa-2d", "local")
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,21 @@ def test_the_papers_scale_is_the_papers_setting(name, shape, channels, width, we
         assert chosen.images == 10_000
         assert chosen.options["learning_rate"] == 1e-4  # its code's; the paper prints 1e-5
         assert (chosen.options["channels"], chosen.options["width"]) == (channels, width)
-    assert setting("vfa-gan", "paper", name, shape, 60_000).options["perceptual_weight"] == weight
+    assert setting("shared", "paper", name, shape, 60_000).options["perceptual_weight"] == weight
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_the_layered_start_stands_beside_the_papers(scale):
+    """The same encoder, images and updates; a larger image has a larger bound on a step."""
+    paper, ours = (setting(row, scale, "celeba", (3, 64, 64), 60_000) for row in ("shared", "vfa-gan"))
+    assert (paper.batch_size, paper.steps, paper.labels) == (ours.batch_size, ours.steps, ours.labels)
+    assert [paper.options[name] for name in ("channels", "width", "latent")] == [
+        ours.options[name] for name in ("channels", "width", "latent")
+    ]
+    assert ours.options["start"] == "layers"
+    assert paper.options.get("start", "shared") == "shared"
+    small = setting("vfa-gan", scale, "mnist", (1, 28, 28), 60_000)
+    assert ours.options["max_step"] == 2 * small.options["max_step"] == 40.0
 
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])

@@ -1,8 +1,9 @@
 """Settings of the trainings for the paper's tables and figures: the bundled configurations, adapted to the images.
 
 The scale ``paper`` follows §4 of the paper and its published code (``configs/paper``): the encoders of Tables 2-4,
-10,000 images measured. ``cpu`` (``configs/cpu``) is for a machine without a GPU: narrower
-networks, a higher learning rate, fewer updates. ``smoke`` trains for ten updates, to check that everything runs.
+10,000 images measured. ``cpu`` (``configs/cpu``) is for a machine without a GPU: narrower networks, a higher learning
+rate, fewer updates. ``smoke`` trains for ten updates, to check that everything runs. At each of them the paper's model
+with refiner, which flows from a shared start, stands beside this library's, which computes its start layer by layer.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ PAPER_SETS: dict[PaperSet, str] = {"MNIST": "mnist", "CIFAR-10": "cifar10", "Cel
 SCALES: dict[Scale, int] = {"smoke": 100, "cpu": 1000, "paper": 10_000}
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-#: The paper's settings of the model with refiner, by data set; every other model has one setting.
-VFA_GAN: dict[PaperSet, str] = {"MNIST": "paper/vfa-gan", "CIFAR-10": "paper/cifar10", "CelebA": "paper/celeba"}
+#: The paper's settings of the model with refiner and a shared start, by data set; every other model has one setting.
+SHARED: dict[PaperSet, str] = {"MNIST": "paper/vfa-gan", "CIFAR-10": "paper/cifar10", "CelebA": "paper/celeba"}
 #: Filters per halving of Tables 2 to 4, and their narrow counterparts; the width of the encoder's output by halvings.
 FILTERS: dict[Scale, list[int]] = {"paper": [32, 64, 128, 256], "cpu": [8, 16, 32, 64], "smoke": [4, 8, 8, 8]}
 WIDTHS = {2: 4096, 3: 2048, 4: 4096}
+#: Images with a longer side than this have twice the bound on a step that the configurations have.
+LARGE = 32
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def setting(model: str, scale: Scale, name: str, shape: Sequence[int], count: in
     """Return the setting of a model's training.
 
     Args:
-        model: ``ae``, ``vae``, ``gan``, ``vfa-gan``, ``local``, or ``vfa-2d`` (two latents, figure 5a).
+        model: ``ae``, ``vae``, ``gan``, ``shared`` (the paper's model with refiner, from a shared start), ``vfa-gan``
+            (this library's), ``local``, or ``vfa-2d`` (two latents, figure 5a).
         scale: ``smoke``, ``cpu`` or ``paper``.
         name: of the data set.
         shape: of its images.
@@ -83,19 +87,21 @@ def setting(model: str, scale: Scale, name: str, shape: Sequence[int], count: in
     options["channels"] = FILTERS[scale][:halvings]
     if scale == "paper":
         options |= {"width": WIDTHS[halvings]} | ({"latent": 2} if model == "vfa-2d" else {})
-        steps = _config(VFA_GAN[like])["training"]["steps"]  # as many for every model
+        steps = _config(SHARED[like])["training"]["steps"]  # as many for every model
     if scale == "smoke":
         steps, batch_size = 10, min(32, count)
         small = {"width": 32, "search_steps": 5, "refiner_filters": 4, "discriminator_width": 16}
         options |= {option: value for option, value in small.items() if option in options}
-    return Setting(kind, options, batch_size, steps, model == "vfa-gan", SCALES[scale])
+    if options.get("max_step") is not None and shape[1] > LARGE:
+        options["max_step"] *= 2
+    return Setting(kind, options, batch_size, steps, model in ("shared", "vfa-gan"), SCALES[scale])
 
 
 def _file(model: str, scale: Scale, like: PaperSet) -> str:
     """Return the name of a model's configuration."""
     if scale != "paper":
         return f"cpu/{model}"
-    return {"vfa-gan": VFA_GAN[like], "vfa-2d": "paper/vfa"}.get(model, f"paper/{model}")
+    return {"shared": SHARED[like], "vfa-gan": "vfa-gan", "vfa-2d": "paper/vfa"}.get(model, f"paper/{model}")
 
 
 def _config(name: str) -> dict[str, Any]:

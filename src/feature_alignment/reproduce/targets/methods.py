@@ -9,11 +9,13 @@ from ..study import Cell, Study
 
 __all__ = ["ALL", "GIVEN_LABEL", "METHODS", "bar", "measures_of"]
 
-#: The methods: name to model and stage of its images.
+#: The methods: name to model and stage of its images. The paper's are AE, VAE, GAN and those with the shared start.
 METHODS = {
     "AE": ("ae", "decoded"),
     "VAE": ("vae", "decoded"),
     "GAN": ("gan", "decoded"),
+    "feature (shared start)": ("shared", "feature"),
+    "refined (shared start)": ("shared", "refined"),
     "feature": ("vfa-gan", "feature"),
     "refined": ("vfa-gan", "refined"),
 }
@@ -21,7 +23,7 @@ METHODS = {
 #: The models behind them.
 ALL = tuple(dict.fromkeys(model for model, _ in METHODS.values()))
 
-GIVEN_LABEL = "The feature and the refined image are given the class of the image; AE, VAE and GAN are not."
+GIVEN_LABEL = "Features and refined images are given the class of the image; AE, VAE and GAN are not."
 
 
 def measures_of(study: Study, method: str, names: Sequence[str]) -> list[Any]:
