@@ -101,13 +101,29 @@ def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch)
         "vfa, 0.3": [0.3, number(6.0), number(23.0), number(22.0)],
     }
     nothing = Table(["latents", "time", "error"], {})
-    found = draw(tmp_path, "digits", nothing, nothing, Table(["beta", "error", "FID, normal", "FID, flow"], rows), 64)
+    betas = Table(["beta", "error", "FID, normal", "FID, flow"], rows)
+    found = draw(tmp_path, "digits", nothing, nothing, betas, Table([], {}), 64)
     assert list(found) == ["fid-error.png"]
     assert drawn["fid-error.png"] == (
         {"digits: classifier FID, normal": {"vae": ([7.0], [70.0]), "vfa": ([6.0, 13.0], [23.0, 30.0])}},
         "error per image",
         "linear",
     )
+
+
+def test_the_curves_over_steps_have_a_line_for_each_seed(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures.charts, "plots", lambda panels, path, **labels: drawn.append(panels))
+    steps = Table(["0", "1", "16"], {"fa, 16, seed 0": [1.5, 1.0, 0.9], "fa, 16, seed 1": [1.6, 1.0, None]})
+    nothing = Table(["latents", "time", "error"], {})
+    found = draw(tmp_path, "digits", nothing, nothing, Table(["beta", "error"], {}), steps, 64)
+    assert list(found) == ["error-steps.png"]
+    (panel,) = drawn
+    assert panel == {
+        "digits: error over that after T steps": {
+            "fa, 16": [([0.0, 1.0, 16.0], [1.5, 1.0, 0.9]), ([0.0, 1.0], [1.6, 1.0])]
+        }
+    }
 
 
 # --- one process at a time, and the next after a kill -----------------------------------------------------------

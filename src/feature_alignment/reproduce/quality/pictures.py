@@ -1,4 +1,4 @@
-"""The pictures of a comparison: the error against the number of latents and the training time; samples over beta."""
+"""The pictures of a comparison: the error over latents, training time and steps; samples over beta."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["draw"]
 DRAWN = ("normal", "mixture")
 
 
-def draw(directory: Path, name: str, table: Table, wall: Table, betas: Table, latent: int) -> dict[str, str]:
+def draw(
+    directory: Path, name: str, table: Table, wall: Table, betas: Table, steps: Table, latent: int
+) -> dict[str, str]:
     """Draw what the tables have.
 
     Args:
@@ -25,6 +27,7 @@ def draw(directory: Path, name: str, table: Table, wall: Table, betas: Table, la
         table: as :func:`feature_alignment.reproduce.quality.table.quality_table` returns it.
         wall: as :func:`feature_alignment.reproduce.quality.table.wall_table` returns it.
         betas: as :func:`feature_alignment.reproduce.quality.table.curve_over_betas` returns it.
+        steps: as :func:`feature_alignment.reproduce.quality.table.steps_table` returns it.
         latent: size for the comparison at equal wall time and over beta.
 
     Returns:
@@ -53,7 +56,23 @@ def draw(directory: Path, name: str, table: Table, wall: Table, betas: Table, la
             f"{latent} latents, before a refiner."
         )
         _plot(by_beta, directory / "fid-error.png", "error per image", "linear")
+    if steps.rows:
+        found["error-steps.png"] = (
+            "Held-out error after other numbers of steps, over that after the trained number; a line for each seed."
+        )
+        panel = {f"{name}: error over that after T steps": _over_steps(steps)}
+        charts.plots(panel, directory / "error-steps.png", x_label="steps", marker="o")
     return found
+
+
+def _over_steps(steps: Table) -> dict[str, list[charts.Line]]:
+    """Return the lines of every model and size, one for each seed; a number that is not finite is left out."""
+    lines: dict[str, list[charts.Line]] = {}
+    for label, cells in steps.rows.items():
+        kept = [(float(at), value) for at, value in zip(steps.columns, cells, strict=True) if value is not None]
+        line = [at for at, _ in kept], [value for _, value in kept]
+        lines.setdefault(label.rpartition(", seed")[0], []).append(line)
+    return lines
 
 
 def _lines(rows: Mapping[str, Sequence[Any]], x: int, y: int) -> dict[str, charts.Line]:
