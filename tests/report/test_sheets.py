@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from feature_alignment.report import sheets
 from feature_alignment.report.sheets import grid, pairs
 
 
@@ -45,3 +46,27 @@ def test_pairs_put_the_versions_of_an_image_under_each_other_in_blocks():
     assert one[1] == pytest.approx(three[1], abs=2)
     assert one[1] == pytest.approx(below_one[1], abs=2)
     assert one[0] < below_one[0] < three[0] < below_three[0]
+
+
+@pytest.mark.parametrize("words", [{}, {"rows": ["one", "a longer label"], "columns": list("abc"), "title": "title"}])
+def test_no_pixel_is_resampled(words):
+    """Whatever stands around it, an image of pure colours is enlarged by an integer and not blurred."""
+    channels = torch.rand(2, 3, 3, 12, 12, generator=torch.Generator().manual_seed(0)) > 0.5
+    channels[:, :, 0] = True  # red, yellow, magenta and white: none of the words' black
+    picture = decoded(grid(channels.float(), gap=0, least=72, **words))
+    expected = channels.permute(0, 3, 1, 4, 2).reshape(24, 36, 3).numpy().repeat(6, 0).repeat(6, 1) * 255
+    coloured = np.argwhere((picture != picture[..., :1]).any(-1))  # neither white nor grey
+    place = coloured.min(0) - np.argwhere((expected != expected[..., :1]).any(-1)).min(0)
+    down, across = (slice(start, start + size) for start, size in zip(place, expected.shape[:2], strict=True))
+    np.testing.assert_array_equal(picture[down, across], expected)
+
+
+def test_labels_wider_than_a_column_are_slanted_and_whole(monkeypatch):
+    figures = []
+    monkeypatch.setattr(sheets, "finish", lambda figure, path: figures.append(figure) or b"")
+    for names in (["flags", "food"], ["flags", "smileys-and-emotion"]):
+        sheets.grid(torch.zeros(1, 2, 1, 8, 8), columns=names)
+    short, long = (list(figure.axes[0].get_xticklabels()) for figure in figures)
+    assert [label.get_rotation() for label in (*short, *long)] == [0, 0, 30, 30]
+    edge = figures[1].bbox.width
+    assert all(0 <= label.get_window_extent().x0 < label.get_window_extent().x1 <= edge for label in long)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import to_pixels
-from .figure import DPI, finish, new_figure
+from .figure import DPI, Figure, finish
 from .words import drawn
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["grid", "pairs"]
+
+#: Pixels around a sheet and its words, and between two labels.
+MARGIN, SPACE = 8, 4
 
 
 def grid(
@@ -45,11 +53,11 @@ def grid(
     sheet = _sheet(images.cpu(), gap)
     zoom = max(1, round(least / height))
     tall, wide = sheet.shape[0] * zoom, sheet.shape[1] * zoom
-    figure = new_figure((wide + (130 if rows else 40)) / DPI, (tall + 80) / DPI)
-    axes = figure.subplots()
+    figure = Figure(figsize=(wide / DPI, tall / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
     # Enlarged by an integer factor, so that no resampling blurs the images.
     pixels = np.kron(to_pixels(sheet.movedim(-1, 0)), np.ones((zoom, zoom, 1), np.uint8))
-    axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255, interpolation="none")
     (title,), fonts = drawn([title])
     filled = textwrap.fill(title, max(12, wide // 8), break_long_words=False)
     axes.set_title(filled, fontsize=11, fontfamily=fonts)
@@ -62,7 +70,28 @@ def grid(
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
+    _slant(axes, (width + gap) * zoom)
+    _surround(figure, axes, wide, tall)
     return finish(figure, path)
+
+
+def _slant(axes: Axes, pitch: int) -> None:
+    """Slant the labels of columns that are wider than a column, ``pitch`` pixels."""
+    labels = axes.get_xticklabels()
+    if any(label.get_window_extent().width > pitch - SPACE for label in labels):
+        for label in labels:
+            label.set(rotation=30, ha="left", rotation_mode="anchor")
+
+
+def _surround(figure: Figure, axes: Axes, wide: int, tall: int) -> None:
+    """Enlarge the figure by what its words need; the images keep exactly ``wide`` times ``tall`` pixels."""
+    box = axes.get_tightbbox()
+    assert box is not None  # the axes are visible
+    left, low = (math.ceil(MARGIN - min(0, edge)) for edge in (box.x0, box.y0))
+    across = left + wide + math.ceil(max(0, box.x1 - wide) + MARGIN)
+    up = low + tall + math.ceil(max(0, box.y1 - tall) + MARGIN)
+    figure.set_size_inches(across / DPI, up / DPI)
+    axes.set_position((left / across, low / up, wide / across, tall / up))
 
 
 def _sheet(images: Tensor, gap: int) -> Tensor:
