@@ -25,12 +25,15 @@ def test_curves_have_a_plot_a_quantity(drawn):
 
 
 def test_bars_have_values_and_whiskers(drawn):
-    (axes,) = charts.bars({"a": (2.0, 0.5), "b": (3.0, None)}, unit="metres").axes
-    assert [bar.get_height() for bar in axes.patches] == [2.0, 3.0]
+    (axes,) = charts.bars({"a": (2.0, 0.5), "b": (3000.0, None), "long (words)": (1.0, 1.0)}, unit="metres").axes
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 3000.0, 1.0]
     whiskers = axes.containers[0].lines[2][0].get_segments() if axes.containers[0].lines else []
-    assert [(low, high) for (_, low), (_, high) in whiskers] == [(1.5, 2.5), (3.0, 3.0)]
-    assert [text.get_text() for text in axes.texts] == ["2", "3"]
+    assert [each[:, 1].tolist() for each in whiskers if len(each)] == [[1.5, 2.5], [0.0, 2.0]]
+    assert [text.get_text() for text in axes.texts] == ["2", "3,000", "1"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "long (words)"]
     assert axes.get_ylabel() == "metres"
+    (axes,) = charts.bars({"a long label of a bar": (2.0, None)}).axes
+    assert "\n" in axes.get_xticklabels()[0].get_text()
 
 
 def test_points_are_coloured_by_class(drawn):

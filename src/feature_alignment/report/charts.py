@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def bars(
     title: str = "",
     unit: str = "",
 ) -> bytes:
-    """Draw one bar per group, labelled with its value, and an error bar of one standard deviation.
+    """Draw one bar per group, labelled with its value, and an error bar of one standard deviation if there is one.
 
     Args:
         groups: maps each label to mean and standard deviation, which may be none.
@@ -60,9 +62,10 @@ def bars(
     figure, axes = new_axes(max(4.0, 1.1 * len(groups) + 1), 3.2, title)
     means = [mean for mean, _ in groups.values()]
     names, fonts = drawn(groups)
-    placed = axes.bar(range(len(names)), means, yerr=[deviation or 0 for _, deviation in groups.values()], capsize=4)
-    axes.set_xticks(range(len(names)), names, fontfamily=fonts)
-    axes.bar_label(placed, [f"{mean:.3g}" for mean in means], padding=2, fontsize=9)
+    whiskers = [math.nan if deviation is None else deviation for _, deviation in groups.values()]
+    placed = axes.bar(range(len(names)), means, yerr=whiskers, capsize=4)
+    axes.set_xticks(range(len(names)), [textwrap.fill(name, 14) for name in names], fontfamily=fonts)
+    axes.bar_label(placed, [f"{mean:.3g}" if mean < 1000 else f"{mean:,.0f}" for mean in means], padding=2, fontsize=9)
     axes.margins(y=0.15)
     axes.set_ylabel(unit, fontsize=9)
     axes.tick_params(labelsize=9)
