@@ -45,7 +45,6 @@ ADDED: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "residual": {"refiner": "residual", "refiner_filters": 32, "refiner_kernel": 3},
     "relativistic": {"adversarial": "relativistic"},
-    "both fakes": {"fakes": "both", "refine_prior": True},
     "projection": {"projection": True},
     "averaged": {"average_weights": 0.99},
     "augmented": {"augment": ["translation"]},

@@ -58,8 +58,7 @@ MODELS = {
         "--model.refiner_filters=4",
         "--model.steps=2",
         "--model.discriminator_width=8",
-        "--model.fakes=both",
-        "--model.refine_prior=true",
+        "--model.fakes=reconstruction",
         "--model.sampler=mixture",
     ],
     "GAN, relativistic": [

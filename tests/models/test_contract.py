@@ -59,9 +59,9 @@ CASES = {
     "vfa-gan layers": (VFAGAN, {**ADVERSARY, **LAYERED, "classes": 3, "start_branch": "mean"}),
     "vfa-gan relativistic": (
         VFAGAN,
-        {**ADVERSARY, **MODERN, "classes": 3, "refiner": "residual", "fakes": "both", "refine_prior": True},
+        {**ADVERSARY, **MODERN, "classes": 3, "refiner": "residual"},
     ),
-    "vfa-gan two steps": (VFAGAN, {**ADVERSARY, **ALIGNED, "fakes": "both", "clip_gradient": 1.0}),
+    "vfa-gan two steps": (VFAGAN, {**ADVERSARY, **ALIGNED, "fakes": "reconstruction", "clip_gradient": 1.0}),
 }
 #: Of each network that is compiled, one; a case takes tens of seconds.
 COMPILED = ("ae", "gan", "gon two steps", "fa", "fa layers", "vfa two steps", "vfa-gan")

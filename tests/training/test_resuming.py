@@ -17,10 +17,10 @@ from feature_alignment.training.resuming import APPLIED, asked, refuse_changes
 KINDS = [FA, VFA, VFAGAN, Local, AE, VAE, GAN, GON]
 #: Another valid value, where it is not found by the type.
 OTHER = {
-    "start": "learned", "squash": "every", "adversarial": "wasserstein", "fakes": "both", "schedule": "cosine",
-    "perceptual_spread": "variance", "start_branch": "mean", "beta": 0.5, "activation": "relu", "channels": (8,),
-    "discriminator_channels": (8,), "discriminator_width": 4, "clip_gradient": 1.0, "max_step": 3.0, "steps": 2,
-    "betas": (0.9, 0.99), "classes": 2, "clamp_weights": None, "refiner_kernel": 5, "step_size": 0.5,
+    "start": "learned", "squash": "every", "adversarial": "wasserstein", "fakes": "reconstruction",
+    "schedule": "cosine", "perceptual_spread": "variance", "start_branch": "mean", "beta": 0.5, "activation": "relu",
+    "channels": (8,), "discriminator_channels": (8,), "discriminator_width": 4, "clip_gradient": 1.0, "max_step": 3.0,
+    "steps": 2, "betas": (0.9, 0.99), "classes": 2, "clamp_weights": None, "refiner_kernel": 5, "step_size": 0.5,
     "sampler": "mixture", "penalty_weight": 2.0, "refiner": "residual", "augment": ("translation",),
     "average_weights": 0.5, "clamp_inputs": 0.1, "learning_rate": 1e-3, "loss": "image",
     "decode_steps": 3, "class_branch": "probabilities",

@@ -84,8 +84,8 @@ def adversarial_loss(
     Args:
         discriminator: see :func:`discriminator_loss`.
         options: which loss, and how images are augmented.
-        fake: generated images, shape ``(M, C, H, W)``, with their graph.
-        real: images that ``relativistic`` pairs them with, shape ``(N, C, H, W)``, ``M`` a multiple of ``N``.
+        fake: generated images, shape ``(N, C, H, W)``, with their graph.
+        real: images that ``relativistic`` pairs them with, shape ``(N, C, H, W)``.
         one_hot: the class of each real image, shape ``(N, classes)``, for a discriminator that is given it.
     """
     fakes = _given(discriminator, one_hot, len(fake))(augment(fake, options.augment))
@@ -116,7 +116,7 @@ def discriminator_loss(
         discriminator: maps images to scores, shape ``(N,)``.
         options: which formulation, the weight of its gradient penalty, and how images are augmented.
         real: images, shape ``(N, C, H, W)``.
-        fake: generated images, detached, ``N`` of them or a multiple.
+        fake: as many generated images, detached.
         one_hot: the class of each real image, and of each that is generated from it, shape ``(N, classes)``; passed
             on to the discriminator.
     """
@@ -128,7 +128,7 @@ def discriminator_loss(
         loss = critic_loss(of_real, of_fake, options.adversarial)
     if options.adversarial == "wasserstein-gp":
         critic = _given(discriminator, one_hot, len(real))
-        loss = loss + options.penalty * gradient_penalty(critic, real, fake[: len(real)])
+        loss = loss + options.penalty * gradient_penalty(critic, real, fake)
     return Loss(loss, {"discriminator": loss.detach()})
 
 
@@ -168,7 +168,7 @@ def _scores(discriminator: nn.Module, real: Tensor, fake: Tensor, one_hot: Tenso
 
 
 def _given(discriminator: nn.Module, one_hot: Tensor | None, count: int) -> Scores:
-    """Return the discriminator of ``count`` images, whose classes repeat those of ``one_hot``."""
+    """Return the discriminator of ``count`` images, whose classes repeat those of ``one_hot``: real, then generated."""
     if one_hot is None:
         return discriminator
     one_hot = one_hot.repeat(count // len(one_hot), 1)

@@ -1,9 +1,9 @@
-"""Weights saved by earlier versions of the package, renamed to what this version calls them."""
+"""Options and weights saved by earlier versions of the package, turned into those of this version."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,12 +11,27 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["upgraded"]
+__all__ = ["present_options", "upgraded"]
 
 #: Before 0.2.0, FA, AE and Local kept mean and variance of their latents, of which samples were drawn.
 STATISTICS = "latent_statistics."
 #: Parameters that came later and are used only by options that came with them.
 LATER = ("log_max_steps",)
+
+
+def present_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the saved options without those that this version has no more; only training read them.
+
+    Args:
+        kind: name of the model's class.
+        options: from ``config.json``.
+    """
+    present = dict(options)
+    if kind == "VFAGAN":  # until 0.2.0 the refiner, and both kinds of fakes, could be trained on draws from the prior
+        present.pop("refine_prior", None)
+        if present.get("fakes") == "both":
+            present["fakes"] = "prior"
+    return present
 
 
 def upgraded(weights: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:

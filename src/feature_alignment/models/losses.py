@@ -88,17 +88,15 @@ def relativistic_loss(scores: Tensor, rivals: Tensor) -> Tensor:
 
     Args:
         scores: of the images x, shape ``(N,)``.
-        rivals: of the images y, shape ``(M,)``. The smaller of the two is repeated, in its order, up to the larger.
+        rivals: of the images y, shape ``(N,)``.
 
     Returns:
-        One value per pair, shape ``(max(N, M),)``.
+        One value per pair, shape ``(N,)``.
 
     Example:
-        >>> relativistic_loss(torch.zeros(2), torch.tensor([0.0, 0.0, 9.0, 9.0]))
-        tensor([0.6931, 0.6931, 9.0001, 9.0001])
+        >>> relativistic_loss(torch.zeros(2), torch.tensor([0.0, 9.0]))
+        tensor([0.6931, 9.0001])
     """
-    count = max(len(scores), len(rivals))
-    scores, rivals = (each.repeat(-(-count // len(each)))[:count] for each in (scores, rivals))
     return functional.softplus(rivals - scores)
 
 

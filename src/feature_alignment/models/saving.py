@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..extras import MissingExtra
 from ..files import write_atomically
-from .earlier_versions import upgraded
+from .earlier_versions import present_options, upgraded
 from .hub import download
 from .sampling import Samplers
 
@@ -82,7 +82,7 @@ class Saved:
         constructor: Any = known[kind]
 
         def built() -> Any:
-            model = constructor(**(saved | arguments))
+            model = constructor(**(present_options(kind, saved) | arguments))
             model.samplers.add(likelihoods)
             model.samplers.likelihoods = likelihoods
             return model

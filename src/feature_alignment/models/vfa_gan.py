@@ -24,7 +24,7 @@ from .vfa import VFA, VFAOptions
 
 __all__ = ["VFAGAN", "VFAGANOptions"]
 
-Fakes = Literal["prior", "reconstruction", "both"]
+Fakes = Literal["prior", "reconstruction"]
 Kind = Literal["plain", "residual"]
 
 
@@ -41,9 +41,7 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
         discriminator_channels, discriminator_width: ``channels`` and ``width`` of the discriminator; by default
             those of the encoder.
         fakes: images that the discriminator is trained to reject: refined features of draws from the ``prior``,
-            given the batch's labels (the paper's code), of each ``reconstruction`` (equation 6), or ``both``.
-        refine_prior: train the refiner, too, on the features of draws from the prior, by the adversarial term; in the
-            paper on those of reconstructions only.
+            given the batch's labels (the paper's code), or of each ``reconstruction`` (equation 6).
         perceptual_weight: :math:`\lambda`; the paper has 0.01 for MNIST, 0 for CIFAR-10, 1 for CelebA.
         perceptual_spread: compare the standard ``deviation`` (the paper's code) or the ``variance`` (equation 5).
         adversarial_weight: weight of the adversarial term in the refiner's loss; 1 in the paper.
@@ -56,7 +54,6 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
     discriminator_channels: Sequence[int] | None = None
     discriminator_width: int | None = None
     fakes: Fakes = "prior"
-    refine_prior: bool = False
     perceptual_weight: float = 0.01
     perceptual_spread: Spread = "deviation"
     adversarial_weight: float = 1.0
@@ -129,25 +126,23 @@ class VFAGAN(VFA):
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of the encoder (equation 4), the refiner (5) and the discriminator (6), in this order."""
         posterior, features = self.encoder_update(images, labels, updates)
-        one_hot = self.one_hot(labels, len(images))
+        batch = _Batch(images, features, self.one_hot(labels, len(images)))
         with torch.no_grad():
             network = self.snapshot(len(images))  # after the encoder's update; the other updates do not change it
-            drawn = self._from_prior(images, one_hot, network) if self.options.refine_prior else None
-        batch = _Batch(images, features, one_hot, drawn)
-        refined = updates.take("refiner", lambda: self.refiner_loss(batch, posterior, network))
+        refined: Tensor = updates.take("refiner", lambda: self.refiner_loss(batch, posterior, network))
         update_average(self.refiner)
         with torch.no_grad():
-            fakes = self._fakes(refined, batch, network)
-        given = one_hot if self.options.projection else None
+            # The refiner's update comes between: the paper's code draws afterwards.
+            fakes = refined if self.options.fakes == "reconstruction" else self._drawn(batch, network)
+        given = batch.one_hot if self.options.projection else None
         update_discriminator(self.discriminator, self.options, images, fakes, updates, given)
 
     def refiner_loss(self, batch: _Batch, posterior: Posterior, network: Snapshot) -> Loss:
-        """Return the loss of equation 5; ``kept`` are the refined images, first those of reconstructions."""
-        options, one_hot, count = self.options, batch.one_hot, len(batch.images)
-        refined: Tensor = self.refiner(batch.features, one_hot)
-        scored = refined if batch.drawn is None else torch.cat([refined, self.refiner(batch.drawn, one_hot)])
-        given = one_hot if options.projection else None
-        adversarial = adversarial_loss(self.discriminator, options, scored, batch.images, given)
+        """Return the loss of equation 5; ``kept`` are the refined images."""
+        options = self.options
+        refined: Tensor = self.refiner(batch.features, batch.one_hot)
+        given = batch.one_hot if options.projection else None
+        adversarial = adversarial_loss(self.discriminator, options, refined, batch.images, given)
         loss = options.adversarial_weight * adversarial
         terms = {}
         if options.perceptual_weight:
@@ -157,16 +152,12 @@ class VFAGAN(VFA):
             ).mean()
             loss = loss + options.perceptual_weight * distance
             terms["perceptual"] = distance.detach()
-        return Loss(loss, {"refiner": loss.detach(), **terms}, scored.detach().split(count))
+        return Loss(loss, {"refiner": loss.detach(), **terms}, refined.detach())
 
-    def _fakes(self, refined: tuple[Tensor, ...], batch: _Batch, network: Snapshot) -> Tensor:
-        """Return the images on which the discriminator is trained as fake."""
-        fakes = [] if self.options.fakes == "prior" else [refined[0]]
-        if self.options.fakes != "reconstruction":
-            # The refiner's update comes between: the paper's code draws afterwards.
-            drawn = self._from_prior(batch.images, batch.one_hot, network) if batch.drawn is None else None
-            fakes.append(refined[1] if drawn is None else self.refiner(drawn, batch.one_hot))
-        return torch.cat(fakes)
+    def _drawn(self, batch: _Batch, network: Snapshot) -> Tensor:
+        """Return refined features of as many draws from the prior as there are images, given the same classes."""
+        refined: Tensor = self.refiner(self._from_prior(batch.images, batch.one_hot, network), batch.one_hot)
+        return refined
 
     def _from_prior(self, images: Tensor, one_hot: Tensor | None, network: Snapshot) -> Tensor:
         """Return features of as many draws from the prior as there are ``images``, given the same classes."""
@@ -175,9 +166,8 @@ class VFAGAN(VFA):
 
 
 class _Batch(NamedTuple):
-    """What the refiner and the discriminator are trained on."""
+    """What the refiner is trained on."""
 
     images: Tensor
     features: Tensor  #: of the images, detached
     one_hot: Tensor | None
-    drawn: Tensor | None  #: features of draws from the prior, if the refiner is trained on them

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:  # at import, so that a missing library is reported before a training and not after it
     Figure = require("matplotlib.figure", "train", "pictures").Figure
 
-__all__ = ["DPI", "finish", "new_axes", "new_figure", "new_panels"]
+__all__ = ["DPI", "Figure", "finish", "new_axes", "new_figure", "new_panels"]
 
 DPI = 100
 
