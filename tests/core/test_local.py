@@ -185,3 +185,16 @@ def test_bad_input_is_named():
         network.local_step(images[:, :1], optimizers_of(network))
     with pytest.raises(ValueError, match=r"z: expected shape \(N, 6\), got \(2, 5\)"):
         network.run_backwards(torch.zeros(2, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("activation", [Arcsinh, nn.Tanh, nn.Sigmoid, nn.LeakyReLU])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_an_output_that_no_input_has_comes_back_finite(activation, dtype):
+    """Eight nested hyperbolic sines overflow at an output of ten; the inverses are exact where there is one."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(8) for layer in (nn.Linear(12, 12), activation())]
+    network = LocalNetwork(layers, (12,)).to(dtype)
+    assert network.run_backwards(torch.tensor([-30.0, 1.5, 10.0] * 4, dtype=dtype)[None]).isfinite().all()
+    inputs = torch.linspace(-3, 3, 24, dtype=torch.float64).view(2, 12)
+    single = LocalNetwork([nn.Identity(), activation()], (12,))
+    torch.testing.assert_close(single.run_backwards(single(inputs)), inputs)

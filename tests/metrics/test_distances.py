@@ -50,3 +50,14 @@ def test_kernel_distance_is_its_definition():
     assert several == kernel_distance(large, other)
     with pytest.raises(ValueError, match="expected two images or more, got 1 and 20"):
         kernel_distance(torch.tensor(one[:1]), torch.tensor(two))
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_counted_and_named(distance, value):
+    real, generated = torch.randn(8, 3), torch.randn(6, 3)
+    generated[[1, 4], 2] = value
+    with pytest.raises(ValueError, match="generated: 2 of 6 images have features that are not finite"):
+        distance(real, generated)
+    with pytest.raises(ValueError, match="real: 2 of 6 images"):
+        distance(generated, real)

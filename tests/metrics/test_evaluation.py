@@ -95,3 +95,20 @@ def test_evaluate_measures_fid_and_kid_from_one_pass(inception, splits):
     assert set(found["fid"]) == set(found["kid"]) == {"feature", "reference"}
     assert found["notes"]["fid"].startswith("biased: 6 images give 2048 features a singular covariance")
     assert found["notes"]["inception"].startswith("other weights than the published ones")
+
+
+def test_samples_that_are_not_finite_leave_their_distance_out_and_the_rest_measured(splits):
+    """In a process of its own, once, this ended in a segmentation fault among the eigenvalues."""
+    model = VFA((1, 28, 28), 2, classes=10, channels=(4,), width=8).eval()
+    sample = model.sample
+
+    def lost(*arguments, **options):
+        images = sample(*arguments, **options)
+        images[3, 0, 5, 5] = torch.nan
+        return images
+
+    with mock.patch.object(model, "sample", lost):
+        found = evaluate(model, *splits, limit=20)
+    assert found["notes"]["classifier_fid"] == "left out: 1 of 20 samples, feature, are not finite"
+    assert "classifier_fid" not in found
+    assert found["psnr"]["feature"] > 0

@@ -12,6 +12,7 @@ activation is inverted exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeGuard, cast
 
@@ -35,11 +36,21 @@ def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
     return torch.where(y < 0, y / cast(nn.LeakyReLU, layer).negative_slope, y)
 
 
-#: The inverses of layers without weights, by type.
+def _arcsinh_inverse(layer: nn.Module, y: Tensor) -> Tensor:
+    # Layers of sinh in a row overflow at an unlikely output, and a sum of infinities is no number.
+    bound = math.asinh(math.sqrt(torch.finfo(y.dtype).max))
+    return torch.sinh(y.clamp(-bound, bound))
+
+
+def _tanh_inverse(layer: nn.Module, y: Tensor) -> Tensor:
+    return torch.atanh(y.clamp(torch.finfo(y.dtype).eps - 1, 1 - torch.finfo(y.dtype).eps))
+
+
+#: The inverses of layers without weights, by type; a feature outside the layer's range is taken to its edge.
 _INVERSES: dict[type[nn.Module], Inverse] = {
-    Arcsinh: lambda layer, y: torch.sinh(y),
-    nn.Tanh: lambda layer, y: torch.atanh(y),
-    nn.Sigmoid: lambda layer, y: torch.logit(y),
+    Arcsinh: _arcsinh_inverse,
+    nn.Tanh: _tanh_inverse,
+    nn.Sigmoid: lambda layer, y: torch.logit(y, torch.finfo(y.dtype).eps),
     nn.LeakyReLU: _leaky_relu_inverse,
     nn.Identity: lambda layer, y: y,
 }

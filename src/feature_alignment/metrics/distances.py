@@ -35,7 +35,7 @@ def frechet_distance(real: Tensor, generated: Tensor) -> float:
             the covariances are singular and the distance is biased upwards.
 
     Raises:
-        ValueError: fewer than two features in a set.
+        ValueError: fewer than two features in a set, or features that are not finite.
     """
     if len(real) < 2 or len(generated) < 2:
         raise ValueError(f"frechet_distance: expected two images or more, got {len(real)} and {len(generated)}")
@@ -54,7 +54,7 @@ def kernel_distance(real: Tensor, generated: Tensor) -> float:
         real, generated: shape ``(N, features)``, at least two each.
 
     Raises:
-        ValueError: fewer than two features in a set.
+        ValueError: fewer than two features in a set, or features that are not finite.
     """
     size = min(1000, len(real), len(generated))
     if size < 2:
@@ -69,6 +69,10 @@ def kernel_distance(real: Tensor, generated: Tensor) -> float:
 
 
 def _computed(distance: Any, real: Tensor, generated: Tensor) -> Any:
+    for name, features in (("real", real), ("generated", generated)):
+        lost = int((~features.isfinite().all(1)).sum())
+        if lost:  # eigenvalues of a matrix of NaN end the process
+            raise ValueError(f"{name}: {lost} of {len(features)} images have features that are not finite")
     distance.update(real.double(), real=True)
     distance.update(generated.double(), real=False)
     return distance.compute()

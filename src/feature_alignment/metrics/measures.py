@@ -54,6 +54,7 @@ def _fid(found: Comparison) -> dict[str, float]:
         )
     if not found.inception.official:
         found.notes["inception"] = "other weights than the published ones: not the FID and KID of the literature"
+    _refuse_lost(found)
     real, made = found.inception_features
     return {stage: frechet_distance(real, features) for stage, features in made.items()}
 
@@ -61,6 +62,7 @@ def _fid(found: Comparison) -> dict[str, float]:
 def _kid(found: Comparison) -> dict[str, float]:
     if found.inception is None or len(found.images) < 2:
         return {}
+    _refuse_lost(found)
     real, made = found.inception_features
     return {stage: kernel_distance(real, features) for stage, features in made.items()}
 
@@ -68,6 +70,7 @@ def _kid(found: Comparison) -> dict[str, float]:
 def _classifier_fid(found: Comparison) -> dict[str, float]:
     if min(len(found.images), len(found.real)) < 2:
         raise LeftOut("left out: a distribution needs two images or more")
+    _refuse_lost(found)
     return found.of_samples(lambda real, made: classifier_fid(found.classifier, real, made))
 
 
@@ -77,6 +80,14 @@ def _class_agreement(found: Comparison) -> dict[str, float]:
         return {}
     classified = found.samples | {"reference": found.images}
     return {stage: class_agreement(found.classifier, each, labels) for stage, each in classified.items()}
+
+
+def _refuse_lost(found: Comparison) -> None:
+    """Leave a distance of samples out if some of them are not finite."""
+    for stage, images in found.samples.items():
+        lost = int((~images.flatten(1).isfinite().all(1)).sum())
+        if lost:
+            raise LeftOut(f"left out: {lost} of {len(images)} samples, {stage}, are not finite")
 
 
 _MEAN_IMAGE = "the mean training image for every image"
