@@ -466,6 +466,22 @@ def test_a_discriminator_derived_from_ours_sees_each_batch_by_itself(digits):
     assert seen == [16, 16, 16]  # refined; real; from the prior
 
 
+@pytest.mark.parametrize("fakes", ["prior", "reconstruction"])
+def test_the_discriminator_rejects_the_images_that_the_option_names(fakes, digits):
+    """Equation 6 has the refined images of equation 5; the paper's code has others, of draws from the prior."""
+    seen = []
+
+    class Watching(Discriminator):
+        def forward(self, images):
+            seen.append(images.detach().clone())
+            return super().forward(images)
+
+    discriminator = Watching((1, 28, 28), (4, 8), 8)
+    train(VFAGAN(**SMALL, refiner_filters=4, discriminator=discriminator, fakes=fakes), digits[0], None, 1)
+    refined, _, rejected = seen
+    assert torch.equal(refined, rejected) == (fakes == "reconstruction")
+
+
 @pytest.mark.parametrize("kind", [GAN, VFAGAN])
 def test_own_discriminators_are_taken(kind, digits):
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(784, 1), nn.Flatten(0))
