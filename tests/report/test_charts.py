@@ -53,3 +53,5 @@ def test_lines_of_a_quantity_share_colour_and_name(drawn):
     assert [line.get_color() for line in axes.lines] == ["C0", "C0", "C1"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlabel()) == ("log", "log", "gain")
+    (axes,) = charts.plots({"panel": {"a": lines}}, x_scale="log", x_ticks=[1, 1.7]).axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "1.7"]

@@ -116,6 +116,7 @@ def plots(
     title: str = "",
     x_label: str = "step",
     x_scale: str = "linear",
+    x_ticks: Sequence[float] = (),
     marker: str = "",
 ) -> bytes:
     """Draw panels of lines with a logarithmic ordinate.
@@ -124,6 +125,7 @@ def plots(
         panels: maps each panel's title to its quantities, and each quantity's label to lines of the same colour.
         path, title: as for :func:`curves`.
         x_label, x_scale: of the abscissae; scales as matplotlib names them.
+        x_ticks: abscissae that get a tick; by default round ones.
         marker: of the points, as matplotlib names it.
 
     Returns:
@@ -139,9 +141,12 @@ def plots(
         axes.set_xscale(x_scale)
         axes.set_yscale("log")
         for axis in (axes.yaxis, *([axes.xaxis] if x_scale == "log" else [])):  # 20, 50, 100 in the place of 2 x 10^1
-            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 4 * low else ticker.MaxNLocator(6))
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
+        if x_ticks:
+            axes.set_xticks(x_ticks)
         (name,), fonts = drawn([name])
         axes.set_title(name, fontsize=10, fontfamily=fonts)
         axes.set_xlabel(x_label, fontsize=8)

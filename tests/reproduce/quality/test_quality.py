@@ -92,7 +92,8 @@ def test_images_measured_are_evenly_spaced():
 def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch):
     """Error and FID of each beta, as means over seeds, in the order of the errors; samplers without curves left out."""
     drawn = {}
-    monkeypatch.setattr(pictures, "_plot", lambda panels, path, *labels: drawn.update({path.name: (panels, *labels)}))
+    plot = lambda panels, path, *labels, **axis: drawn.update({path.name: (panels, *labels, axis)})  # noqa: E731
+    monkeypatch.setattr(pictures, "_plot", plot)
     number = lambda value: {"values": [value], "mean": value, "std": None}  # noqa: E731
     rows = {
         "vae, 0.3": [0.3, number(7.0), number(70.0), number(50.0)],
@@ -102,13 +103,30 @@ def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch)
     }
     nothing = Table(["latents", "time", "error"], {})
     betas = Table(["beta", "error", "FID, normal", "FID, flow"], rows)
-    found = draw(tmp_path, "digits", nothing, nothing, betas, Table([], {}), 64)
+    found = draw(tmp_path, "digits", {"vae": "VAE"}, nothing, nothing, betas, Table([], {}), 64)
     assert list(found) == ["fid-error.png"]
     assert drawn["fid-error.png"] == (
-        {"digits: classifier FID, normal": {"vae": ([7.0], [70.0]), "vfa": ([6.0, 13.0], [23.0, 30.0])}},
+        {"digits: classifier FID, N(0, I)": {"VAE": ([7.0], [70.0]), "vfa": ([6.0, 13.0], [23.0, 30.0])}},
         "error per image",
-        "linear",
+        {"x_scale": "linear"},
     )
+
+
+def test_models_with_several_sizes_are_drawn_over_them(tmp_path, monkeypatch):
+    drawn = {}
+    plot = lambda panels, path, *labels, **axis: drawn.update({path.name: (panels, *labels, axis)})  # noqa: E731
+    monkeypatch.setattr(pictures, "_plot", plot)
+    number = lambda value: {"values": [value], "mean": value, "std": None}  # noqa: E731
+    rows = {"fa, 64": [64, number(2.0)], "fa, 16": [16, number(6.0)], "vae, 64": [64, number(9.0)]}
+    mean = {"values": [3.0, 5.0], "mean": 4.0, "std": 1.4}
+    wall = {"fa, 64, 9 updates": [64, 1.0, mean], "fa, 64, 3 updates": [64, 0.3, number(7.0)], "fa, 16": [16, 1, mean]}
+    tables = Table(["latents", "error"], rows), Table(["latents", "time", "error"], wall), Table(["beta", "error"], {})
+    draw(tmp_path, "digits", {}, *tables, Table([], {}), 64)
+    (by_latents, *labels), (by_time, *_) = drawn["error-latents.png"], drawn["error-time.png"]
+    assert by_latents == {"digits: error per image": {"fa": ([16, 64], [6.0, 2.0])}}
+    assert labels == ["latents", {"x_ticks": [16, 64]}]
+    # One seed, the first: a mean over three beside a single one is a kink that is not there.
+    assert by_time == {"digits, 64 latents: error per image": {"fa": ([0.3, 1.0], [7.0, 3.0])}}
 
 
 def test_the_curves_over_steps_have_a_line_for_each_seed(tmp_path, monkeypatch):
@@ -116,12 +134,12 @@ def test_the_curves_over_steps_have_a_line_for_each_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures.charts, "plots", lambda panels, path, **labels: drawn.append(panels))
     steps = Table(["0", "1", "16"], {"fa, 16, seed 0": [1.5, 1.0, 0.9], "fa, 16, seed 1": [1.6, 1.0, None]})
     nothing = Table(["latents", "time", "error"], {})
-    found = draw(tmp_path, "digits", nothing, nothing, Table(["beta", "error"], {}), steps, 64)
+    found = draw(tmp_path, "digits", {"fa": "feature"}, nothing, nothing, Table(["beta", "error"], {}), steps, 64)
     assert list(found) == ["error-steps.png"]
     (panel,) = drawn
     assert panel == {
         "digits: error over that after T steps": {
-            "fa, 16": [([0.0, 1.0, 16.0], [1.5, 1.0, 0.9]), ([0.0, 1.0], [1.6, 1.0])]
+            "feature, 16 latents": [([0.0, 1.0, 16.0], [1.5, 1.0, 0.9]), ([0.0, 1.0], [1.6, 1.0])]
         }
     }
 

@@ -29,7 +29,7 @@ class Method:
 
     Attributes:
         name: on the command line and in the names of entries.
-        title: in tables.
+        title: in pictures.
         model: name of its class.
         criterion: what its search minimises on the images held out from training.
         labels: whether it is given the labels, if the data set has any.
