@@ -55,3 +55,6 @@ def test_lines_of_a_quantity_share_colour_and_name(drawn):
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlabel()) == ("log", "log", "gain")
     (axes,) = charts.plots({"panel": {"a": lines}}, x_scale="log", x_ticks=[1, 1.7]).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "1.7"]
+    (axes,) = charts.plots({"panel": {"a": [([0, 1], [0.9, 1.6])]}}).axes
+    low, high = axes.get_ylim()  # less than a decade: one power of ten would be the only tick
+    assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) > 3

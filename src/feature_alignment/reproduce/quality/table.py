@@ -141,7 +141,7 @@ def _numbers(found: list[dict[str, Any]], samplers: list[str]) -> list[Any]:
         *_by_sampler(found, "classifier_fid", samplers, _refined),
         *_by_sampler(found, "class_agreement", samplers, lambda each: _refined(each) or _stage(each)),
         None if parameters is None else round(parameters, 3),
-        1000 * min(times) if times else None,  # the others had to share the machine
+        1000 * min(times) if times else None,  # whatever else the machine did only adds
         str(len(found)),
         str(len(lost)),
     ]
