@@ -22,6 +22,17 @@ def test_it_begins_as_the_identity_and_learns_to_use_the_label():
     torch.testing.assert_close(refiner(images[:1], one_hot[:1]), refined[:1])  # of each image by itself
 
 
+def test_a_correction_with_a_period_of_two_pixels_is_removed_and_a_constant_one_is_not():
+    refiner, images = ResidualRefiner((1, 16, 16), filters=4).double(), torch.rand(2, 1, 16, 16).double()
+    images = images.clamp(0.01, 0.99)
+    inside = (..., slice(1, -1), slice(1, -1))
+    for columns_rows in ([1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0], [1.0, -1.0, -1.0, 1.0]):  # of a 2 x 2 block
+        refiner.last[1].bias.data = torch.tensor(columns_rows).double()
+        torch.testing.assert_close(refiner(images)[inside], images[inside])
+    nn.init.constant_(refiner.last[1].bias, 0.5)
+    torch.testing.assert_close(refiner(images)[inside].logit(), images[inside].logit() + 0.5)
+
+
 def test_it_refuses_by_name():
     with pytest.raises(ValueError, match="needs the labels"):
         ResidualRefiner((1, 8, 8), 4, classes=3)(torch.rand(1, 1, 8, 8))
