@@ -22,9 +22,9 @@ class ResidualRefiner(nn.Module):
 
     with r kept in [0.001, 0.999]. g works at half the resolution, on 2 x 2 blocks of pixels as channels: a convolution,
     a residual block of two convolutions, each after a SiLU, and a last convolution that begins as zero. The filter B
-    removes patterns with a period of two pixels, which the gradient of a discriminator with strides asks for and
-    which would show as dotted strokes. No layer mixes the samples of a batch. A label enters as an extra image
-    channel, a linear function of its one-hot vector.
+    removes patterns with a period of two pixels, the stride here and in the discriminator, which would show as dotted
+    strokes. No layer mixes the samples of a batch. A label enters as an extra image channel, a linear function of its
+    one-hot vector.
 
     Args:
         image_shape: ``(C, H, W)``; sides divisible by 2.
