@@ -47,8 +47,8 @@ ADDED: dict[str, dict[str, Any]] = {
     "relativistic": {"adversarial": "relativistic"},
     "projection": {"projection": True},
     "averaged": {"average_weights": 0.99},
-    "weaker penalty": {"penalty_weight": 0.1},
     "smaller perceptual weight": {"perceptual_weight": 0.3},
+    "weaker penalty": {"penalty_weight": 0.1},
     "augmented": {"augment": ["translation"]},
 }
 VARIANTS: dict[str, dict[str, Any]] = {}
