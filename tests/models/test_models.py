@@ -389,6 +389,25 @@ def test_a_model_of_version_0_1_loads_decodes_as_it_did_and_draws_from_the_stati
     assert old.sample(2).shape == (2, 1, 28, 28)
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_residual_refiner_saved_without_a_filter_loads_and_refines_as_it_did(average, tmp_path, digits):
+    model = VFAGAN(
+        **SMALL, refiner="residual", refiner_filters=4, discriminator_width=8, average_weights=average
+    ).eval()
+    images, _ = digits
+    refiner = model.refiner.average.module if average else model.refiner
+    torch.nn.init.normal_(refiner.last[1].weight)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: each for name, each in weights.items() if "smoothing" not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "model.safetensors")
+    hidden = refiner.first(images)
+    unfiltered = (images.clamp(1e-3, 1 - 1e-3).logit() + refiner.last(hidden + refiner.block(hidden))).sigmoid()
+    torch.testing.assert_close(VFAGAN.from_pretrained(tmp_path).refine(images), unfiltered)
+    assert not torch.allclose(model.refine(images), unfiltered)
+
+
 def test_a_refiner_trained_with_an_option_that_is_gone_loads_and_refines_as_it_did(tmp_path, digits):
     model = VFAGAN(**SMALL, refiner_filters=4, discriminator_width=8).eval()
     model.save_pretrained(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ __all__ = ["present_options", "upgraded"]
 STATISTICS = "latent_statistics."
 #: Parameters that came later and are used only by options that came with them.
 LATER = ("log_max_steps",)
+#: Filters of residual refiners, which had none at first in 0.2.0.
+SMOOTHING = re.compile(r"refiner\..*\bsmoothing")
 
 
 def present_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,4 +51,9 @@ def upgraded(weights: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
         found["samplers.gaussian.mean"] = weights[f"{STATISTICS}running_mean"]
         found["samplers.gaussian.root"] = torch.diag(weights[f"{STATISTICS}running_var"].sqrt())
     state = model.state_dict()
-    return found | {name: state[name] for name in LATER if name in state and name not in found}
+    found |= {name: state[name] for name in LATER if name in state and name not in found}
+    for name in state:
+        if SMOOTHING.fullmatch(name) and name not in found:
+            found[name] = torch.zeros_like(state[name])
+            found[name][..., 1, 1] = 1  # the identity: the model refines as it did when it was trained
+    return found

@@ -21,10 +21,10 @@ class ResidualRefiner(nn.Module):
         B = \tfrac1{16} \begin{pmatrix} 1 & 2 & 1 \\ 2 & 4 & 2 \\ 1 & 2 & 1 \end{pmatrix}
 
     with r kept in [0.001, 0.999]. g works at half the resolution, on 2 x 2 blocks of pixels as channels: a convolution,
-    a residual block of two convolutions, each after a SiLU, and a last convolution that begins as zero. The filter B
-    removes patterns with a period of two pixels, the stride here and in the discriminator, which would show as dotted
-    strokes. No layer mixes the samples of a batch. A label enters as an extra image channel, a linear function of its
-    one-hot vector.
+    a residual block of two convolutions, each after a SiLU, and a last convolution that begins as zero. The filter B,
+    with zeros around the image, removes patterns with a period of two pixels, the stride here and in the discriminator,
+    which would show as dotted strokes. No layer mixes the samples of a batch. A label enters as an extra image channel,
+    a linear function of its one-hot vector.
 
     Args:
         image_shape: ``(C, H, W)``; sides divisible by 2.
@@ -44,7 +44,7 @@ class ResidualRefiner(nn.Module):
         True
     """
 
-    binomial: Tensor
+    smoothing: Tensor
 
     def __init__(self, image_shape: Sequence[int], filters: int = 128, kernel_size: int = 3, classes: int = 0) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class ResidualRefiner(nn.Module):
             nn.init.zeros_(each)
         self.last = nn.Sequential(nn.SiLU(), last, nn.PixelShuffle(2))
         weights = torch.tensor([0.25, 0.5, 0.25])
-        self.register_buffer("binomial", torch.outer(weights, weights).repeat(colours, 1, 1, 1), persistent=False)
+        self.register_buffer("smoothing", torch.outer(weights, weights).repeat(colours, 1, 1, 1))
 
     def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
         """Return the refined images; ``one_hot`` is required if and only if the refiner has classes."""
@@ -77,5 +77,6 @@ class ResidualRefiner(nn.Module):
                 raise ValueError("one_hot: this refiner was built with classes and needs the labels")
             inputs = torch.cat([images, self.label_channel(one_hot).view(-1, 1, *images.shape[2:])], 1)
         hidden = self.first(inputs)
-        correction = conv2d(self.last(hidden + self.block(hidden)), self.binomial, padding=1, groups=len(self.binomial))
+        correction = self.last(hidden + self.block(hidden))
+        correction = conv2d(correction, self.smoothing, padding=1, groups=len(self.smoothing))
         return (images.clamp(1e-3, 1 - 1e-3).logit() + correction).sigmoid()
