@@ -53,6 +53,13 @@ def test_lines_of_a_quantity_share_colour_and_name(drawn):
     assert [line.get_color() for line in axes.lines] == ["C0", "C0", "C1"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlabel()) == ("log", "log", "gain")
+    style = {"b": {"color": "C3", "linestyle": "--"}}
+    spread = ([1, 2], [0.3, 0.4], [0.1, float("nan")])
+    (axes,) = charts.plots({"panel": {"a": lines[:1], "b": [spread]}}, styles=style).axes
+    assert [(line.get_color(), line.get_linestyle()) for line in axes.lines[:1]] == [("C0", "-")]
+    line, _, (whiskers,) = axes.containers[1].lines
+    assert (line.get_color(), line.get_linestyle()) == ("C3", "--")
+    assert whiskers.get_segments()[0].flatten().tolist() == pytest.approx([1, 0.2, 1, 0.4])
     (axes,) = charts.plots({"panel": {"a": lines}}, x_scale="log", x_ticks=[1, 1.7]).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "1.7"]
     (axes,) = charts.plots({"panel": {"a": [([0, 1], [0.9, 1.6])]}}).axes

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from .words import drawn
 
 __all__ = ["Line", "bars", "curves", "plots", "scatter"]
 
-#: Abscissae and values.
-Line = tuple[Sequence[float], Sequence[float]]
+#: Abscissae and values; a third sequence is the values' standard deviations, NaN for none.
+Line = tuple[Sequence[float], Sequence[float]] | tuple[Sequence[float], Sequence[float], Sequence[float]]
 
 
 def curves(lines: Mapping[str, Line], path: str | Path | None = None, *, title: str = "") -> bytes:
@@ -32,7 +33,7 @@ def curves(lines: Mapping[str, Line], path: str | Path | None = None, *, title: 
         The content of the file; PNG if there is no path.
     """
     figure, panels = new_panels(len(lines), 3, (3.6, 2.4, 0.3), title)
-    for axes, (name, (steps, values)) in zip(panels, lines.items(), strict=True):
+    for axes, (name, (steps, values, *_)) in zip(panels, lines.items(), strict=True):
         axes.plot(steps, values, linewidth=1)
         (name,), fonts = drawn([name])
         axes.set_title(name, fontsize=10, fontfamily=fonts)
@@ -118,6 +119,7 @@ def plots(
     x_scale: str = "linear",
     x_ticks: Sequence[float] = (),
     marker: str = "",
+    styles: Mapping[str, Mapping[str, str]] | None = None,
 ) -> bytes:
     """Draw panels of lines with a logarithmic ordinate.
 
@@ -127,17 +129,21 @@ def plots(
         x_label, x_scale: of the abscissae; scales as matplotlib names them.
         x_ticks: abscissae that get a tick; by default round ones.
         marker: of the points, as matplotlib names it.
+        styles: by label, what matplotlib's ``errorbar`` is given, such as ``color``; others are coloured in turn.
 
     Returns:
         As :func:`curves`.
     """
+    styles = styles or {}
     figure, placed = new_panels(len(panels), 2, (6, 3.6, 0.4), title)
     ticker = require("matplotlib.ticker", "train", "pictures")
     for axes, (name, quantities) in zip(placed, panels.items(), strict=True):
         for number, (label, lines) in enumerate(quantities.items()):
-            for place, (at, values) in enumerate(lines):
+            style: dict[str, Any] = {"color": f"C{number}", "marker": marker, "markersize": 4, "linewidth": 1}
+            style.update(styles.get(label, {}))
+            for place, (at, values, *deviations) in enumerate(lines):
                 name_once = label if place == 0 else None
-                axes.plot(at, values, color=f"C{number}", marker=marker, markersize=4, linewidth=1, label=name_once)
+                axes.errorbar(at, values, deviations[0] if deviations else None, capsize=3, label=name_once, **style)
         axes.set_xscale(x_scale)
         axes.set_yscale("log")
         for axis in (axes.yaxis, *([axes.xaxis] if x_scale == "log" else [])):  # 20, 50, 100 in the place of 2 x 10^1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -94,22 +95,24 @@ def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch)
     drawn = {}
     plot = lambda panels, path, *labels, **axis: drawn.update({path.name: (panels, *labels, axis)})  # noqa: E731
     monkeypatch.setattr(pictures, "_plot", plot)
-    number = lambda value: {"values": [value], "mean": value, "std": None}  # noqa: E731
+    number = lambda value, std=None: {"values": [value], "mean": value, "std": std}  # noqa: E731
     rows = {
         "vae, 0.3": [0.3, number(7.0), number(70.0), number(50.0)],
         "vae, 1.4": [1.4, number(15.0), None, number(48.0)],
         "vfa, 1.4": [1.4, number(13.0), number(30.0), number(29.0)],
-        "vfa, 0.3": [0.3, number(6.0), number(23.0), number(22.0)],
+        "vfa, 0.3": [0.3, number(6.0), number(23.0, 1.5), number(22.0)],
     }
     nothing = Table(["latents", "time", "error"], {})
     betas = Table(["beta", "error", "FID, normal", "FID, flow"], rows)
-    found = draw(tmp_path, "digits", {"vae": "VAE"}, nothing, nothing, betas, Table([], {}), 64)
+    methods = plan("cpu", (1, 28, 28), ["vae", "vfa"]).methods
+    found = draw(tmp_path, "digits", methods, nothing, nothing, betas, Table([], {}), 64)
     assert list(found) == ["fid-error.png"]
-    assert drawn["fid-error.png"] == (
-        {"digits: classifier FID, N(0, I)": {"VAE": ([7.0], [70.0]), "vfa": ([6.0, 13.0], [23.0, 30.0])}},
-        "error per image",
-        {"x_scale": "linear"},
-    )
+    (panels, label, colours, axis) = drawn["fid-error.png"]
+    (at, values, deviations) = panels["digits: classifier FID, N(0, I)"].pop("variational feature, T = 1")
+    assert (at, values, deviations[0], math.isnan(deviations[1])) == ([6.0, 13.0], [23.0, 30.0], 1.5, True)
+    assert panels == {"digits: classifier FID, N(0, I)": {"VAE": ([7.0], [70.0])}}
+    assert (label, axis) == ("error per image", {"x_scale": "linear"})
+    assert colours == {"VAE": "C0", "variational feature, T = 1": "C2"}
 
 
 def test_models_with_several_sizes_are_drawn_over_them(tmp_path, monkeypatch):
@@ -121,12 +124,31 @@ def test_models_with_several_sizes_are_drawn_over_them(tmp_path, monkeypatch):
     mean = {"values": [3.0, 5.0], "mean": 4.0, "std": 1.4}
     wall = {"fa, 64, 9 updates": [64, 1.0, mean], "fa, 64, 3 updates": [64, 0.3, number(7.0)], "fa, 16": [16, 1, mean]}
     tables = Table(["latents", "error"], rows), Table(["latents", "time", "error"], wall), Table(["beta", "error"], {})
-    draw(tmp_path, "digits", {}, *tables, Table([], {}), 64)
-    (by_latents, *labels), (by_time, *_) = drawn["error-latents.png"], drawn["error-time.png"]
-    assert by_latents == {"digits: error per image": {"fa": ([16, 64], [6.0, 2.0])}}
-    assert labels == ["latents", {"x_ticks": [16, 64]}]
+    methods = plan("cpu", (1, 28, 28), ["fa", "vae"]).methods
+    draw(tmp_path, "digits", methods, *tables, Table([], {}), 64)
+    (by_latents, label, _, axis), (by_time, *_) = drawn["error-latents.png"], drawn["error-time.png"]
+    assert by_latents == {"digits: error per image": {"feature, T = 1": ([16, 64], [6.0, 2.0])}}
+    assert (label, axis) == ("latents", {"x_ticks": [16, 64]})
     # One seed, the first: a mean over three beside a single one is a kink that is not there.
-    assert by_time == {"digits, 64 latents: error per image": {"fa": ([0.3, 1.0], [7.0, 3.0])}}
+    assert by_time == {"digits, 64 latents: error per image": {"feature, T = 1": ([0.3, 1.0], [7.0, 3.0])}}
+
+
+def test_lines_of_a_kind_share_a_colour_and_differ_in_style(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(pictures.charts, "plots", lambda panels, path, styles, **axis: given.append(styles))
+    number = lambda value: {"values": [value], "mean": value, "std": None}  # noqa: E731
+    rows = {f"{name}, {size}": [size, number(2.0)] for name in ("ae", "tied", "fa") for size in (16, 64)}
+    methods = plan("cpu", (1, 28, 28), ["ae", "tied", "fa", "fa-2"]).methods
+    nothing = Table(["latents", "time", "error"], {})
+    table = Table(["latents", "error"], rows)
+    draw(tmp_path, "digits", methods, table, nothing, Table(["beta", "error"], {}), Table([], {}), 64)
+    assert given == [
+        {
+            "autoencoder": {"color": "C0", "linestyle": "-"},
+            "tied autoencoder": {"color": "C2", "linestyle": "-"},
+            "feature, T = 1": {"color": "C2", "linestyle": "--"},
+        }
+    ]
 
 
 def test_the_curves_over_steps_have_a_line_for_each_seed(tmp_path, monkeypatch):
@@ -134,12 +156,13 @@ def test_the_curves_over_steps_have_a_line_for_each_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures.charts, "plots", lambda panels, path, **labels: drawn.append(panels))
     steps = Table(["0", "1", "16"], {"fa, 16, seed 0": [1.5, 1.0, 0.9], "fa, 16, seed 1": [1.6, 1.0, None]})
     nothing = Table(["latents", "time", "error"], {})
-    found = draw(tmp_path, "digits", {"fa": "feature"}, nothing, nothing, Table(["beta", "error"], {}), steps, 64)
+    methods = plan("cpu", (1, 28, 28), ["fa"]).methods
+    found = draw(tmp_path, "digits", methods, nothing, nothing, Table(["beta", "error"], {}), steps, 64)
     assert list(found) == ["error-steps.png"]
     (panel,) = drawn
     assert panel == {
         "digits: error over that after T steps": {
-            "feature, 16 latents": [([0.0, 1.0, 16.0], [1.5, 1.0, 0.9]), ([0.0, 1.0], [1.6, 1.0])]
+            "feature, T = 1, 16 latents": [([0.0, 1.0, 16.0], [1.5, 1.0, 0.9]), ([0.0, 1.0], [1.6, 1.0])]
         }
     }
 

@@ -65,8 +65,8 @@ def write_quality(study: Comparison) -> list[Path]:
         "tables": {name: {"title": title, **dataclasses.asdict(each)} for name, (title, each) in tables.items()},
     }
     table, wall, betas, steps = (tables[part][1] for part in ("table", "wall", "betas", "steps"))
-    titles = {name: method.title for name, method in study.plan.methods.items()}
-    found["pictures"] = draw(study.folder.directory, study.name, titles, table, wall, betas, steps, study.plan.latent)
+    directory, methods, latent = study.folder.directory, study.plan.methods, study.plan.latent
+    found["pictures"] = draw(directory, study.name, methods, table, wall, betas, steps, latent)
     path = study.folder.directory / "quality.json"
     write_atomically(path, readable_json(rounded(found)) + "\n")
     write_atomically(path.with_suffix(".md"), "\n".join(_markdown(found)) + "\n")

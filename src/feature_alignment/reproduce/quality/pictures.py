@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...report import charts
 from ..result import Table
+from .settings import Method
 
 __all__ = ["draw"]
 
 
+#: One colour in all pictures for the models of a kind, whose lines differ in their style.
+COLOURS = {"AE": "C0", "VAE": "C0", "GON": "C1", "FA": "C2", "VFA": "C2", "VFAGAN": "C2", "GAN": "C3"}
+LINES = ("-", "--", ":", "-.")
 #: Columns whose curves over beta are drawn: of the prior, and of the sampler fitted to the latents of each class.
 DRAWN = {"FID, normal": "N(0, I)", "FID, mixture": "mixture"}
 
@@ -19,7 +24,7 @@ DRAWN = {"FID, normal": "N(0, I)", "FID, mixture": "mixture"}
 def draw(
     directory: Path,
     name: str,
-    titles: Mapping[str, str],
+    methods: Mapping[str, Method],
     table: Table,
     wall: Table,
     betas: Table,
@@ -31,7 +36,7 @@ def draw(
     Args:
         directory: to write into.
         name: of the data set.
-        titles: of the models, by their names.
+        methods: the models, by their names.
         table: as :func:`feature_alignment.reproduce.quality.table.quality_table` returns it.
         wall: as :func:`feature_alignment.reproduce.quality.table.wall_table` returns it.
         betas: as :func:`feature_alignment.reproduce.quality.table.curve_over_betas` returns it.
@@ -42,21 +47,24 @@ def draw(
         Captions by file name.
     """
     found = {}
+    titles = {name: method.title for name, method in methods.items()}
+    colours = {method.title: COLOURS[method.model] for method in methods.values()}
     by_latents = _lines(table.rows, 0, table.columns.index("error"), titles) if "error" in table.columns else {}
     by_latents = {model: line for model, line in by_latents.items() if len(line[0]) > 1}
     if by_latents:
-        found["error-latents.png"] = "Held-out error against the number of latents, mean over seeds."
+        found["error-latents.png"] = "Held-out error against the number of latents, mean and deviation over seeds."
         sizes = sorted({at for line in by_latents.values() for at in line[0]})
-        _plot({f"{name}: error per image": by_latents}, directory / "error-latents.png", "latents", x_ticks=sizes)
+        panel = {f"{name}: error per image": by_latents}
+        _plot(panel, directory / "error-latents.png", "latents", colours, x_ticks=sizes)
     one_size = {label: cells for label, cells in wall.rows.items() if cells[0] == latent}
     by_time = _lines(one_size, 1, 2, titles, first_seed=True)  # not all times have the others
-    if any(len(at) > 1 for at, _ in by_time.values()):
+    if any(len(line[0]) > 1 for line in by_time.values()):
         found["error-time.png"] = (
             f"Held-out error against the training time, in multiples of the autoencoder's; {latent} latents, "
             "first seed."
         )
         panel = {f"{name}, {latent} latents: error per image": by_time}
-        _plot(panel, directory / "error-time.png", "time, in multiples of the autoencoder's")
+        _plot(panel, directory / "error-time.png", "time, in multiples of the autoencoder's", colours)
     by_beta = {
         f"{name}: classifier FID, {sampler}": _lines(
             betas.rows, betas.columns.index("error"), betas.columns.index(column), titles
@@ -64,12 +72,12 @@ def draw(
         for column, sampler in DRAWN.items()
         if column in betas.columns
     }
-    if any(len(at) > 1 for lines in by_beta.values() for at, _ in lines.values()):
+    if any(len(line[0]) > 1 for lines in by_beta.values() for line in lines.values()):
         found["fid-error.png"] = (
             f"Classifier FID of samples against the held-out error, a point for each beta, left the smallest; "
             f"{latent} latents, before a refiner."
         )
-        _plot(by_beta, directory / "fid-error.png", "error per image", x_scale="linear")
+        _plot(by_beta, directory / "fid-error.png", "error per image", colours, x_scale="linear")
     if steps.rows:
         found["error-steps.png"] = (
             "Held-out error after other numbers of steps, over that after the trained number; a line for each seed."
@@ -93,25 +101,36 @@ def _over_steps(steps: Table, titles: Mapping[str, str]) -> dict[str, list[chart
 def _lines(
     rows: Mapping[str, Sequence[Any]], x: int, y: int, titles: Mapping[str, str], first_seed: bool = False
 ) -> dict[str, charts.Line]:
-    """Return a line for each model, which a row's label begins with, in the order of its abscissae."""
-    points: dict[str, list[tuple[float, float]]] = {}
+    """Return a line for each model, which a row's label begins with, in the order of its abscissae.
+
+    Its values are means with their deviations over seeds, or those of the first seed.
+    """
+    points: dict[str, list[tuple[float, float, float]]] = {}
     for label, cells in rows.items():
         if cells[x] is not None and cells[y] is not None:
             abscissa = cells[x]["mean"] if isinstance(cells[x], Mapping) else cells[x]
             model = label.partition(",")[0]
             value = cells[y]["values"][0] if first_seed else cells[y]["mean"]
-            points.setdefault(titles.get(model, model), []).append((abscissa, value))
-    return {
-        model: ([at for at, _ in sorted(each)], [value for _, value in sorted(each)]) for model, each in points.items()
-    }
+            deviation = math.nan if first_seed or cells[y]["std"] is None else cells[y]["std"]
+            points.setdefault(titles.get(model, model), []).append((abscissa, value, deviation))
+    lines: dict[str, charts.Line] = {}
+    for model, each in points.items():
+        at, values, deviations = (list(of) for of in zip(*sorted(each), strict=True))
+        lines[model] = (at, values) if all(map(math.isnan, deviations)) else (at, values, deviations)
+    return lines
 
 
 def _plot(
     panels: Mapping[str, Mapping[str, charts.Line]],
     path: Path,
     x_label: str,
+    colours: Mapping[str, str],
     x_scale: str = "log",
     x_ticks: Sequence[float] = (),
 ) -> None:
+    """Draw the panels; of lines of one colour, every one has another style."""
+    labels = dict.fromkeys(label for lines in panels.values() for label in lines)
+    styles_left = {colour: iter(LINES) for colour in colours.values()}
+    styles = {label: {"color": colours[label], "linestyle": next(styles_left[colours[label]])} for label in labels}
     drawn = {title: {model: [line] for model, line in lines.items()} for title, lines in panels.items()}
-    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, x_ticks=x_ticks, marker="o")
+    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, x_ticks=x_ticks, marker="o", styles=styles)
