@@ -244,6 +244,14 @@ def test_a_finished_comparison_is_repeated_bit_for_bit_and_never_twice(tmp_path,
     [
         (["--models", "ea"], "--models ea: expected some of ae, tied"),
         (["--part", "pictures"], "--part pictures: expected some of search, table"),
+        (
+            ["--models", "fa", "gon", "--part", "wall"],
+            "--part wall: expected ae, with whose time the others",
+        ),
+        (
+            ["--models", "ae", "vfa-gan", "--part", "table", "betas"],
+            "--part betas: expected a model whose search",
+        ),
         (["--scale", "paper"], "--scale paper: quality has the scales smoke and cpu"),
         (["--updates", "0"], "--updates: expected at least 1, got 0"),
         (["--latents", "16", "0"], "--latents: expected at least 1, got 0"),

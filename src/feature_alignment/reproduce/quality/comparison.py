@@ -124,7 +124,7 @@ class Comparison:
                 yield from (Entry(method.name, latent, seed, plan.updates, *best) for latent in plan.latents)
         if part == "wall" and method.criterion == "reconstruction_error" and self._baseline() is not None:
             yield from self._at_wall_times(method, best)
-        if part == "betas" and "beta" in method.options and method.criterion == "elbo":
+        if part == "betas" and _has_beta(method):
             for seed in self.seeds:
                 for beta in plan.betas:
                     other = {} if beta == method.options["beta"] else {"beta": beta}
@@ -135,13 +135,29 @@ class Comparison:
     # --- the work -------------------------------------------------------------------------------------------
 
     def work(self, parts: Sequence[Part]) -> None:
-        """Train and measure what is missing, beside other processes that do the same, until nothing is."""
+        """Train and measure what is missing, beside other processes that do the same, until nothing is.
+
+        Raises:
+            TrainingError: a part that none of the models has; a training that failed.
+        """
+        self._refuse(parts)
         while pending := [entry for entry in self._pending(parts) if entry.name not in self.failed]:
             if not any(self._work_on(entry) for entry in pending):
                 time.sleep(PAUSE)  # other processes work on all of them
         if self.failed:
             name, reason = next(iter(self.failed.items()))
             raise TrainingError(f"{len(self.failed)} trainings failed, the first is {name}: {reason}")
+
+    def _refuse(self, parts: Sequence[Part]) -> None:
+        methods = self.plan.methods
+        wanted = {
+            "wall": (BASELINE in methods, f"{BASELINE}, with whose time the others are compared,"),
+            "betas": (any(map(_has_beta, methods.values())), "a model whose search minimised the negative bound"),
+        }
+        for part in parts:
+            there, what = wanted.get(part, (True, ""))
+            if not there:
+                raise TrainingError(f"--part {part}: expected {what} among --models, got {', '.join(methods)}")
 
     def _pending(self, parts: Sequence[Part]) -> list[Entry]:
         """Return the trainings that are not finished; those of a search come before what waits for it."""
@@ -218,3 +234,8 @@ class Comparison:
             self.folder.write("real-images", {"measures": reference(self.sets.table)})
         found: dict[str, float] = self.folder.read("real-images")["measures"]
         return found
+
+
+def _has_beta(method: Method) -> bool:
+    """Whether the curves over the weight of the KL divergence have a line for this model."""
+    return "beta" in method.options and method.criterion == "elbo"
