@@ -148,7 +148,8 @@ def plots(
         axes.set_yscale("log")
         for axis in (axes.yaxis, *([axes.xaxis] if x_scale == "log" else [])):  # 20, 50, 100 in the place of 2 x 10^1
             low, high = axis.get_view_interval()
-            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 4 * low else ticker.MaxNLocator(6))
+            subs = (1, 2, 5) if high > 20 * low else (1, 2, 3, 5, 7)
+            axis.set_major_locator(ticker.LogLocator(subs=subs) if high > 4 * low else ticker.MaxNLocator(6))
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
         if x_ticks:
