@@ -62,6 +62,9 @@ def test_lines_of_a_quantity_share_colour_and_name(drawn):
     assert whiskers.get_segments()[0].flatten().tolist() == pytest.approx([1, 0.2, 1, 0.4])
     (axes,) = charts.plots({"panel": {"a": lines}}, x_scale="log", x_ticks=[1, 1.7]).axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "1.7"]
+    (axes,) = charts.plots({"panel": {"a": [([0, 1], [16, 66])]}}).axes
+    low, high = axes.get_ylim()
+    assert [tick for tick in axes.get_yticks() if low <= tick <= high] == [20, 30, 50, 70]
     (axes,) = charts.plots({"panel": {"a": [([0, 1], [0.9, 1.6])]}}).axes
     low, high = axes.get_ylim()  # less than a decade: one power of ten would be the only tick
     assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) > 3

@@ -137,18 +137,16 @@ def test_lines_of_a_kind_share_a_colour_and_differ_in_style(tmp_path, monkeypatc
     given = []
     monkeypatch.setattr(pictures.charts, "plots", lambda panels, path, styles, **axis: given.append(styles))
     number = lambda value: {"values": [value], "mean": value, "std": None}  # noqa: E731
-    rows = {f"{name}, {size}": [size, number(2.0)] for name in ("ae", "tied", "fa") for size in (16, 64)}
-    methods = plan("cpu", (1, 28, 28), ["ae", "tied", "fa", "fa-2"]).methods
+    methods = plan("cpu", (1, 28, 28)).methods
+    rows = {f"{name}, {size}": [size, number(2.0)] for name in methods for size in (16, 64)}
     nothing = Table(["latents", "time", "error"], {})
     table = Table(["latents", "error"], rows)
     draw(tmp_path, "digits", methods, table, nothing, Table(["beta", "error"], {}), Table([], {}), 64)
-    assert given == [
-        {
-            "autoencoder": {"color": "C0", "linestyle": "-"},
-            "tied autoencoder": {"color": "C2", "linestyle": "-"},
-            "feature, T = 1": {"color": "C2", "linestyle": "--"},
-        }
-    ]
+    (styles,) = given
+    assert styles["autoencoder"] == {"color": "C0", "marker": "o", "linestyle": "-"}
+    assert styles["VAE"] == {"color": "C0", "marker": "o", "linestyle": "--"}
+    assert [style["color"] for style in styles.values()].count("C2") == 6
+    assert len({tuple(style.values()) for style in styles.values()}) == len(styles) == len(methods)
 
 
 def test_the_curves_over_steps_have_a_line_for_each_seed(tmp_path, monkeypatch):

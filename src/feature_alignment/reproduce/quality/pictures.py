@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ __all__ = ["draw"]
 
 #: One colour in all pictures for the models of a kind, whose lines differ in their style.
 COLOURS = {"AE": "C0", "VAE": "C0", "GON": "C1", "FA": "C2", "VFA": "C2", "VFAGAN": "C2", "GAN": "C3"}
-LINES = ("-", "--", ":", "-.")
+#: Marker and line of the first of a kind, of the second, ...
+STYLES = tuple(itertools.product(("o", "s"), ("-", "--", ":", "-.")))
 #: Columns whose curves over beta are drawn: of the prior, and of the sampler fitted to the latents of each class.
 DRAWN = {"FID, normal": "N(0, I)", "FID, mixture": "mixture"}
 
@@ -47,7 +49,7 @@ def draw(
         Captions by file name.
     """
     found = {}
-    titles = {name: method.title for name, method in methods.items()}
+    titles = {method.name: method.title for method in methods.values()}
     colours = {method.title: COLOURS[method.model] for method in methods.values()}
     by_latents = _lines(table.rows, 0, table.columns.index("error"), titles) if "error" in table.columns else {}
     by_latents = {model: line for model, line in by_latents.items() if len(line[0]) > 1}
@@ -130,7 +132,11 @@ def _plot(
 ) -> None:
     """Draw the panels; of lines of one colour, every one has another style."""
     labels = dict.fromkeys(label for lines in panels.values() for label in lines)
-    styles_left = {colour: iter(LINES) for colour in colours.values()}
-    styles = {label: {"color": colours[label], "linestyle": next(styles_left[colours[label]])} for label in labels}
+    left = {colour: itertools.cycle(STYLES) for colour in colours.values()}
+    styles = {}
+    for label in labels:
+        colour = colours[label]
+        marker, line = next(left[colour])
+        styles[label] = {"color": colour, "marker": marker, "linestyle": line}
     drawn = {title: {model: [line] for model, line in lines.items()} for title, lines in panels.items()}
-    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, x_ticks=x_ticks, marker="o", styles=styles)
+    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, x_ticks=x_ticks, styles=styles)
