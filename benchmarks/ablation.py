@@ -12,8 +12,10 @@ each variant is trained with the whole schedule and its error measured on the he
 And the conditional variational feature, of which samples are measured too:
 
 * the conditional VAE, with the learning rate and activation of its own search;
-* the feature as in the table; for T = 2; with equal weights of its latents; and with class scores aligned in the place
-  of probabilities, at the weight of 3 that they had before.
+* the feature as in the table; for T = 2; with equal weights of its latents; with class scores aligned in the place of
+  probabilities, at the weight of 3 that they had before; and trained for further steps, as the feature without a prior.
+
+Samples of the mixture are measured after more steps than were trained, too.
 
 A variant that the JSON has is not trained again. Run it as
 
@@ -23,6 +25,7 @@ A variant that the JSON has is not trained again. Run it as
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -33,12 +36,12 @@ from torch import nn
 
 from feature_alignment import models
 from feature_alignment.core.layered_start import cut
-from feature_alignment.metrics import reconstruction_error
+from feature_alignment.metrics import classifier_fid, classifier_for, reconstruction_error
 from feature_alignment.models import FA, Model, Updates
 from feature_alignment.models.networks import Encoder, orthogonal_
 from feature_alignment.reproduce.quality.entries import Folder
 from feature_alignment.reproduce.quality.measures import criterion, measure
-from feature_alignment.reproduce.quality.samples import reconstructed
+from feature_alignment.reproduce.quality.samples import decoded, fitted, reconstructed
 from feature_alignment.reproduce.quality.search import chosen
 from feature_alignment.reproduce.quality.settings import Method, plan
 from feature_alignment.reproduce.quality.splits import Given, Sets, Split
@@ -46,6 +49,8 @@ from feature_alignment.reproduce.quality.splits import Given, Sets, Split
 NO_MORE = {"further_steps": 0}
 SHARED = {"start": "learned", "max_step": None, **NO_MORE}
 LABELLED = "vfa-conditional"
+#: Numbers of steps after which samples are measured.
+SAMPLED_AFTER = (1, 2, 4, 16)
 #: Name of the model in the table, and the options that differ from its.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "autoencoder": ("ae", {}),
@@ -66,6 +71,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "conditional feature, T = 2": (LABELLED, {"steps": 2}),
     "conditional feature, T = 1, equal weights": (LABELLED, {"learn_weights": False}),
     "conditional feature, T = 1, scores": (LABELLED, {"class_branch": "scores", "class_weight": 3.0}),
+    "conditional feature, T = 1, further steps": (LABELLED, {"further_steps": 15}),
 }
 
 
@@ -105,7 +111,17 @@ def measured(model: Model, method: Method, split: Split, seed: int) -> dict[str,
         found["elbo"] = criterion("elbo", model, split, seed)
         found |= measure(model, method, split, seed, {"reconstruction_error": found["error"]})
         del found["reconstruction_error"]
+    if method.labels and isinstance(model, FA):
+        found["mixture_fid_by_steps"] = {str(steps): distance(model, split, seed, steps) for steps in SAMPLED_AFTER}
     return found
+
+
+def distance(model: FA, split: Split, seed: int, steps: int) -> float:
+    """Return the classifier FID of features of draws from the mixture after a number of steps."""
+    options, model.options = model.options, dataclasses.replace(model.options, decode_steps=steps)
+    samples = decoded(model, fitted("mixture", model, split.train, seed), split.held_out, seed)[model.stage]
+    model.options = options
+    return classifier_fid(classifier_for(split.train), split.held_out.images(), samples)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

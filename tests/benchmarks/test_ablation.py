@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from feature_alignment.core.pullback import Chain
+from feature_alignment.models import VFA
 from feature_alignment.models.networks import Encoder
+from feature_alignment.samplers import Normal
 
 
 @pytest.fixture
@@ -42,3 +45,21 @@ def test_variants_are_added_to_what_is_there(ablation, monkeypatch, tmp_path):
     assert list(found) == ["start alone", "autoencoder", "both, T = 1, 2 stages"]
     assert found["start alone"] == {"error": 3.0}
     assert found["autoencoder"]["parameters"] > 1.8 * found["both, T = 1, 2 stages"]["parameters"] > 1_000_000
+
+
+def test_samples_are_decoded_by_the_steps_asked_for(ablation, monkeypatch):
+    model, asked = VFA((1, 8, 8), 2, channels=(2,), width=8, start="layers", squash="every", classes=3), []
+    sampler = Normal(2)
+
+    def decoded(model, drawn_from, held_out, seed):
+        asked.append(model.options.decode_steps)
+        return {"feature": drawn_from}
+
+    monkeypatch.setattr(ablation, "decoded", decoded)
+    monkeypatch.setattr(ablation, "fitted", lambda name, *_: sampler if name == "mixture" else None)
+    monkeypatch.setattr(ablation, "classifier_for", lambda _: "classifier")
+    monkeypatch.setattr(ablation, "classifier_fid", lambda _, real, samples: 1.0 if samples is sampler else 0.0)
+    split = SimpleNamespace(train=None, held_out=SimpleNamespace(images=lambda: None))
+    assert [ablation.distance(model, split, 0, steps) for steps in (1, 16)] == [1.0, 1.0]
+    assert asked == [1, 16]
+    assert model.options.decode_steps is None

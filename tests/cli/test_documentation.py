@@ -26,7 +26,7 @@ LINES = sorted({line for text in PAGES.values() for line in COMMAND.findall(text
 SHOWN = {
     "README.md": lambda names: names["found"].converged.all() and names["found"].input.shape == (8, 1, 28, 28),
     "docs/local.md": lambda names: names["reconstruction"].shape == (64, 1, 28, 28) and len(names["losses"]) == 2,
-    "docs/own-network.md": lambda names: names["feature"].shape == (32, 1, 28, 28) and names["feature"].requires_grad,
+    "docs/own-network.md": lambda names: names["feature"].shape == (128, 1, 28, 28) and names["feature"].requires_grad,
     "docs/training.md": lambda names: names["samples"].shape == (10, 1, 28, 28) and names["updates"].done == 3,
 }
 
