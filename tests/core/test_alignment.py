@@ -290,6 +290,8 @@ ZEROS = torch.zeros(1, 4)
         ({"steps": 2.0}, ValueError, "steps: .*got 2.0"),
         ({"step_size": -1.0}, ValueError, "step_size: .*greater than 0, got -1.0"),
         ({"step_size": float("nan")}, ValueError, "step_size: .*got nan"),
+        ({"step_size": torch.tensor(-1.0)}, ValueError, "step_size: expected finite numbers greater than 0, got -1.0"),
+        ({"max_step": torch.tensor([-1.0])}, ValueError, r"max_step: expected finite numbers .*, got \[-1.0\]"),
         ({"step_size": [1.0, 2.0], "steps": 3}, ValueError, "expected 3 values, one per step, got 2"),
         ({"step_size": torch.ones(2), "steps": 3}, ValueError, r"shape \(3,\).*got shape \(2,\)"),
         ({"start": torch.zeros(3, 4)}, ValueError, r"start: .*\(1, \.\.\.\).*\(2, \.\.\.\).*got \(3, 4\)"),

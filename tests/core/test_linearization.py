@@ -315,3 +315,14 @@ def test_models_take_the_options(options):
     assert float(model.encoder[0].weight.grad.abs().max()) > 0
     with pytest.raises(ValueError, match="learn_step_size: a step size of auto"):
         FA(latent=3, step_size="auto", learn_step_size=True, **SMALL)
+
+
+@pytest.mark.parametrize("step_size", [-1.0, 0.0, float("nan")])
+def test_a_step_size_that_is_not_positive_is_refused(step_size):
+    with pytest.raises(ValueError, match="step_size: expected a finite number greater than 0, got"):
+        affine_map(nn.Linear(4, 3), torch.zeros(1, 4), step_size)
+
+
+def test_an_empty_batch_has_automatic_steps():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    assert align(network, torch.zeros(0, 3), torch.zeros(1, 4), step_size="auto", steps=2).shape == (0, 4)

@@ -174,7 +174,21 @@ def test_a_registered_activation_is_inverted():
     torch.testing.assert_close(network.run_backwards(network(x)), x)
 
 
+def test_an_input_stays_as_it_is_where_the_first_layer_works_in_place():
+    network = LocalNetwork([nn.LeakyReLU(0.1, inplace=True), nn.Linear(4, 3)], (4,))
+    x = torch.randn(5, 4)
+    before = x.clone()
+    network.local_step(x, optimizers_of(network))
+    assert torch.equal(x, before)
+
+
 def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"layers\[1\]: expected a LeakyReLU of a slope above 0.*negative_slope=0.0"):
+        LocalNetwork([nn.Linear(6, 4), nn.LeakyReLU(0.0)], (6,))
+    with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
+        LocalNetwork([nn.Linear(6, 4)], (6,), steps=0)
+    with pytest.raises(ValueError, match="step_size: expected a finite number greater than 0, got -1"):
+        LocalNetwork([nn.Linear(6, 4)], (6,), step_size=-1.0)
     with pytest.raises(ValueError, match=r"layers\[1\]: Linear does not take an input of shape \(4,\)"):
         LocalNetwork([nn.Linear(6, 4), nn.Linear(5, 2)], (6,))
     network = convolutional()

@@ -11,6 +11,7 @@ import scipy.ndimage
 import torch
 
 from feature_alignment.metrics import Classifier, class_agreement, classifier_fid, classifier_for
+from feature_alignment.metrics import classifier as room
 from feature_alignment.metrics.cache import cached_tensors
 
 
@@ -22,6 +23,23 @@ def test_classifier_reads_held_out_digits_and_is_cached(splits, classifier):
     assert torch.equal(state, torch.get_rng_state())
     for one, two in zip(classifier.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def test_a_cached_classifier_is_that_of_these_labels_and_of_every_pixel(splits, monkeypatch):
+    train, keys = splits[0], []
+
+    def cached(name, key, compute):
+        keys.append(key)
+        return Classifier(1, 28, 10).state_dict()
+
+    monkeypatch.setattr(room, "cached_tensors", cached)
+    labels, pixels = train.labels.clone(), train.pixels.clone()
+    labels[1] = (labels[1] + 1) % 10
+    pixels[1, 0, 0, 0] += 1
+    for changed in ({}, {}, {"labels": labels}, {"pixels": pixels}):
+        classifier_for(replace(train, **changed))
+    assert len(set(keys)) == 3
+    assert keys[0] == keys[1]
 
 
 def test_classifier_without_labels_learns_rotations(splits):

@@ -729,7 +729,7 @@ def test_loading_refuses_by_name(tmp_path):
     [
         ({"width": 10**10}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),  # terabytes
         ({"channels": [10**6, 10**6]}, r"model\.safetensors: does not fit config\.json: .*size mismatch"),
-        ({"width": -8}, r"config\.json: not a VFAGAN of this version: .*negative dimension"),
+        ({"width": -8}, r"config\.json: not a VFAGAN of this version: width: expected a size of 1 or more, got -8"),
         ({"classes": 10**9}, r"does not fit config\.json: .*size mismatch"),
         ({"schedule": 3}, r"config\.json: not a VFAGAN of this version: schedule: expected one of"),
         ({"image_shape": ["a", 28, 28]}, r"config\.json: not a VFAGAN of this version"),
@@ -795,6 +795,12 @@ def test_the_values_of_white_are_saved_with_the_model(tmp_path):
         ({"learning_rate": 0.0}, "learning_rate: expected a positive number"),
         ({"latent": 0}, "latent: expected at least 1, got 0"),
         ({"classes": 1}, "classes: expected 0"),
+        ({"clip_gradient": -1.0}, "clip_gradient: expected a positive number, got -1"),
+        ({"clamp_weights": -1.0}, "clamp_weights: expected a positive number, got -1"),
+        ({"beta": math.nan}, "beta: expected uniform or a number of at least 0, got nan"),
+        ({"betas": (1.5, 0.9)}, "betas: expected two numbers of at least 0 and below 1"),
+        ({"channels": ()}, "channels: expected sizes of 1 or more"),
+        ({"width": 0}, "width: expected a size of 1 or more, got 0"),
     ],
 )
 def test_bad_options_are_named(options, message):
@@ -828,8 +834,42 @@ def test_bad_labels_and_latents_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             model.decode(*arguments)
+    with pytest.raises(ValueError, match="built for 3 classes and needs them"):
+        conditional.feature(latent, steps=4)
     with pytest.raises(ValueError, match="VFA has no refiner"):
         plain.refine(torch.rand(1, 1, 28, 28))
+
+
+@pytest.mark.parametrize("kind", [AE, FA, GAN, VFA])
+def test_what_is_not_in_the_dtype_of_the_weights_is_named(kind):
+    model = kind(**SMALL, classes=3).eval()
+    labels = {"labels": torch.tensor([0, 2])}
+    for method, given, message in (
+        (model.encode, torch.rand(2, 1, 28, 28).double(), r"images: expected torch\.float32 .* got torch\.float64"),
+        (model.encode, torch.zeros(2, 1, 28, 28).byte(), r"images: .* got torch\.uint8; as_floats\(\) converts bytes"),
+        (lambda z: model.decode(z, **labels), torch.zeros(2, 6).double(), r"latent: .* got torch\.float64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method(given)
+    for integer in (torch.int32, torch.uint8):
+        latent = torch.randn(2, 6)
+        assert torch.equal(model.decode(latent, labels["labels"].to(integer)), model.decode(latent, **labels))
+    with pytest.raises(TypeError, match="labels: expected a tensor, got list"):
+        model.decode(torch.zeros(2, 6), [0, 2])
+    with pytest.raises(ValueError, match=f"this {kind.__name__} was built without classes and has none to infer"):
+        kind(**SMALL).eval().infer_labels(torch.rand(2, 1, 28, 28))
+
+
+def test_a_latent_is_searched_in_inference_mode_too():
+    model, images = GAN(**SMALL, search_steps=3).eval(), torch.rand(2, 1, 28, 28)
+    expected = model.encode(images)
+    with torch.inference_mode():
+        assert torch.equal(model.encode(images.clone()), expected)
+
+
+def test_a_start_given_in_another_dtype_is_that_of_the_weights():
+    model = FA(**SMALL, start=torch.ones(1, 28, 28, dtype=torch.long)).eval()
+    assert model.decode(torch.zeros(2, 6)).dtype == torch.float32
 
 
 # --- the layered start ---------------------------------------------------------------------------------
@@ -914,5 +954,46 @@ def test_stages_of_an_encoder_of_ones_own():
         FA(**SMALL, **(LAYERED | {"squash": "last"}))
     with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
         FA(**SMALL, steps=0)
-    with pytest.raises(ValueError, match="max_step: expected a positive number or none, got 0"):
+    with pytest.raises(ValueError, match="max_step: expected a positive number, got 0"):
         FA(**SMALL, max_step=0.0)
+
+
+@pytest.mark.parametrize("options", [{"squash": "none"}, {"squash": "every", "steps": 3, "decode_steps": 1}])
+def test_one_step_is_bounded_in_decoding_too(options):
+    model, latent = FA(**SMALL, **options, max_step=0.01).eval(), torch.randn(3, 6)
+    with torch.no_grad():
+        assert torch.allclose(model.decode(latent), model.feature(latent, steps=1), atol=1e-6)
+
+
+def test_what_is_decoded_under_autocast_is_not_kept_for_later():
+    model, latent = FA(**SMALL).eval(), torch.randn(3, 6)
+    expected = copy.deepcopy(model).decode(latent)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.decode(latent)
+    assert torch.equal(model.decode(latent), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_is_loaded_in_the_dtype_that_it_was_saved_in(dtype, tmp_path):
+    model = VFA(**SMALL).to(dtype).eval()
+    model.save_pretrained(tmp_path)
+    loaded = Model.from_pretrained(tmp_path)
+    assert loaded.dtype == dtype
+    for name, weights in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weights), name
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["dtype"]  # of an earlier version
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert Model.from_pretrained(tmp_path).dtype == torch.float32
+    (tmp_path / "config.json").write_text(json.dumps(config | {"dtype": "int8"}))
+    with pytest.raises(ValueError, match=r"config\.json: not the configuration of a model: .*int8"):
+        Model.from_pretrained(tmp_path)
+
+
+def test_weights_of_fitted_samplers_are_loaded_with_the_others():
+    fitted, empty = AE(**SMALL).eval(), AE(**SMALL).eval()
+    fitted.fit_samplers(torch.rand(40, 1, 28, 28))
+    empty.load_state_dict(fitted.state_dict())
+    assert set(empty.samplers) == set(fitted.samplers) == {"normal", "gaussian", "mixture"}
+    drawn = [each.sample(3, generator=torch.Generator().manual_seed(0), sampler="mixture") for each in (fitted, empty)]
+    assert torch.equal(*drawn)

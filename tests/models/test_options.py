@@ -66,3 +66,28 @@ def test_a_model_of_ones_own_names_its_options_too():
     assert "of the images" in Scaled.__init__.__doc__
     assert model.encode(torch.rand(2, 1, 8, 8)).shape == (2, 32)
     assert issubclass(Scaled, Model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (VFAGAN, {"critic_clip": -0.5}, "critic_clip: expected a positive number, got -0.5"),
+        (VFAGAN, {"refiner_filters": 0}, "refiner_filters: expected a size of 1 or more, got 0"),
+        (VFAGAN, {"adversarial_weight": -1.0}, "adversarial_weight: expected at least 0, got -1"),
+        (VFAGAN, {"augment": "mirror"}, "augment: expected any of translation, cutout, got 'mirror'"),
+        (models.Local, {"steps": 0}, "steps: expected at least 1, got 0"),
+        (models.Local, {"step_size": -1.0}, "step_size: expected a positive number, got -1"),
+        (models.GON, {"channels": ()}, "channels: expected sizes of 1 or more"),
+        (models.GAN, {"search_rate": 0.0}, "search_rate: expected a positive number, got 0"),
+        (AE, {"channels": (0,)}, "channels: expected sizes of 1 or more"),
+    ],
+)
+def test_options_out_of_range_are_named(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        kind((1, 8, 8), **({"channels": (4,), "width": 8} | options))
+
+
+def test_one_augmentation_may_be_given_by_its_name():
+    model = VFAGAN((1, 8, 8), channels=(4,), width=8, refiner_filters=2, augment="cutout")
+    assert model.options.augment == ("cutout",)
+    assert models.Updates(model, 1).step(torch.rand(4, 1, 8, 8))

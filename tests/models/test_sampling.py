@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feature_alignment.data import load
-from feature_alignment.models import AE, GAN, VAE, VFA, Model
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, Model
 from feature_alignment.models import sampling as room
 
 SMALL = {"latent": 3, "channels": (4, 4), "width": 8}
@@ -110,3 +110,35 @@ def test_latents_that_are_not_finite_and_samplers_of_before_are_left_behind(digi
         model.samplers.fit(torch.full((50, 3), torch.nan))
     assert set(model.samplers) == {"normal"}
     assert model.sampler() is model.samplers["normal"]
+
+
+def test_labels_that_do_not_fit_are_named_and_leave_the_samplers_as_they_are(digits):
+    model = VAE((1, 28, 28), **SMALL, classes=10, sampler="gaussian").eval()
+    model.fit_samplers(*digits)
+    fitted, images = model.sampler(), digits[0][:30]
+    for labels, message in (
+        (digits[1][:20], r"labels: expected shape \(30,\), got \(20,\)"),
+        (digits[1][:30] + 10, "labels: expected 0 to 9, got 1[0-9] to 1[0-9]"),
+        (None, "labels: expected the class of each latent, 0 to 9, got none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit_samplers(images, labels)
+        assert model.sampler() is fitted is model.samplers["gaussian"]
+    for labels in (torch.tensor([-1, 0]), torch.tensor([0, 10])):
+        with pytest.raises(ValueError, match="labels: expected 0 to 9, got"):
+            model.prior(2, labels=labels, sampler="mixture")
+    with pytest.raises(ValueError, match=r"labels: expected shape \(5,\), got \(2,\)"):
+        model.prior(5, labels=torch.tensor([0, 1]), sampler="mixture")
+    with pytest.warns(UserWarning, match="no sampler is fitted: there is one latent only"):
+        model.fit_samplers(images[:1], digits[1][:1])
+
+
+@pytest.mark.parametrize("start", ["normal", "uniform"])
+def test_a_start_of_noise_is_drawn_by_the_generator(start):
+    model = FA((1, 28, 28), **SMALL, start=start).eval()
+    state = torch.get_rng_state()
+    one, two, three = (model.sample(2, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(model.decode(torch.zeros(1, 3)), model.decode(torch.zeros(1, 3)))

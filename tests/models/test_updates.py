@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from feature_alignment.models import VFAGAN, Loss, Updates
+from feature_alignment.models import FA, VFAGAN, Loss, Updates
 
 SMALL = {"image_shape": (1, 8, 8), "latent": 3, "channels": (4,), "width": 8, "refiner_filters": 4}
 
@@ -47,7 +47,7 @@ def test_pixels_of_a_byte_are_images_in_the_unit_interval():
         model = VFAGAN(**SMALL)
         # As a step has been taken, so that the schedule does not complain.
         model.training_step = lambda images, labels, updates: (found.append(images), step_all(updates))
-        Updates(model, 1).step(pixels.view(3, 1, 1, 1))
+        Updates(model, 1).step(pixels.view(3, 1, 1, 1).expand(3, *model.image_shape))
     torch.testing.assert_close(*found)
 
 
@@ -77,3 +77,46 @@ def test_frozen_weights_stay_frozen():
     Updates(model, 1).step(torch.rand(4, 1, 8, 8))
     assert not encoder[1].weight.requires_grad
     assert encoder[1].weight.grad is None
+
+
+def test_what_the_user_froze_stays_frozen():
+    model = VFAGAN(**SMALL)
+    updates = Updates(model, 2)
+    model.refiner.requires_grad_(False)
+    updates.take("encoder", lambda: Loss(model.mean.weight.square().sum(), {}))
+    assert not any(each.requires_grad for each in model.refiner.parameters())
+    assert all(each.requires_grad for each in model.discriminator.parameters())
+
+
+def test_images_of_another_shape_or_dtype_are_named_before_the_update():
+    updates = Updates(VFAGAN(**SMALL), 1)
+    for images, message in (
+        (torch.rand(2, 1, 9, 9), r"images: expected shape \(N, 1, 8, 8\), got \(2, 1, 9, 9\)"),
+        (torch.rand(2, 1, 8, 8).double(), r"images: expected torch.float32 .*, got torch.float64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            updates.step(images)
+
+
+class Normalised(nn.Module):
+    """An encoder with batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8))
+
+    def forward(self, images):
+        return self.body(images)
+
+
+def test_inference_leaves_every_module_in_its_mode():
+    model = FA((1, 8, 8), 3, encoder=Normalised(), width=8)
+    updates, images = Updates(model, 3), torch.rand(4, 1, 8, 8)
+    model.encoder.eval()
+    model.reconstruct(images)
+    assert model.training
+    assert not any(each.training for each in model.encoder.modules())
+    updates.step(images)
+    model.encoder.train()
+    with pytest.raises(ValueError, match="BatchNorm1d"):  # of a continued training, too
+        Updates(model, 3, done=1).step(images)

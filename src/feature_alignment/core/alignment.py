@@ -40,7 +40,7 @@ from .pullback import Chain, any_batch, vjp
 from .speed.products import units_are_fewer
 from .speed.recomputation import Gradient, recomputed
 from .starts import as_shared
-from .step_sizes import StepSize, limited, per_step, step_rule
+from .step_sizes import StepSize, check_positive, limited, per_step, step_rule
 from .structures import Network, Structure, rows, standard
 
 __all__ = ["DivergenceWarning", "align", "input_gradient"]
@@ -130,6 +130,9 @@ def align(
     target = standard(target)
     start = as_shared(start if isinstance(start, Tensor) or not callable(start) else start(target))
     check = check and not torch.compiler.is_compiling()
+    if check:
+        check_positive("step_size", step_size)
+        check_positive("max_step", max_step)
     _check_arguments(network, target, start, check)
     inner = any_batch(network) if squash is None else Chain([squash, any_batch(network)])
     if _draws_masks(network):

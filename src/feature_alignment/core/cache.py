@@ -1,12 +1,12 @@
-"""A cache of what follows from a module's weights, valid until they change."""
+"""A cache of what follows from weights, valid until they change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["Cache"]
 
@@ -14,20 +14,19 @@ T = TypeVar("T")
 
 
 class Cache(Generic[T]):
-    """Remembers what was derived from a module until one of its parameters or buffers changes; a copy is empty."""
+    """Remembers what was derived from tensors until one of them changes; a copy is empty."""
 
     def __init__(self) -> None:
         self._used: list[Tensor] | None = None
         self._derived: Any = None
 
-    def __call__(self, module: nn.Module, derive: Callable[[], T]) -> T:
-        """Return what ``derive`` returns, calling it again only where ``module`` has changed.
+    def __call__(self, used: Sequence[Tensor], derive: Callable[[], T]) -> T:
+        """Return what ``derive`` returns, calling it again only where ``used`` has changed.
 
         Args:
-            module: owns everything that the result depends on.
-            derive: derives it, such as :func:`~feature_alignment.affine_map` of a network with ``module``'s weights.
+            used: everything that the result depends on, such as a network's parameters and buffers.
+            derive: derives it, such as :func:`~feature_alignment.affine_map` of the network.
         """
-        used = [*module.parameters(), *module.buffers()]
         # By value: neither fused optimisers nor writes into `.data` leave a trace in a tensor's `_version`.
         if self._used is None or len(used) != len(self._used) or not all(map(_same, used, self._used)):
             self._derived, self._used = derive(), [each.detach().clone() for each in used]

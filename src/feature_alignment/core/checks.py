@@ -15,6 +15,7 @@ __all__ = [
     "Network",
     "Structure",
     "batch_size",
+    "check_dtypes",
     "check_finite",
     "check_floating",
     "check_independence",
@@ -106,6 +107,17 @@ def _check_part(place: str, got: Tensor | None, wanted: Tensor | None, batch: in
             f"target{place}: expected shape {(wanted.shape[0], *got.shape[1:])} like the network's output, "
             f"got {tuple(wanted.shape)}"
         )
+    _check_dtype(place, got, wanted)
+
+
+def check_dtypes(output: Structure, target: Structure) -> None:
+    """Raise a TypeError that names the first tensor whose dtype is not that of the network's output, in its order."""
+    names = [name for name, leaf in named_leaves("", target) if leaf is not None]
+    for name, got, wanted in zip(names, tensors(output), tensors(target), strict=True):
+        _check_dtype(name, got, wanted)
+
+
+def _check_dtype(place: str, got: Tensor, wanted: Tensor) -> None:
     if got.dtype != wanted.dtype and not torch.is_autocast_enabled(got.device.type):
         raise TypeError(f"target{place}: expected dtype {got.dtype} like the network's output, got {wanted.dtype}")
 

@@ -2,6 +2,7 @@ r"""A network linearised at a point: Jacobian, largest singular value, and a fea
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -35,7 +36,7 @@ def affine_map(
         ``(N, K)``, is ``z @ A.T + b``, flattened.
 
     Raises:
-        ValueError: ``start`` is not one sample; a ``step_size`` of an unknown name.
+        ValueError: ``start`` is not one sample; a ``step_size`` of an unknown name, or not finite and greater than 0.
     """
     if start.ndim == 0 or len(start) != 1:
         raise ValueError(f"start: expected shape (1, ...), shared by all features, got {tuple(start.shape)}")
@@ -44,6 +45,8 @@ def affine_map(
         if step_size != "auto":
             raise ValueError(f"step_size: expected a number greater than 0 or auto, got {step_size!r}")
         step_size = stable_step_size(network, start)[0].view(())
+    elif not isinstance(step_size, Tensor) and not 0 < step_size < math.inf:
+        raise ValueError(f"step_size: expected a finite number greater than 0, got {step_size!r}")
     matrix = step_size * jacobian(output, pull_back)
     return matrix, start.flatten() - (rows(output).to(matrix.dtype) @ matrix).flatten()
 
@@ -91,6 +94,8 @@ def largest_singular_value(
     if direction is None:
         direction = _scattered(point[:1])
     direction = direction.expand_as(point)
+    if point.shape[0] == 0:
+        return point.new_zeros(0), direction
     with torch.no_grad():
         output, pull_back = vjp(network, point)
         with explained(network, point):

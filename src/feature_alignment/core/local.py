@@ -83,13 +83,18 @@ class LocalNetwork(nn.Sequential):
 
     Raises:
         TypeError: a layer that can be neither aligned nor inverted, by position and type.
-        ValueError: layers whose shapes do not fit each other or ``input_shape``.
+        ValueError: layers whose shapes do not fit each other or ``input_shape``; a LeakyReLU without an inverse;
+            ``steps`` or ``step_size`` out of range.
     """
 
     def __init__(
         self, layers: Sequence[nn.Module], input_shape: Sequence[int], *, steps: int = 1, step_size: float = 1.0
     ) -> None:
         super().__init__(*layers)
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}")
+        if not 0 < step_size < math.inf:
+            raise ValueError(f"step_size: expected a finite number greater than 0, got {step_size}")
         self.steps, self.step_size = steps, step_size
         self.input_shape = tuple(input_shape)
         for index, layer in enumerate(self):
@@ -97,6 +102,10 @@ class LocalNetwork(nn.Sequential):
                 raise TypeError(
                     f"layers[{index}]: {type(layer).__name__} is neither a Linear, Conv2d or Flatten nor an activation "
                     "with a known inverse; register_inverse() adds one"
+                )
+            if isinstance(layer, nn.LeakyReLU) and not layer.negative_slope > 0:
+                raise ValueError(
+                    f"layers[{index}]: expected a LeakyReLU of a slope above 0, which has an inverse, got {layer}"
                 )
         #: Shape of the input of every layer, and of the output of the last, without the batch.
         self.shapes: list[tuple[int, ...]] = [self.input_shape]
@@ -148,7 +157,8 @@ class LocalNetwork(nn.Sequential):
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"micro_batch: expected at least 1, got {micro_batch}")
-        chunks, losses, waiting = [x.detach()], [], iter(optimizers)
+        x = x.detach().clone() if getattr(self[0], "inplace", False) else x.detach()
+        chunks, losses, waiting = [x], [], iter(optimizers)
         for layer in self:
             if _learns(layer):
                 if micro_batch is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .draws import draw
 
-__all__ = ["STARTS", "as_shared", "draw_start"]
+__all__ = ["STARTS", "as_shared", "draw_start", "starts_with_noise"]
 
 
 def _shared(like: Tensor, count: int) -> Tensor:
@@ -47,6 +47,13 @@ def draw_start(kind: str, like: Tensor, count: int) -> Tensor:
     if kind not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, got {kind!r}")
     return STARTS[kind](like, count)
+
+
+def starts_with_noise(kind: str) -> bool:
+    """Whether a kind of start is drawn afresh for every sample."""
+    if kind not in STARTS:
+        return False
+    return len(draw_start(kind, torch.empty(1, device="meta"), 2)) > 1  # on meta: draws no random number
 
 
 def as_shared(start: Tensor) -> Tensor:

@@ -79,6 +79,12 @@ def per_step(name: str, given: float | Sequence[float] | Tensor, steps: int) -> 
     return _of_tensor(name, given, steps) if isinstance(given, Tensor) else _of_numbers(name, given, steps)
 
 
+def check_positive(name: str, given: object) -> None:
+    """Raise a ValueError unless the values of a tensor, which nothing else reads, are finite and greater than 0."""
+    if isinstance(given, Tensor) and not bool((given.isfinite() & (given > 0)).all()):
+        raise ValueError(f"{name}: expected finite numbers greater than 0, got {given.tolist()}")
+
+
 def limited(size: float | Tensor, gradient: Tensor, max_step: float | Tensor) -> Tensor:
     r"""Return step sizes that bound the norm of steps: :math:`\tau \min(1, \rho / \lVert \tau g \rVert)`.
 

@@ -30,6 +30,8 @@ def check_independence(network: Network, start: Tensor) -> None:
         ValueError: the outputs differ; the message says whether by chance or by neighbours, and in which module.
     """
     first = start[:1].detach()
+    if not len(first):
+        return  # there are no samples to mix
     before = _random_state(first)
     alone = _evaluate(network, first)
     if _random_state(first) != before and _is_random(network, first, alone):

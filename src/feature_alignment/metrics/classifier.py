@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..core.draws import seeded
 from ..data import Images
 from ..progress import progress
 from .cache import cached_tensors
@@ -77,10 +78,10 @@ def classifier_for(train: Images, *, steps: int = 1500, seed: int = 0) -> Classi
     """
     classes = len(train.classes) if train.labels is not None else 4
     key = hashlib.sha256(f"{train.shape} {classes} {len(train)} {steps} {seed}".encode())
-    key.update(train.pixels[:: max(1, len(train) // 512)].numpy().tobytes())
+    for part in (*train.pixels.split(1000), *([] if train.labels is None else [train.labels])):
+        key.update(part.numpy().tobytes())
     name = f"classifier-{Path(train.name).name}"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         classifier = Classifier(train.shape[0], train.shape[1], classes)
         classifier.load_state_dict(
             cached_tensors(name, key.hexdigest()[:16], lambda: _trained(classifier, train, steps))

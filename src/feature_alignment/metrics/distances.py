@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ..core.draws import seeded
 from ..extras import require
 
 __all__ = ["frechet_distance", "kernel_distance"]
@@ -61,9 +61,8 @@ def kernel_distance(real: Tensor, generated: Tensor) -> float:
         raise ValueError(f"kernel_distance: expected two images or more, got {len(real)} and {len(generated)}")
     subsets = 1 if len(real) == len(generated) == size else 100
     metric = require("torchmetrics.image.kid", "train", "the kernel distance").KernelInceptionDistance
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), seeded(0):  # of the subsets
         warnings.filterwarnings("ignore", ".*will save all extracted features.*")
-        torch.manual_seed(0)  # of the subsets
         distance = metric(_Extracted(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False)
         return float(_computed(distance, real, generated)[0])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..core.draws import seeded
 from ..data import Images
 from ..progress import progress
 from . import chunks
@@ -42,7 +43,7 @@ def evaluate(
         model: any model.
         train: training split, for the classifier and the reference.
         test: held-out images.
-        seed: of the samples.
+        seed: of the samples, and of starts of noise.
         limit: maximum number of held-out images, evenly spaced; none for all.
         inception: feature extractor of ``fid`` and ``kid``, which are left out without it.
 
@@ -104,19 +105,20 @@ def _reconstruct_and_sample(
     reconstructions: list[dict[str, Tensor]] = []
     samples: list[dict[str, Tensor]] = []
     size = chunks.CHUNK
-    for start in progress(range(0, len(images), size), "reconstructing and sampling"):
-        chunk = images[start : start + size].to(model.device)
-        given = None if labels is None else labels[start : start + size]
-        # Computed once for all measures: a reconstruction may be a long search.
-        reconstructions.append(_stages(model, model.reconstruct(chunk, given), given))
-        samples.append(_stages(model, model.sample(len(chunk), given, generator=generator), given))
+    with seeded(seed, model.device):  # of starts of noise
+        for start in progress(range(0, len(images), size), "reconstructing and sampling"):
+            chunk = images[start : start + size].to(model.device, model.dtype)
+            given = None if labels is None else labels[start : start + size]
+            # Computed once for all measures: a reconstruction may be a long search.
+            reconstructions.append(_stages(model, model.reconstruct(chunk, given), given))
+            samples.append(_stages(model, model.sample(len(chunk), given, generator=generator), given))
     return _joined(reconstructions), _joined(samples)
 
 
 def _stages(model: Model, images: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
     """Return what the model decoded and, where it can, refines."""
-    refined = {} if model.refiner is None else {"refined": model.refine(images, labels).cpu()}
-    return {model.stage: images.cpu(), **refined}
+    refined = {} if model.refiner is None else {"refined": model.refine(images, labels)}
+    return {stage: each.cpu().float() for stage, each in ({model.stage: images} | refined).items()}
 
 
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

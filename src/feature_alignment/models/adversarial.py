@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .augmentation import AUGMENTATIONS, augment
 from .losses import Adversarial, critic_loss, generator_loss, gradient_penalty, squared_gradient
 from .networks import Discriminator
-from .options import ModelOptions, at_least, one_of
+from .options import ModelOptions, above_zero, at_least, one_of
 from .updates import Loss, Updates
 
 __all__ = ["AdversarialOptions", "adversarial_loss", "discriminator_loss", "update_discriminator"]
@@ -54,7 +54,10 @@ class AdversarialOptions(ModelOptions):
         super().__post_init__()
         one_of("adversarial", self.adversarial, Adversarial)
         at_least(0, penalty_weight=self.penalty_weight or 0.0)
-        for name in [self.augment] if isinstance(self.augment, str) else self.augment:
+        above_zero(critic_clip=self.critic_clip, discriminator_rate=self.discriminator_rate)
+        if isinstance(self.augment, str):  # the name of one
+            object.__setattr__(self, "augment", (self.augment,))
+        for name in self.augment:
             if name not in AUGMENTATIONS:
                 raise ValueError(f"augment: expected any of {', '.join(AUGMENTATIONS)}, got {name!r}")
         if not 0 <= self.average_weights < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -13,10 +14,11 @@ from ..core import speed
 from ..core.alignment import align
 from ..core.cache import Cache
 from ..core.checks import Network, Structure, refuse_batch_statistics
+from ..core.draws import seeded
 from ..core.layered_start import LayeredStart, cut
 from ..core.linearization import affine_map
 from ..core.pullback import Chain
-from ..core.starts import draw_start
+from ..core.starts import draw_start, starts_with_noise
 from ..core.structures import rows
 from .fa_options import LAYERS, FAOptions
 from .further_steps import further_error
@@ -87,7 +89,7 @@ class FA(Model):
                 module.apply(orthogonal_)
         # The logarithm keeps a learned step size positive.
         self.log_step_sizes = nn.Parameter(torch.tensor(asked.step_sizes()).log(), requires_grad=asked.learn_step_size)
-        start = given if isinstance(given, Tensor) else torch.zeros(*image_shape)
+        start = given.to(self.mean.weight) if isinstance(given, Tensor) else torch.zeros(*image_shape)
         if start.shape != torch.Size(image_shape):
             raise ValueError(f"start: expected shape {tuple(image_shape)}, got {tuple(start.shape)}")
         self.start = nn.Parameter(start.clone(), requires_grad=asked.start == "learned")
@@ -112,11 +114,18 @@ class FA(Model):
         self.check_latent(latent)
         one_hot = self.one_hot(labels, latent.shape[0])
         one_hot = None if one_hot is None else stress * one_hot
-        if not (self._is_affine and speed.enabled()):
+        # What is kept under autocast would be used outside of it.
+        if not self._is_affine or not speed.enabled() or torch.is_autocast_enabled(self.device.type):
             return self.feature(latent, one_hot, steps=self.options.decode_steps)
-        matrix, offset = self._affine(self, self._affine_map)
+        matrix, offset = self._affine(self._followed(), self._affine_map)
         feature = torch.addmm(offset, rows(self.target(latent, one_hot)), matrix).view(-1, *self.image_shape)
         return self.squashed(feature)
+
+    def noise(self, generator: torch.Generator | None) -> AbstractContextManager[None]:
+        """Return the context in which a start of noise is drawn by ``generator``."""
+        if generator is None or not starts_with_noise(self.options.start):
+            return nullcontext()
+        return seeded(int(torch.randint(2**62, (), generator=generator)), self.device)
 
     def feature(
         self, latent: Tensor, one_hot: Tensor | None = None, *, check: bool = False, steps: int | None = None
@@ -149,7 +158,8 @@ class FA(Model):
     def starts(self, count: int) -> Tensor | Callable[[Structure], Tensor]:
         """Return :math:`r^0`, shape ``(1, C, H, W)`` or ``(count, C, H, W)``, or the function of targets it is."""
         if self.layered_start is not None:
-            return self._linearized(self, self.layered_start.linearized) if self._keeps_start() else self.layered_start
+            kept = self._keeps_start()
+            return self._linearized(self._followed(), self.layered_start.linearized) if kept else self.layered_start
         return draw_start(self.options.start, self.start, count)
 
     def evaluate(self, layers: Chain, images: Tensor) -> Tensor:
@@ -193,6 +203,10 @@ class FA(Model):
             return False
         few = sum(each.numel() for each in self.parameters()) <= COMPARED
         return few and not torch.is_autocast_enabled(self.device.type)
+
+    def _followed(self) -> list[Tensor]:
+        """Return all that a feature depends on."""
+        return [*self.aligned_parameters(), *self.flow_parameters(), *self.encoder.buffers()]
 
     def squashed(self, iterate: Tensor) -> Tensor:
         """Return the image that an iterate stands for: its sigmoid, unless the option ``squash`` is ``none``."""
@@ -277,7 +291,7 @@ class FA(Model):
     def prepare(self, images: Tensor, updates: Updates) -> Tensor:
         """Clamp the weights, refuse batch statistics before the first update, and return the clamped images."""
         self.clamp_weights()
-        if updates.done == 0:
+        if updates.done == updates.begun:
             refuse_batch_statistics(self.encoder)
         margin = self.options.clamp_inputs
         return images.clamp(margin, 1 - margin) if margin else images
@@ -298,8 +312,8 @@ def _lasting(values: Tensor, steps: int, done: int = 0) -> Tensor:
 
 def _is_affine(options: FAOptions) -> bool:
     """Whether decoding is an affine map, as after one step from a start shared by all images."""
-    known = not isinstance(options.step_size, str) or options.step_size == "auto"
+    known = options.max_step is None and (not isinstance(options.step_size, str) or options.step_size == "auto")
     steps = options.steps if options.decode_steps is None else options.decode_steps
     if not known or steps != 1 or options.start == LAYERS:
         return False
-    return len(draw_start(options.start, torch.empty(1, device="meta"), 2)) == 1  # on meta: draws no random number
+    return not starts_with_noise(options.start)

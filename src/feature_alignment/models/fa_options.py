@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..core.starts import STARTS
 from ..core.step_sizes import STEP_RULES
-from .options import EncoderOptions, at_least, one_of
+from .options import EncoderOptions, above_zero, at_least, one_of
 
 __all__ = ["LAYERS", "FAOptions"]
 
@@ -79,8 +79,7 @@ class FAOptions(EncoderOptions):
                 f"further_steps: {self.further_steps} steps need one before them and a squash of every or none, got "
                 f"steps {self.steps} and squash {self.squash!r}"
             )
-        if self.max_step is not None and not self.max_step > 0:
-            raise ValueError(f"max_step: expected a positive number or none, got {self.max_step}")
+        above_zero(max_step=self.max_step, clamp_weights=self.clamp_weights)
         if self.step_size == "auto" and self.learn_step_size:
             raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
         sizes = self.step_sizes()

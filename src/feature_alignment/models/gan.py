@@ -16,7 +16,7 @@ from .averaging import averaged, update_average
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Decoder, Discriminator, orthogonal_
-from .options import EncoderOptions, at_least
+from .options import EncoderOptions, above_zero, at_least
 from .updates import Loss, Updates
 
 __all__ = ["GAN", "GANOptions"]
@@ -41,6 +41,7 @@ class GANOptions(EncoderOptions, AdversarialOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, search_steps=self.search_steps, search_restarts=self.search_restarts)
+        above_zero(search_rate=self.search_rate)
 
 
 class GAN(Model):
@@ -98,6 +99,10 @@ class GAN(Model):
         call, and Adam is elementwise.
         """
         self.check_images(images)
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._nearest(images.clone())  # of which a derivative keeps ordinary tensors only
+
+    def _nearest(self, images: Tensor) -> Tensor:
         count, restarts = len(images), self.options.search_restarts
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
         starts = starts.expand(-1, count, -1).flatten(0, 1)
@@ -110,12 +115,12 @@ class GAN(Model):
 
         sought = [latent, scores] if self.given else [latent]
         optimizer = Adam(sought, lr=self.options.search_rate)
-        with torch.enable_grad():
-            for _ in range(self.options.search_steps):
-                for each, gradient in zip(sought, torch.autograd.grad(errors().sum(), sought), strict=True):
-                    each.grad = gradient
-                optimizer.step()
-        best = errors().view(restarts, count).argmin(0)
+        for _ in range(self.options.search_steps):
+            for each, gradient in zip(sought, torch.autograd.grad(errors().sum(), sought), strict=True):
+                each.grad = gradient
+            optimizer.step()
+        with torch.no_grad():
+            best = errors().view(restarts, count).argmin(0)
         return latent.detach().view(restarts, count, -1)[best, torch.arange(count, device=self.device)]
 
     def generate(self, latent: Tensor, one_hot: Tensor | None = None) -> Tensor:

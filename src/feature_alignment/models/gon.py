@@ -17,7 +17,7 @@ from .ae import with_class
 from .losses import squared_error
 from .model import Model, inference
 from .networks import Decoder, orthogonal_
-from .options import ModelOptions, at_least
+from .options import ModelOptions, at_least, sizes
 from .updates import Loss, Updates
 
 __all__ = ["GON", "GONOptions"]
@@ -47,9 +47,10 @@ class GONOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        sizes(channels=self.channels, width=self.width)
         at_least(1, steps=self.steps)
-        sizes = self.step_sizes()
-        if len(sizes) != self.steps or not all(size > 0 for size in sizes):
+        each = self.step_sizes()
+        if len(each) != self.steps or not all(size > 0 for size in each):
             raise ValueError(
                 f"step_size: expected a positive number, or one for each of {self.steps} steps, got {self.step_size}"
             )

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..core.local import Learning, LocalNetwork
 from .model import Model, inference
 from .networks import Encoder, orthogonal_
-from .options import ModelOptions, one_of
+from .options import ModelOptions, above_zero, at_least, one_of, sizes
 from .updates import Loss, Updates
 
 __all__ = ["Local", "LocalOptions"]
@@ -42,6 +42,9 @@ class LocalOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        sizes(channels=self.channels, width=self.width)
+        at_least(1, steps=self.steps)
+        above_zero(step_size=self.step_size)
         one_of("loss", self.loss, Literal["layer", "image"])
 
 
@@ -109,7 +112,7 @@ class Local(Model):
     def _layer_updates(self, images: Tensor, updates: Updates) -> list[Tensor]:
         """Take the updates by :meth:`Updates.take`; return the loss of each learning layer."""
         names: list[str] = []
-        x = images
+        x = images.clone() if getattr(self.network[0], "inplace", False) else images
         for place, layer in enumerate(self.network):
             if isinstance(layer, Learning):
                 names.append(f"layer_{len(names)}")

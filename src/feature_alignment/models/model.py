@@ -6,6 +6,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
@@ -28,15 +29,15 @@ M = TypeVar("M", bound="Model")
 
 
 def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """Run a model's method in eval mode, without gradients, on the model's device; restore the mode afterwards."""
+    """Run a model's method in eval mode, without gradients, on the model's device; restore the modes afterwards."""
 
     def here(self: M, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, Tensor) else value
 
     @functools.wraps(method)
     def wrapped(self: M, *args: P.args, **kwargs: P.kwargs) -> R:
-        training = self.training
-        if training:
+        modes = [(module, module.training) for module in self.modules()] if self.training else []
+        if modes:
             self.eval()
         try:
             with torch.no_grad():
@@ -44,8 +45,8 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
                 moved = {name: here(self, each) for name, each in kwargs.items()}
                 return cast(R, on_device(self, *(here(self, each) for each in args), **moved))
         finally:
-            if training:
-                self.train()
+            for module, training in modes:
+                module.training = training
 
     return cast(Callable[Concatenate[M, P], R], wrapped)
 
@@ -168,13 +169,19 @@ class Model(Saved, nn.Module, ABC):
             labels: the class of each image, shape ``(count,)``; by default a conditional model draws them
                 uniformly.
             stress: as for :meth:`decode`.
-            generator: source of randomness, on the CPU; by default PyTorch's global one.
+            generator: source of randomness, on the CPU, of a start of noise too; by default PyTorch's global one.
             sampler: name of the sampler, by default the option ``sampler``.
             temperature: factor on the noise of the latents; below 1 samples are more typical and differ less.
         """
         if self.classes and labels is None:
             labels = torch.randint(self.classes, (count,), generator=generator)
-        return self.decode(self.prior(count, generator, labels, sampler, temperature), labels, stress)
+        latent = self.prior(count, generator, labels, sampler, temperature)
+        with self.noise(generator):
+            return self.decode(latent, labels, stress)
+
+    def noise(self, generator: torch.Generator | None) -> AbstractContextManager[None]:
+        """Return the context in which a decoder that draws random numbers, as most do not, draws by ``generator``."""
+        return nullcontext()
 
     def prior(
         self,
@@ -222,15 +229,21 @@ class Model(Saved, nn.Module, ABC):
         """Sharpen decoded images, shape ``(N, C, H, W)``, with the refiner.
 
         Raises:
-            ValueError: the model has no refiner, or is conditional and ``labels`` are missing.
+            ValueError: the model has no refiner, or is conditional and ``labels`` are missing; images of another shape.
         """
         if self.refiner is None:
             raise ValueError(f"refine: {type(self).__name__} has no refiner; its images are final as decoded")
+        self.check_images(images)
         return cast(Tensor, self.refiner(images, self.one_hot(labels, images.shape[0])))
 
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
-        """Return the class given which each image is reconstructed best, int64, shape ``(N,)``."""
+        """Return the class given which each image is reconstructed best, int64, shape ``(N,)``.
+
+        Raises:
+            ValueError: the model has no classes.
+        """
+        self.check_classes()
         latent = self.encode(images)
         errors = []
         for label in range(self.classes):
@@ -285,16 +298,29 @@ class Model(Saved, nn.Module, ABC):
     # --- arguments --------------------------------------------------------------------------------------
 
     def check_images(self, images: Tensor) -> None:
-        """Raise a ValueError unless ``images`` is a batch of this model's images."""
+        """Raise a ValueError unless ``images`` is a batch of this model's images, in the dtype of its weights."""
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"images: expected shape (N, {', '.join(map(str, self.image_shape))}), got {tuple(images.shape)}"
             )
+        self._check_dtype("images", images)
 
     def check_latent(self, latent: Tensor) -> None:
-        """Raise a ValueError unless ``latent`` is a batch of this model's latents."""
+        """Raise a ValueError unless ``latent`` is a batch of this model's latents, in the dtype of its weights."""
         if latent.ndim != 2 or latent.shape[1] != self.latent:
             raise ValueError(f"latent: expected shape (N, {self.latent}), got {tuple(latent.shape)}")
+        self._check_dtype("latent", latent)
+
+    def check_classes(self) -> None:
+        """Raise a ValueError unless the model has classes."""
+        if not self.classes:
+            raise ValueError(f"labels: this {type(self).__name__} was built without classes and has none to infer")
+
+    def _check_dtype(self, name: str, given: Tensor) -> None:
+        # Autocast converts what it is given; what it returned may be in half precision.
+        if given.dtype != self.dtype and not torch.is_autocast_enabled(self.device.type):
+            hint = "; as_floats() converts bytes" if given.dtype == torch.uint8 else ""
+            raise ValueError(f"{name}: expected {self.dtype} as the weights of the model, got {given.dtype}{hint}")
 
     def one_hot(self, labels: Tensor | None, count: int) -> Tensor | None:
         """Check ``labels`` (see :meth:`decode`) and return them as one-hot vectors, ``(count, classes)``, or none.
@@ -302,6 +328,7 @@ class Model(Saved, nn.Module, ABC):
         Raises:
             ValueError: labels missing for a conditional model, given to an unconditional one, of the wrong
                 shape, or (in eval mode) out of range.
+            TypeError: labels that are no tensor.
         """
         if not self.classes:
             if labels is not None:
@@ -309,6 +336,8 @@ class Model(Saved, nn.Module, ABC):
             return None
         if labels is None:
             raise ValueError(f"labels: this {type(self).__name__} was built for {self.classes} classes and needs them")
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels: expected a tensor, got {type(labels).__name__}")
         labels = labels.to(self.device)
         if labels.is_floating_point():
             if labels.shape != (count, self.classes):
@@ -323,7 +352,7 @@ class Model(Saved, nn.Module, ABC):
             raise ValueError(
                 f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
             )
-        return nn.functional.one_hot(labels, self.classes).to(self.dtype)
+        return nn.functional.one_hot(labels.long(), self.classes).to(self.dtype)
 
     # --- training ---------------------------------------------------------------------------------------
 

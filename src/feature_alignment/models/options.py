@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from ..samplers import SAMPLERS
 from .sampling import BEST
 
-__all__ = ["EncoderOptions", "ModelOptions", "Schedule", "at_least", "one_of", "with_options"]
+__all__ = ["EncoderOptions", "ModelOptions", "Schedule", "above_zero", "at_least", "one_of", "sizes", "with_options"]
 
 Schedule = Literal["constant", "cosine"]
 
@@ -30,6 +31,22 @@ def at_least(minimum: float, **values: float) -> None:
     for name, value in values.items():
         if not value >= minimum:
             raise ValueError(f"{name}: expected at least {minimum:g}, got {value}")
+
+
+def above_zero(**values: float | None) -> None:
+    """Raise a ValueError that names the first of ``values`` that is neither none nor finite and above 0."""
+    for name, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+def sizes(**values: int | Sequence[int] | None) -> None:
+    """Raise a ValueError that names the first of ``values`` that is neither none nor sizes of at least 1."""
+    for name, value in values.items():
+        each = [value] if isinstance(value, int) else value
+        if each is not None and not (len(each) and all(size >= 1 for size in each)):
+            what = "a size" if isinstance(value, int) else "sizes"
+            raise ValueError(f"{name}: expected {what} of 1 or more, got {value}")
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,9 @@ class ModelOptions:
         at_least(1, latent=self.latent)
         if self.classes < 0 or self.classes == 1:
             raise ValueError(f"classes: expected 0 (no labels) or at least 2, got {self.classes}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        above_zero(learning_rate=self.learning_rate, clip_gradient=self.clip_gradient)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: expected two numbers of at least 0 and below 1, got {self.betas}")
         one_of("schedule", self.schedule, Schedule)
         if self.sampler not in (None, BEST, *SAMPLERS):
             raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}, {BEST}, got {self.sampler!r}")
@@ -84,6 +102,10 @@ class EncoderOptions(ModelOptions):
     width: int = 4096
     activation: str = "leaky_relu"
     activate_width: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes(channels=self.channels, width=self.width)
 
 
 def with_options(cls: type, options: type[ModelOptions]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..extras import MissingExtra
 from ..samplers import SAMPLERS, Normal, Sampler
+from ..samplers.sampler import known_classes
 
 __all__ = ["BEST", "Samplers"]
 
@@ -75,6 +77,10 @@ class Samplers(nn.ModuleDict):
             if name in SAMPLERS and name not in self:
                 self[name] = SAMPLERS[name](self.latent, self.classes)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        self.add([key.removeprefix(prefix).partition(".")[0] for key in state_dict if key.startswith(prefix)])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
         """Fit samplers to latents of training images and compare them on a tenth of these, held out from the fit.
 
@@ -84,13 +90,20 @@ class Samplers(nn.ModuleDict):
         Args:
             latents: shape ``(N, latent)``; of a variational model, draws from the posteriors.
             labels: the class of each, int64, shape ``(N,)``; required if there are classes.
+
+        Raises:
+            ValueError: latents of another size, labels missing or out of range; the samplers stay as they are.
         """
+        latents = latents.detach().cpu()
+        if latents.ndim != 2 or latents.shape[1] != self.latent:
+            raise ValueError(f"latents: expected shape (N, {self.latent}), got {tuple(latents.shape)}")
+        labels = self._checked(labels, len(latents))
         for stale in [name for name in self if name != "normal"]:
             del self[stale]
         self.likelihoods = {}
-        latents = latents.detach().cpu()
-        if not latents.isfinite().all():
-            warnings.warn("no sampler is fitted: there are latents that are not finite", stacklevel=2)
+        if len(latents) < 2 or not latents.isfinite().all():
+            reason = "there is one latent only" if len(latents) < 2 else "there are latents that are not finite"
+            warnings.warn(f"no sampler is fitted: {reason}", stacklevel=2)
             return
         spared = torch.arange(len(latents)) % STRIDE == STRIDE - 1 if len(latents) >= 2 * STRIDE else None
         parts = (latents, latents) if spared is None else (latents[~spared], latents[spared])
@@ -107,3 +120,11 @@ class Samplers(nn.ModuleDict):
                 warnings.warn(f"the sampler {name} is left out: {reason}", stacklevel=2)
             else:
                 self[name] = sampler
+
+    def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
+        """Return the labels of the latents that samplers are fitted to, none where there are no classes."""
+        if not self.classes:
+            return None
+        if labels is None:
+            raise ValueError(f"labels: expected the class of each latent, 0 to {self.classes - 1}, got none")
+        return known_classes(labels, count, self.classes)

@@ -28,6 +28,11 @@ __all__ = ["Saved"]
 
 S = TypeVar("S", bound="Saved")
 
+#: Data types of weights, by name.
+DTYPES = {
+    str(each).removeprefix("torch."): each for each in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+}
+
 
 class Saved:
     """Mixin that saves and loads a model."""
@@ -50,6 +55,7 @@ class Saved:
             "class_names": list(cast("Model", self).class_names),
             "white": self.white,
             "samplers": self.samplers.likelihoods,
+            "dtype": str(cast("Model", self).dtype).removeprefix("torch."),
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
         }
         weights = _apart(cast(nn.Module, self).state_dict())
@@ -58,7 +64,7 @@ class Saved:
 
     @classmethod
     def from_pretrained(cls: type[S], name: str | Path, **arguments: Any) -> S:
-        """Load what :meth:`save_pretrained` wrote, in eval mode, on the CPU.
+        """Load what :meth:`save_pretrained` wrote, in eval mode, on the CPU, in the dtype that it was saved in.
 
         Args:
             name: a directory, or the name of a repository on the Hugging Face Hub (``owner/name``).
@@ -75,7 +81,7 @@ class Saved:
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        kind, saved, class_names, white, likelihoods = _read_config(directory / "config.json")
+        kind, saved, class_names, white, likelihoods, dtype = _read_config(directory / "config.json")
         known = {model.__name__: model for model in _subclasses(cls)}
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
@@ -85,7 +91,7 @@ class Saved:
             model = constructor(**(present_options(kind, saved) | arguments))
             model.samplers.add(likelihoods)
             model.samplers.likelihoods = likelihoods
-            return model
+            return model.to(dtype)
 
         try:
             if (empty := _without_memory(built, arguments)) is not None:
@@ -174,6 +180,7 @@ class _Config(NamedTuple):
     class_names: list[str]
     white: dict[str, float]
     likelihoods: dict[str, float]
+    dtype: torch.dtype
 
 
 def _read_config(path: Path) -> _Config:
@@ -184,7 +191,8 @@ def _read_config(path: Path) -> _Config:
         likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
         if not all(0 < value < math.inf for value in white.values()):
             raise ValueError(f"white: expected numbers above 0, got {white}")
-        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods)
+        dtype = DTYPES[config.get("dtype", "float32")]  # which earlier versions do not name
+        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods, dtype)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: not the configuration of a model: {_one_line(error)}") from None
 

@@ -65,12 +65,17 @@ class Updates:
         Args:
             images: floating point in [0, 1], or uint8 up to 255; shape ``(N, C, H, W)``.
             labels: their classes, int64 of shape ``(N,)``, or none.
+
+        Raises:
+            ValueError: images of another shape or dtype than the model's, or labels that it cannot take.
         """
         if not self.schedules:
             self.schedules = [LambdaLR(each, self._factor) for each in self.scheduled]
         self.terms = {}
         with self.arithmetic():
-            self.model.training_step(self.model.as_floats(images), labels, self)
+            images = self.model.as_floats(images)
+            self.model.check_images(images)
+            self.model.training_step(images, labels, self)
         self.done += 1
         for schedule in self.schedules:
             schedule.step()
@@ -128,6 +133,7 @@ class Updates:
     def _only(self, name: str) -> Iterator[None]:
         """Treat the parameters of all other optimisers as constants."""
         others = [each for other, group in self.parameters.items() if other != name for each in group]
+        others = [parameter for parameter in others if parameter.requires_grad]  # the user may have frozen some
         for parameter in others:
             parameter.requires_grad_(False)
         try:

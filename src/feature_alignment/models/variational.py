@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -32,7 +33,7 @@ class VariationalOptions(ModelOptions):
         super().__post_init__()
         if isinstance(self.beta, str):
             one_of("beta", self.beta, Beta)
-        elif self.beta < 0:
+        elif not 0 <= self.beta < math.inf:
             raise ValueError(f"beta: expected uniform or a number of at least 0, got {self.beta}")
         at_least(0, kl_warmup=self.kl_warmup)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,7 @@ class VFA(FA):
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
         """Return the class of the highest score if the class head was trained, else the one that reconstructs best."""
+        self.check_classes()
         self.check_images(images)
         if self.options.cross_entropy_weight:
             return self.posterior(images).scores.argmax(1)
@@ -138,7 +139,10 @@ class VFA(FA):
         return self._weighted(latent, classes)
 
     def target(self, latent: Tensor, one_hot: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
-        return self._weighted(latent, latent.new_empty(latent.shape[0], 0) if one_hot is None else one_hot)
+        if one_hot is None:
+            count = latent.shape[0]
+            one_hot = cast(Tensor, self.one_hot(None, count)) if self.classes else latent.new_empty(count, 0)
+        return self._weighted(latent, one_hot)
 
     def _weighted(self, latent: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         # A weight w on a squared distance is a factor sqrt(w) on both of its sides.

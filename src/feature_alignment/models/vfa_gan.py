@@ -15,7 +15,7 @@ from .adversarial import AdversarialOptions, adversarial_loss, update_discrimina
 from .averaging import averaged, update_average
 from .losses import Spread, perceptual_distance
 from .networks import Discriminator, Refiner, orthogonal_
-from .options import one_of
+from .options import above_zero, at_least, one_of, sizes
 from .residual_refiner import ResidualRefiner
 from .snapshot import Snapshot
 from .updates import Loss, Updates
@@ -63,6 +63,13 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
         one_of("refiner", self.refiner, Kind)
         one_of("fakes", self.fakes, Fakes)
         one_of("perceptual_spread", self.perceptual_spread, Spread)
+        sizes(
+            refiner_filters=self.refiner_filters,
+            discriminator_channels=self.discriminator_channels,
+            discriminator_width=self.discriminator_width,
+        )
+        above_zero(refiner_rate=self.refiner_rate)
+        at_least(0, perceptual_weight=self.perceptual_weight, adversarial_weight=self.adversarial_weight)
 
 
 class VFAGAN(VFA):

@@ -57,11 +57,10 @@ def write_report(
         seed: of the samples.
         limit, inception: as for :func:`feature_alignment.metrics.evaluate`.
     """
-    torch.manual_seed(seed)  # a start of noise draws from the global generator, which has a past
     metrics = evaluate(model, train, test, seed=seed, limit=limit, inception=inception)
     metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": commit()}
     write_atomically(run.metrics, json.dumps(metrics, indent=2) + "\n")
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # a start of noise draws from the global generator, which has a past
     _draw(run, model, test, seed)
     write_atomically(run.report, _page(run, metrics))  # last: it marks the run as complete
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConditionalSampler", "Sampler"]
+__all__ = ["ConditionalSampler", "Sampler", "known_classes"]
 
 
 class Sampler(nn.Module, ABC):
@@ -116,12 +116,16 @@ class ConditionalSampler(Sampler):
         return (torch.stack(each, 1) + self.shares.double().log()).logsumexp(1)
 
     def known(self, count: int, labels: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
-        """Return labels on the CPU, int64, shape ``(count,)``: all 0 if there are no classes; drawn if missing."""
+        """Return labels on the CPU, int64, shape ``(count,)``: all 0 if there are no classes; drawn if missing.
+
+        Raises:
+            ValueError: labels of another shape, or of a class that there is not.
+        """
         if not self.classes:
             return torch.zeros(count, dtype=torch.long)
         if labels is None:
             return torch.multinomial(self.shares.cpu(), count, replacement=True, generator=generator)
-        return (labels.argmax(1) if labels.is_floating_point() else labels).cpu()
+        return known_classes(labels, count, self.classes)
 
     def count_classes(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Check what :meth:`fit` is given, set :attr:`shares`, and return the labels on the CPU."""
@@ -131,3 +135,18 @@ class ConditionalSampler(Sampler):
         known = self.known(len(latents), labels)
         self.shares.copy_(known.bincount(minlength=self.groups) / len(known))
         return known
+
+
+def known_classes(labels: Tensor, count: int, classes: int) -> Tensor:
+    """Return labels on the CPU, int64, shape ``(count,)``; of mixtures ``(count, classes)`` the largest class.
+
+    Raises:
+        ValueError: labels of another shape, or of a class that there is not.
+    """
+    shape = (count, classes) if labels.is_floating_point() else (count,)
+    if labels.shape != shape:
+        raise ValueError(f"labels: expected shape {shape}, got {tuple(labels.shape)}")
+    found = (labels.argmax(1) if labels.is_floating_point() else labels).cpu().long()
+    if count and not 0 <= int(found.min()) <= int(found.max()) < classes:
+        raise ValueError(f"labels: expected 0 to {classes - 1}, got {int(found.min())} to {int(found.max())}")
+    return found

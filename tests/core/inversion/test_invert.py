@@ -156,6 +156,21 @@ def test_a_target_that_is_there_already_costs_one_evaluation():
     assert torch.equal(found.input, start)
 
 
+@pytest.mark.parametrize(("method", "budget"), [("gradient", 19), ("lbfgs", 1), ("gauss_newton", 2)])
+def test_a_solution_is_known_where_the_budget_does_not_let_a_solver_begin(method, budget):
+    network, start = nn.Sequential(nn.Linear(8, 6), nn.Tanh()), torch.randn(2, 8)
+    target = network(start).detach() + torch.tensor([[0.0], [0.1]])
+    found = invert(network, target, start, max_evaluations=budget, method=method)
+    assert found.converged.tolist() == [True, False]
+    assert found.evaluations.tolist() == [0, 0]
+    assert found.residual[1] == pytest.approx(float((network(start[1:]) - target[1:]).norm() / target[1].norm()))
+
+
+@pytest.mark.parametrize("start", [torch.zeros(0, 8), torch.zeros(1, 8)])
+def test_nothing_to_invert_is_no_error(start):
+    assert invert(nn.Linear(8, 6), torch.zeros(0, 6), start).input.shape == (0, 8)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_samples_do_not_depend_on_their_neighbours(method):
     network = encoder()

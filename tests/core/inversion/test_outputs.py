@@ -30,7 +30,14 @@ START = torch.zeros(1, 20, dtype=torch.double)
 
 @pytest.mark.parametrize(
     ("units", "rows"),
-    [(4, [4]), (-1, [5]), ([1, 3], [1, 3]), (torch.tensor([True, False, False, True, True, False]), [0, 3, 4])],
+    [
+        (4, [4]),
+        (-1, [5]),
+        ([1, 3], [1, 3]),
+        ([5, 2], [5, 2]),
+        ([-1, 0], [5, 0]),
+        (torch.tensor([True, False, False, True, True, False]), [0, 3, 4]),
+    ],
 )
 def test_only_the_chosen_units_are_matched(units, rows):
     weight, target = matrix(), torch.randn(3, 6, dtype=torch.double)
@@ -215,6 +222,7 @@ def test_a_maximum_stays_among_natural_images_and_rises():
     ("arguments", "message"),
     [
         ({"units": 6}, "units: the output has 6 channels, 0 to 5, got 6"),
+        ({"units": [3, -3]}, "units: expected each channel once, got 3 more than once"),
         ({"units": [1.5]}, r"units: expected a number, a list of numbers or a boolean mask, got \[1.5\]"),
         ({"units": [True, False]}, "units: expected a number, a list of numbers or a boolean mask"),
         ({"units": "cat"}, "units: expected a number, a list of numbers or a boolean mask, got 'cat'"),
@@ -251,3 +259,17 @@ def test_a_structure_of_units_has_to_be_like_the_output():
 def test_a_maximum_that_cannot_be_sought(arguments, message):
     with pytest.raises(ValueError, match=message):
         maximise(nn.Linear(20, 3).double(), START, variables="pixels", **arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float, torch.long, torch.bool])
+def test_the_dtype_of_chosen_units_is_that_of_the_output(dtype):
+    weight = matrix()
+    with pytest.raises(TypeError, match=r"target: expected dtype torch\.float64 like the network's output, got"):
+        invert(lambda r: r @ weight.T, torch.ones(2, 1).to(dtype), START, units=3)
+
+
+def test_channels_of_maps_are_matched_in_the_order_given():
+    network = nn.Conv2d(2, 4, 3).double()
+    target = network(torch.randn(1, 2, 5, 5, dtype=torch.double)).detach()
+    found = invert(network, target[:, [3, 1]], torch.zeros(1, 2, 5, 5, dtype=torch.double), 1e-6, units=[3, 1])
+    torch.testing.assert_close(network(found.input)[:, [3, 1]], target[:, [3, 1]], rtol=0, atol=1e-4)

@@ -112,6 +112,21 @@ def test_a_low_rank_covariance_keeps_the_leading_components_and_the_mean_of_the_
     np.testing.assert_allclose(root @ root.T, vectors * values @ vectors.T, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+@pytest.mark.parametrize("covariance", ["stationary", "low_rank", None])
+def test_variables_in_half_precision_are_those_of_full_precision(dtype, covariance):
+    images = photographs().float()
+
+    def mapped(kind):
+        given = images.to(kind)
+        variables = Natural(squash=False) if covariance is None else Variables.fit(given, covariance, rank=4)
+        return variables.forward(given[:3]), variables.inverse(given[:3])
+
+    for found, expected in zip(mapped(dtype), mapped(torch.float), strict=True):
+        assert found.dtype == dtype
+        assert (found.float() - expected).norm() < 0.05 * expected.norm()
+
+
 def test_a_stationary_covariance_is_the_mean_over_all_cyclic_shifts():
     images = photographs(shape=(2, 3, 4))
     shifts = [images.roll((y, x), (2, 3)).flatten(1).numpy() for y in range(3) for x in range(4)]

@@ -109,7 +109,7 @@ def invert(
             :meth:`Variables.fit`, :class:`Generative`. See ``docs/inversion.md`` for what each costs.
         units: match these alone: a channel (a class, a neuron), a list of them, or a boolean mask of the shape of one
             sample's output; for an output of several tensors a structure like it, ``None`` for all units of one. The
-            target may hold the chosen units alone, shape ``(N, units)``.
+            target may hold the chosen units alone, shape ``(N, units)``, channels in the order given.
         weights: of the errors of an output of several tensors, in its structure: numbers of at least 0.
         noise: the standard deviation of noise in every number of the target. The search ends at its level,
             :math:`\lVert E(r) - z \rVert = \sqrt K \cdot` ``noise``, and not below (the discrepancy principle).
@@ -231,7 +231,8 @@ def _verified(search: Search, output: Structure) -> Tensor:
     residual = (rows(output) - search.target).norm(dim=1) / search.scale
     rounding = 100 * torch.finfo(residual.dtype).eps * rows(output).norm(dim=1) / search.scale
     agrees = (residual - search.residual).abs() <= rounding + 1e-2 * search.residual
-    changed = ~agrees & search.residual.isfinite()
+    known = search.residual.isfinite()  # not so where the budget did not let a solver begin
+    changed = ~agrees & known
     if bool(changed.any()):
         sample = int(changed.nonzero()[0])
         warnings.warn(
@@ -241,4 +242,4 @@ def _verified(search: Search, output: Structure) -> Tensor:
             RuntimeWarning,
             stacklevel=LEVEL,
         )
-    return torch.where(changed, residual, search.residual)
+    return torch.where(changed | ~known, residual.nan_to_num(nan=math.inf), search.residual)

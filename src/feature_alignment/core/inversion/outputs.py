@@ -103,15 +103,14 @@ def _index(units: Any, part: Tensor) -> Tensor | None:
                 f"units: expected a boolean mask of shape {tuple(shape)} like one sample of the output, "
                 f"got {units.dtype} of shape {tuple(units.shape)}"
             )
-        mask = units.to(part.device)
-    else:
-        mask = _channels(units, shape, part.device)
-    if not bool(mask.any()):
-        raise ValueError("units: the mask selects nothing")
-    return mask.flatten().nonzero().flatten()
+        if not bool(units.any()):
+            raise ValueError("units: the mask selects nothing")
+        return units.to(part.device).flatten().nonzero().flatten()
+    return _channels(units, shape, part.device)
 
 
 def _channels(units: Any, shape: torch.Size, device: torch.device) -> Tensor:
+    """Return the places of channels in a flattened sample, in the order given."""
     numbers = [units] if isinstance(units, int) else units
     whole = isinstance(numbers, list | tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
     if not whole or not numbers:
@@ -120,9 +119,12 @@ def _channels(units: Any, shape: torch.Size, device: torch.device) -> Tensor:
     for number in numbers:
         if not -count <= number < count:
             raise ValueError(f"units: the output has {count} channels, 0 to {count - 1}, got {number}")
-    mask = torch.zeros(shape or (1,), dtype=torch.bool, device=device)
-    mask[numbers] = True
-    return mask
+    chosen = [number % count for number in numbers]
+    for number in chosen:
+        if chosen.count(number) > 1:
+            raise ValueError(f"units: expected each channel once, got {number} more than once")
+    places = torch.arange(math.prod(shape), device=device).view(shape or (1,))
+    return places[chosen].flatten()
 
 
 def shifted(network: Network, distance: int, count: int, seed: int) -> Network:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..checks import (
+    check_dtypes,
     check_finite,
     check_floating,
     check_independence,
@@ -104,7 +105,8 @@ def pose(
     plain = units is None and weights is None
     matched = Matched(output, units, weights)
     if plain or not matched.fits(target):
-        _check_target(output, target, matched, plain)
+        _check_target(output, target, plain)
+    check_dtypes(output, target)
     check_finite("target", target)
     inner, goal, whole = network, target, any_batch(network)
     if not plain or jitter:
@@ -150,13 +152,13 @@ def _checked(network: Network, inputs: Tensor) -> Structure:
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
     evaluate = evaluation(network)
-    output = evaluate(inputs[:1])
+    output = evaluate(inputs[:1] if len(inputs) else inputs.new_zeros(1, *inputs.shape[1:]))
     check_floating("the network's output", output)
     check_independence(evaluate if any_batch(network) is not network else network, inputs)
     return output
 
 
-def _check_target(output: Structure, target: Structure, matched: Matched, plain: bool) -> None:
+def _check_target(output: Structure, target: Structure, plain: bool) -> None:
     check_output(output, target, 1)
     if not plain:
         raise ValueError(f"target: expected the chosen units of the network's output, got {describe(target)}")

@@ -129,14 +129,14 @@ def _full(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
 
 def _low_rank(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
     r""":math:`\sigma I + V (\sqrt{\Lambda + \sigma^2} - \sigma) V^\top`, :math:`\sigma^2` what the components leave."""
-    data = centred.flatten(1)
+    data = centred.flatten(1).to(torch.promote_types(centred.dtype, torch.float32))
     kept = min(rank, *data.shape)
     _, values, vectors = torch.linalg.svd(data, full_matrices=False)
     variances = values.square() / (len(data) - 1)
     left = float(variances[kept:].sum()) / max(1, data.shape[1] - kept)
     noise = math.sqrt(left + floor)
     roots = (variances[:kept] + floor).clamp_min(noise**2).sqrt()
-    directions = vectors[:kept]
+    directions = vectors[:kept].clone()  # without the others
 
     def times(within: Tensor, outside: float) -> Map:
         def apply(u: Tensor) -> Tensor:
@@ -162,10 +162,11 @@ def _stationary(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
         def apply(u: Tensor) -> Tensor:
             if not len(u):
                 return u  # the FFT refuses an empty batch
-            transformed = torch.fft.rfftn(u, dim=axes).movedim(1, -1)
+            wide = u.to(torch.promote_types(u.dtype, torch.float32))  # in half precision there is no FFT on a CPU
+            transformed = torch.fft.rfftn(wide, dim=axes).movedim(1, -1)
             mixed = torch.einsum("...cd,n...d->n...c", matrix.to(transformed), transformed)
             found: Tensor = torch.fft.irfftn(mixed.movedim(-1, 1), s=size, dim=axes)
-            return found
+            return found.to(u.dtype)
 
         return apply
 

@@ -15,8 +15,9 @@ class Generative(Variables):
     r"""Inputs that a trained model decodes: :math:`r = D(u)`, :math:`u` its latent.
 
     Args:
-        decode: :math:`D`, from latents, shape ``(N, ...)``, to inputs of the network; differentiable, for instance the
-            ``decode`` of a model, or its generator.
+        decode: :math:`D`, from latents, shape ``(N, ...)``, to inputs of the network; differentiable, such as
+            ``feature`` of an ``FA`` or ``VFA``, ``decoder`` of an ``AE`` or ``VAE``, ``generate`` of a ``GAN``; the
+            ``decode`` of a model is not.
         start: the latent where the search begins, shape ``(1, ...)``: the mean of the prior, or what an encoder says.
 
     Raises:

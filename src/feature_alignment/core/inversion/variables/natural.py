@@ -65,7 +65,8 @@ class Natural(Variables):
             )
         logits = logit(r) if self.squash else r
         if r.shape[1] == 3:
-            logits = torch.einsum("cr,nr...->nc...", torch.linalg.inv(colours(r)), logits)
+            back = torch.linalg.inv(colours(r.new_empty(0, dtype=torch.double)))
+            logits = torch.einsum("cr,nr...->nc...", back.to(r), logits)
         return _filtered(logits, gains(r.shape[2:], self.exponent, r).reciprocal())
 
 
@@ -94,5 +95,6 @@ def _filtered(u: Tensor, gain: Tensor) -> Tensor:
         return u  # the FFT refuses an empty batch
     size = u.shape[2:]
     axes = tuple(range(2, u.ndim))
-    found: Tensor = torch.fft.irfftn(torch.fft.rfftn(u, dim=axes) * gain, s=size, dim=axes)
-    return found
+    wide = u.to(torch.promote_types(u.dtype, torch.float32))  # in half precision there is no FFT on a CPU
+    found: Tensor = torch.fft.irfftn(torch.fft.rfftn(wide, dim=axes) * gain, s=size, dim=axes)
+    return found.to(u.dtype)
