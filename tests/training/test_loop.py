@@ -188,6 +188,15 @@ def test_a_loss_that_is_no_number_stops_the_training_by_name(data, tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_loss_that_is_no_number_is_noticed_after_the_last_line_of_the_log_too(data, tmp_path):
+    """Whatever was to be saved last is not: a checkpoint from before is worth more."""
+    model = FA((1, 28, 28), **SMALL, learning_rate=1e18, clamp_weights=None)
+    with pytest.raises(TrainingError, match="the loss 'reconstruction' became nan at step 9"):
+        fit(model, data, Run(tmp_path), options(steps=9, log_every=100, checkpoint_every=100))
+    assert not Run(tmp_path).checkpoint.exists()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed", "16-mixed"])
 def test_every_precision_trains(precision, data, tmp_path):
     done = fit(model_of("vfa-gan"), data, Run(tmp_path), options(steps=3, log_every=1, precision=precision))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..core.draws import seeded
 from ..extras import require
 from .gaussian import Gaussian
 from .sampler import ConditionalSampler
@@ -101,7 +100,8 @@ class Flow(ConditionalSampler):
         """Return a flow that is the identity, without gradients."""
         zuko = require("zuko", "samplers", "the sampler flow")
         transforms, width, last = self.architecture.tolist()
-        with seeded(0):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # of the CPU alone
             kind, own = (zuko.flows.NSF, "bins") if self.latent <= SPLINED else (zuko.flows.MAF, "passes")
             flow: nn.Module = kind(
                 self.latent, self.classes, transforms=transforms, hidden_features=[width, width], **{own: last}

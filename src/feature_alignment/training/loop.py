@@ -88,12 +88,11 @@ def _fit(
     labels = None if data.train.labels is None else data.train.labels[chosen]
     if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
         model.fit_samplers(data.train.pixels[chosen], labels)
-    model.to("cpu").eval()
+    model.to("cpu").float().eval()  # whatever the precision of its training
     if data.classes:
         model.class_names = data.train.classes
     model.white = dict(data.train.white)
     model.save_pretrained(run.directory)
-    model.float()
     return done
 
 
@@ -112,6 +111,8 @@ class _Training:
             restore_model(path, state, model)
         self.updates = FabricUpdates(fabric, model, options.steps, state["updates"] if state else 0)
         self.seconds, self.saved = float(state["seconds"]) if state else 0.0, -1
+        #: Of the last update.
+        self.losses: dict[str, Tensor] = {}
         if path and state:
             restore_optimizers(path, state, self.updates)
             if state["precision"]:  # a scale of gradients, if the precision has been one with a scale
@@ -139,7 +140,7 @@ class _Training:
             while updates.done < options.steps and not late:
                 if options.compile:
                     torch.compiler.cudagraph_mark_step_begin()  # the last update's outputs may be overwritten
-                losses = self._update()
+                self.losses = losses = self._update()
                 now = time.perf_counter()
                 self.seconds, since = self.seconds + now - since, now
                 if updates.done % options.log_every == 0:
@@ -148,7 +149,6 @@ class _Training:
                 wishes = stopper.received or 0, self._due(), self._out_of_time()
                 received, due, late = agreement.after(updates.done, *wishes)
                 if updates.done % options.checkpoint_every == 0 or due:
-                    self._finite(losses)
                     self._save()
                 if received:
                     self._stop(received)
@@ -214,5 +214,6 @@ class _Training:
 
     def _save(self) -> None:
         if self.saved != self.updates.done:
+            self._finite(self.losses)
             save_checkpoint(self.fabric, self.run.checkpoint, self.updates, self.seconds, self.asked)
             self.saved, self.saved_at = self.updates.done, time.perf_counter()

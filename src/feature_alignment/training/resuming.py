@@ -15,7 +15,7 @@ from ..data import Images, TrainingData
 from ..models import Model
 from .options import TrainingError, TrainingOptions
 
-__all__ = ["APPLIED", "REFUSED", "asked", "refuse_changes"]
+__all__ = ["APPLIED", "REFUSED", "asked", "fingerprint", "refuse_changes"]
 
 #: Options that may change between two parts of a training, by section: nothing of theirs is in the restored state.
 #: Of the data, where and how the images are found is free: the images themselves are compared.
@@ -51,7 +51,7 @@ def asked(model: Model, data: TrainingData, options: TrainingOptions, processes:
     """
     return {
         "kind": type(model).__name__,
-        "images": _fingerprint(data.train if data.classes else dataclasses.replace(data.train, labels=None)),
+        "images": fingerprint(data.train if data.classes else dataclasses.replace(data.train, labels=None)),
         "training": _plain(dataclasses.asdict(options)),
         "data": _plain(dataclasses.asdict(data.options)) | {"batch_size": data.batch_size * processes},
         "model": _plain(dataclasses.asdict(model.options)),
@@ -62,7 +62,7 @@ def _plain(options: Any) -> Any:
     return json.loads(json.dumps(options, default=str))
 
 
-def _fingerprint(images: Images) -> str:
+def fingerprint(images: Images) -> str:
     """Return a description of a split that another set, order or decoding of images does not have.
 
     The pixels enter by 64 images evenly spread over the set, which may be larger than the memory.

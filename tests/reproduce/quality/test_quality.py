@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 
+import PIL.Image
 import pytest
 import torch
 
@@ -195,6 +196,23 @@ def test_an_entry_with_other_settings_is_not_mistaken_for_the_one_asked_for(tmp_
     assert folder.read("one", {"updates": 3, "sizes": (1, 2)})
     with pytest.raises(TrainingError, match=r"one.json: was trained with other settings"):
         folder.read("one", {"updates": 4, "sizes": (1, 2)})
+
+
+def test_a_folder_of_another_set_of_the_same_name_is_refused(tmp_path):
+    pixels = numbered(40).pixels.numpy()
+    for folder, flip in (("one", False), ("other", True)):
+        for at, image in enumerate(pixels):
+            path = tmp_path / folder / "photos" / f"{at:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(255 - image[0] if flip else image[0]).save(path)
+
+    def study(folder):
+        return Comparison(str(tmp_path / folder / "photos"), "smoke", [0], tmp_path / "out", ["ae"], [4])
+
+    study("one").work(["search"])
+    study("one").work(["search"])
+    with pytest.raises(TrainingError, match=r"out/photos: has the results of .*, not of .*; choose another --out"):
+        study("other").work(["search"])
 
 
 def test_names_tell_all_trainings_apart():

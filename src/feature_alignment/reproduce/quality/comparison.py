@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from ...models import Model
 from ...training import Stopped, TrainingError
+from ...training.resuming import fingerprint
 from .entries import Entry, Folder
 from .measures import criterion, measure, reference
 from .samples import samplers_of, write_sheet
@@ -138,9 +139,11 @@ class Comparison:
         """Train and measure what is missing, beside other processes that do the same, until nothing is.
 
         Raises:
-            TrainingError: a part that none of the models has; a training that failed.
+            TrainingError: a part that none of the models has; a folder of another data set's results; a training that
+                failed.
         """
         self._refuse(parts)
+        self.folder.belongs_to(fingerprint(self.sets.train))
         while pending := [entry for entry in self._pending(parts) if entry.name not in self.failed]:
             if not any(self._work_on(entry) for entry in pending):
                 time.sleep(PAUSE)  # other processes work on all of them
