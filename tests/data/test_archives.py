@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 
@@ -103,6 +104,16 @@ def test_shards_whose_names_or_folders_state_the_split(place):
         test = load(str(folder), "test")
         assert test.pixels[:, 0, 0, 0].tolist() == list(range(10, 20))
         assert [test.classes[label] for label in test.labels] == ["a", "b"] * 5
+
+
+def test_a_folder_of_archives_and_these_by_their_names_are_two_sets_in_the_cache(place):
+    for number in range(2):
+        pack(place / "set" / str(number) / "shard.zip", shard(5 * number, 5 * number + 5))
+    expected = {"set": (8, ("0", "1")), "set/{0..1}/shard.zip": (9, ())}
+    for names in ([*expected], [*reversed(expected)]):
+        shutil.rmtree(cache_directory(), ignore_errors=True)
+        found = {name: load(str(place / name), "train", image_size=6) for name in names}
+        assert {name: (len(each), each.classes) for name, each in found.items()} == expected
 
 
 def test_what_is_skipped_in_an_archive_is_counted(place, monkeypatch):

@@ -129,6 +129,58 @@ def test_a_process_killed_while_it_builds_leaves_nothing_that_is_taken_for_a_set
     assert len(list(cache.glob("folder-set*"))) == 1
 
 
+@pytest.fixture
+def decoded(tmp_path, monkeypatch):
+    """A folder of two classes whose training images are in the cache, and where they are."""
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path / "cache"))
+    for name in ("cat", "dog"):
+        write_ten(tmp_path / "set" / name)
+    load(str(tmp_path / "set"), "train")
+    (place,) = (tmp_path / "cache").iterdir()
+    return tmp_path / "set", place
+
+
+@pytest.mark.parametrize("kept", [0, 20, -10, None])
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "meta.json"])
+def test_a_damaged_set_is_built_anew(decoded, name, kept):
+    folder, place = decoded
+    expected = load(str(folder), "train")
+    pixels, labels = expected.pixels.clone(), expected.labels.clone()
+    content = (place / name).read_bytes()
+    (place / name).unlink()
+    if kept is not None:
+        (place / name).write_bytes(content[:kept])
+    with pytest.warns(UserWarning, match=rf"{place.name}: damaged \(\w+: .+\), built anew$") as caught:
+        found = load(str(folder), "train")
+    assert len(caught) == 1
+    assert found.pixels.equal(pixels)
+    assert found.labels.equal(labels)
+    assert (place / name).read_bytes() == content
+    assert [*place.parent.iterdir()] == [place]
+
+
+def test_a_set_that_cannot_be_read_this_time_is_kept(decoded, monkeypatch):
+    folder, place = decoded
+
+    def failing(*_, **__):
+        raise OSError(5, "Input/output error", str(place))
+
+    monkeypatch.setattr(np, "load", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        load(str(folder), "train")
+    monkeypatch.undo()
+    assert sorted(each.name for each in place.iterdir()) == ["images.npy", "labels.npy", "meta.json"]
+
+
+def test_every_file_is_on_the_disk_before_it_has_its_name(decoded, monkeypatch):
+    folder, place = decoded
+    written = set()
+    monkeypatch.setattr(os, "fsync", lambda file: written.add(os.fstat(file).st_ino))
+    load(str(folder), "test")
+    (other,) = set(place.parent.iterdir()) - {place}
+    assert {each.stat().st_ino for each in other.iterdir()} == written
+
+
 def test_two_processes_that_build_at_once_both_succeed(tmp_path, monkeypatch, loading):
     cache = tmp_path / "cache"
     monkeypatch.setenv("FALIGN_CACHE", str(cache))

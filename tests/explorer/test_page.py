@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import socket
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from feature_alignment.cli.main import main
 from feature_alignment.explorer import build, listen
 from feature_alignment.explorer.markup import data_url
-from feature_alignment.explorer.pad import paper_of
+from feature_alignment.explorer.pad import SIDE, paper_of
 from feature_alignment.networks import LoadedNetwork, NetworkError
 
 NOTES = "data:text/plain;name=notes.txt;base64,aGVsbG8="
@@ -42,6 +46,22 @@ def test_every_event_of_a_model_answers(conditional):
     pictures, said = found["layer"](url, "mean · Linear · 5", 30)
     assert "pre-image" in pictures
     assert "mean: residual" in said
+
+
+def test_a_dropped_file_of_more_than_8_bits_is_read_by_the_white_of_the_model(conditional):
+    conditional.white = {"integers": 4095.0}
+    found = events(build(conditional))
+    Image.fromarray(np.full((8, 8), 200, np.uint16)).save(file := io.BytesIO(), "png")  # alone: 255
+    url = f"data:image/png;name=deep.png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    seen = data_url(torch.full((1, 8, 8), 12 / 255))
+    view, _, canvas, point, *_ = found["read"](url, 0, 1.0)
+    assert seen in view
+    assert point == found["read"](seen, 0, 1.0)[3]
+    assert canvas == data_url(torch.full((3, SIDE, SIDE), 12 / 255))
+    assert seen in found["picture"](url)[0]
+    ends, *_, canvas = found["end_1"](url, [(point, 0), (point, 1)], 0.0)
+    assert ends[0][0] == point
+    assert canvas == data_url(torch.full((3, SIDE, SIDE), 12 / 255))
 
 
 def test_what_is_no_image_is_one_line_everywhere(conditional):

@@ -45,6 +45,12 @@ def test_transparency_is_white_and_16_bits_are_scaled():
     assert pixels_of(url_of(png(deep)), (1, 8, 8)).min() == 1
 
 
+def test_the_white_of_the_training_images_is_used_where_it_is_known():
+    deep = url_of(png(np.full((8, 8), 200, np.uint16)))
+    assert 255 * pixels_of(deep, (1, 8, 8), {"integers": 4095.0}).max() == 12
+    assert 255 * pixels_of(deep, (1, 8, 8), {}).max() == 200  # a picture alone: a guess, 255
+
+
 @pytest.mark.parametrize(
     ("url", "line"),
     [

@@ -29,6 +29,8 @@ FAMILIES = {
     "fa, layered start, two steps": (FA, {**STEPS, **LAYERED}),
     "fa, automatic step": (FA, {"step_size": "auto", "steps": 2, "squash": "every", "activation": "tanh"}),
     "vfa": (VFA, {**STEPS, "classes": 3, "start_branch": "mean+deviation"}),
+    "ae, in colour": (AE, {"image_shape": (3, 8, 8)}),
+    "ae, in colour, a latent of three, three classes": (AE, {"image_shape": (3, 8, 8), "latent": 3, "classes": 3}),
     "vfa-gan": (VFAGAN, {**ADVERSARY, **STEPS, **LAYERED, "classes": 3, "refiner": "residual"}),
 }
 
@@ -36,7 +38,7 @@ FAMILIES = {
 def model_of(name):
     torch.manual_seed(0)
     kind, options = FAMILIES[name]
-    return kind(**SMALL, **options)
+    return kind(**SMALL | options)
 
 
 def same_as_the_model(name, form, folder):
@@ -61,6 +63,19 @@ def test_a_conditional_decoder_of_two_steps(tmp_path):
         with pytest.raises((IndexError, RuntimeError)):
             decode(torch.zeros(1, 5), torch.tensor([label]))
     assert not torch.equal(decode(torch.zeros(1, 5), torch.tensor([0])), decode(torch.zeros(1, 5), torch.tensor([1])))
+
+
+@pytest.mark.parametrize("name", ["ae, in colour", "ae, in colour, a latent of three, three classes"])
+def test_no_size_of_a_model_is_taken_for_the_batch(name, tmp_path):
+    same_as_the_model(name, "pt2", tmp_path)
+
+
+def test_a_network_of_one_batch_alone_is_refused_in_one_line(tmp_path, monkeypatch):
+    model = AE(**SMALL)
+    monkeypatch.setattr(model, "encode", lambda images: images.flatten(1)[: int(images.shape[0])])
+    with pytest.raises(ExportError, match=r"^encoder: cannot be exported for batches of any size: [^\n]+$"):
+        list(export(model, tmp_path, format="pt2"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_onnx_files_run_in_onnxruntime(tmp_path):

@@ -196,9 +196,18 @@ def test_a_run_is_its_encoder(here):
     latent, scores = loaded.module(x)
     torch.testing.assert_close(latent, model.encode(x))
     torch.testing.assert_close(scores, model.posterior(x).scores)
-    assert (loaded.class_names, loaded.image_shape) == (("a", "b", "c", "d"), (1, 16, 16))
+    assert (loaded.class_names, loaded.image_shape, loaded.white) == (("a", "b", "c", "d"), (1, 16, 16), {})
     FA((1, 16, 16), latent=3, channels=(4,), width=8).save_pretrained(here / "fa")
     assert {"encoder.0", "encoder.2", "mean"} <= {*load_network("fa").layers}
+
+
+def test_images_of_more_than_8_bits_are_read_by_the_white_of_a_run(here):
+    model = FA((1, 16, 16), latent=3, channels=(4,), width=8)
+    model.white = {"integers": 4095.0}
+    model.save_pretrained(here / "run")
+    Image.fromarray(np.full((16, 16), 200, np.uint16)).save(here / "dark.png")  # alone, 255 would be taken for white
+    (pixels,) = load_images([here / "dark.png"], load_network("run"))
+    assert pixels.unique().tolist() == pytest.approx([round(255 * 200 / 4095) / 255])
 
 
 @torch.enable_grad()

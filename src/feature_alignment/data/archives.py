@@ -38,14 +38,15 @@ def load_archives(title: str, archives: Sequence[Path], request: Request, root: 
         title: name of the set in messages.
         archives: zip or tar files; their names or folders may state the split, ``train-000.tar``.
         request: split, size, channels.
-        root: the folder whose archives these are.
+        root: the folder whose archives these are, if they were named by it: what it has between itself and an archive
+            then are splits and classes.
 
     Raises:
         DataError: a damaged archive, no images, or folders in it that :func:`.layout.arrange` refuses.
     """
     findings = Findings()
     states = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in archives]
-    key = hash_of([VERSION, request.split, request.image_size, request.channels, request.white, states])
+    key = hash_of([VERSION, str(root), request.split, request.image_size, request.channels, request.white, states])
     return cached(
         f"archive-{portable(archives[0].name)}-{request.split}-{key}",
         lambda directory: _decode(directory, title, archives, root, request, findings),

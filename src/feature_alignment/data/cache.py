@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .errors import DataError
+from .errors import DataError, one_line
 from .findings import Findings
 from .images import Pixels
 
@@ -71,10 +72,10 @@ def data_directory() -> Path:
 
 
 def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[], bool] = lambda: True) -> Decoded:
-    """Return the set cached under ``name``; build it if it is missing.
+    """Return the set cached under ``name``; build it if it is missing or damaged.
 
-    It is built in a temporary directory that is renamed when complete, so that neither a killed process nor two
-    processes that build at once leave an incomplete set behind.
+    It is built in a temporary directory that is renamed when complete, so that neither a killed process, a power
+    failure nor two processes that build at once leave an incomplete set behind.
 
     Args:
         name: of its directory.
@@ -82,8 +83,14 @@ def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[], bool] = 
         keep: whether to keep the set in the cache, asked when it is complete.
     """
     place = cache_directory() / name
-    if (place / "meta.json").is_file():
-        return _open(place)
+    if place.is_dir():
+        try:
+            return _open(place)
+        except Exception as error:  # NumPy's reader of damaged files raises anything
+            if isinstance(error, OSError | MemoryError) and not isinstance(error, FileNotFoundError):
+                raise
+            warnings.warn(f"{place}: damaged ({type(error).__name__}: {one_line(error)}), built anew", stacklevel=2)
+            _discard(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=place.parent))
     try:
@@ -95,7 +102,16 @@ def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[], bool] = 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _discard(place: Path) -> None:
+    """Remove a damaged set; it is moved away first, so that no other process meets a part of it."""
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as away, suppress(FileNotFoundError):
+        place.rename(Path(away) / place.name)  # not found: another process was first
+
+
 def _in_place(scratch: Path, place: Path) -> Path:
+    for path in scratch.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())  # otherwise a power failure could leave empty files under the new name
     try:
         scratch.rename(place)
     except OSError:  # another process was first

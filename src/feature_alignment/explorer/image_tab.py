@@ -35,7 +35,7 @@ def image_tab(explored: Explored) -> None:
     def read(url: str, label: int, stress: float) -> list[Any]:
         """Read a picture; return what is shown of it, and set class and sliders."""
         try:
-            image = pixels_of(url, model.image_shape) if url else None
+            image = pixels_of(url, model.image_shape, model.white) if url else None
         except Refused as refused:
             return [gradio.skip(), line(str(refused), wrong=True), *[gradio.skip()] * (4 + len(sliders))]
         found, said, shown = mean, BEGIN, ""
@@ -45,7 +45,7 @@ def image_tab(explored: Explored) -> None:
             said = "" if inferred is None else f"Class inferred: {model.class_names[label]}."
             shown = figure(image[0], "image, as the model is given it", "image")
         pictures = _view(explored, found, shown, label, stress, found.sliders)
-        return [pictures, line(said), repainted(url), found, shown, label, *found.sliders]
+        return [pictures, line(said), repainted(url, model.white), found, shown, label, *found.sliders]
 
     def move(point: Point, original: str, label: int, stress: float, *values: float) -> str:
         """Decode the latent where the sliders stand."""

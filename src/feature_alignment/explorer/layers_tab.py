@@ -43,18 +43,18 @@ def layers_tab(network: LoadedNetwork, paper: float = 1.0, picture: Tensor | Non
     def check(url: str) -> list[Any]:
         """Show the picture as the network is given it."""
         try:
-            image = pixels_of(url, network.image_shape) if url else None
+            image = pixels_of(url, network.image_shape, network.white) if url else None
         except Refused as refused:
             return [gradio.skip(), line(str(refused), wrong=True), gradio.skip()]
         shown = "" if image is None else figures(figure(image[0], "picture, as the network is given it", "image"))
-        return [shown, line(BEGIN if image is None else CHOOSE), repainted(url)]
+        return [shown, line(BEGIN if image is None else CHOOSE), repainted(url, network.white)]
 
     def look(url: str, title: str | None, budget: int, progress: Any = gradio.Progress()) -> list[Any]:  # noqa: B008
         """Find the layer's pre-image."""
         if not url or title is None:
             return [gradio.skip(), line(BEGIN)]
         try:
-            image = pixels_of(url, network.image_shape)
+            image = pixels_of(url, network.image_shape, network.white)
         except Refused as refused:
             return [gradio.skip(), line(str(refused), wrong=True)]
         return _found(network, layers[title], image, int(budget), progress)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..data.white import Given
 from ..models import Model
 from .markup import data_url
 from .uploads import MOST_BYTES, is_file, pixels_of
@@ -47,9 +48,9 @@ def paper_of(model: Model) -> float:
     return round(grey) if abs(grey - round(grey)) < 0.25 else grey  # nearly black is meant to be black
 
 
-def repainted(url: str) -> Any:
+def repainted(url: str, white: Given) -> Any:
     """Return what a canvas shows of a file that was dropped onto it: the square that the model is given of it."""
-    return data_url(pixels_of(url, (3, SIDE, SIDE))[0]) if is_file(url) else gradio.skip()
+    return data_url(pixels_of(url, (3, SIDE, SIDE), white)[0]) if is_file(url) else gradio.skip()
 
 
 def _grey(value: float) -> str:

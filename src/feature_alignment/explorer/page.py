@@ -62,7 +62,7 @@ def _model_tabs(model: Model, name: str) -> None:
         return
     sample = explored.walk(explored.two_samples(), torch.zeros(1))[0]
     channels, height, width = model.image_shape
-    layers_tab(LoadedNetwork(name, encoder, (channels, height, width)), paper_of(model), sample)
+    layers_tab(LoadedNetwork(name, encoder, (channels, height, width), white=model.white), paper_of(model), sample)
 
 
 def _headline(subject: Any, name: str) -> str:

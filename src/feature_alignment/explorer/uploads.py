@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data import DataError
 from ..data.findings import Findings
 from ..data.picture import decode_image, white_of
+from ..data.white import Given
 
 __all__ = ["MOST_BYTES", "Refused", "is_file", "pixels_of"]
 
@@ -32,13 +33,14 @@ def is_file(url: str) -> bool:
     return url.startswith("data:") and ";name=" in url[:500]
 
 
-def pixels_of(url: str, image_shape: tuple[int, ...]) -> Tensor:
+def pixels_of(url: str, image_shape: tuple[int, ...], white: Given | None = None) -> Tensor:
     """Decode a picture as ``falign`` decodes image files: oriented, the shorter side resized, the centre cropped.
 
     Args:
         url: a data URL, ``data:TYPE;base64,...``, of a file in any format that PIL reads; ``;name=NAME`` before
             ``;base64`` is its name in messages.
         image_shape: ``(C, H, W)``.
+        white: the value of white in pictures of more than 8 bits, as of :func:`feature_alignment.data.read_image`.
 
     Returns:
         float32 in [0, 1], shape ``(1, C, H, W)``.
@@ -56,8 +58,8 @@ def pixels_of(url: str, image_shape: tuple[int, ...]) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata, which is not used
-            white = white_of(lambda: [(name, content)], Findings(), None)
-            pixels = torch.from_numpy(decode_image(name, content, max(height, width), channels, white).copy())
+            scale = white_of(lambda: [(name, content)], Findings(), white)
+            pixels = torch.from_numpy(decode_image(name, content, max(height, width), channels, scale).copy())
     except DataError as error:
         raise Refused(str(error)) from None
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2

@@ -51,17 +51,19 @@ def walk_tab(explored: Explored) -> None:
 
 
 def _reader(explored: Explored, place: int) -> Callable[..., list[Any]]:
+    model = explored.model
+
     def read(url: str, ends: list[End], where: float) -> list[Any]:
         """Read a picture as one end of the walk."""
         if not url:  # cleared: until something is drawn, the end stays what it was
             return [gradio.skip()] * 5
         try:
-            image = pixels_of(url, explored.model.image_shape)
+            image = pixels_of(url, model.image_shape, model.white)
         except Refused as refused:
             return [*[gradio.skip()] * 3, line(str(refused), wrong=True), gradio.skip()]
         ends = [*ends]
         ends[place] = explored.read(image)
-        return [ends, _between(explored, ends, where), _strip(explored, ends), line(""), repainted(url)]
+        return [ends, _between(explored, ends, where), _strip(explored, ends), line(""), repainted(url, model.white)]
 
     return read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import UserError
 from torch.export import ExportedProgram
 
 from ..extras import require
@@ -25,8 +27,8 @@ __all__ = ["FORMATS", "ExportError", "Exported", "Format", "export"]
 
 #: A part, read back from its file.
 Loaded: TypeAlias = Callable[..., Tensor]
-#: Batch while tracing, and those on which the file is compared with the model.
-TRACED, CHECKED = 3, (1, 5)
+#: Batches on which the file is compared with the model.
+CHECKED = (1, 5)
 
 
 class ExportError(ValueError):
@@ -87,7 +89,8 @@ def export(
         What became of each part, as it is finished.
 
     Raises:
-        ExportError: a difference above the tolerance, or an operation that the format does not have.
+        ExportError: a difference above the tolerance, an operation that the format does not have, or a part that
+            computes only batches of one size.
         ValueError: an unknown format, a tolerance that is not positive, or a model on another device.
         MissingExtra: ``onnx``, and its libraries are not installed.
 
@@ -109,16 +112,29 @@ def export(
     parts, missing = parts_of(model)
     for name, reason in missing.items():
         yield Exported(name, reason=reason)
+    batch = _batch(model)
     for part in parts:
-        content, difference = _checked(part, FORMATS[format], format, tolerance)
+        content, difference = _checked(part, batch, FORMATS[format], format, tolerance)
         path = Path(directory) / f"{part.name}.{format}"
         write_atomically(path, content)
         yield Exported(part.name, path, difference)
 
 
-def _checked(part: Part, form: Format, name: str, tolerance: float) -> tuple[bytes, float]:
+def _batch(model: Model) -> int:
+    """Return a batch size for tracing, which takes equal sizes for one: it is none of the model's other sizes."""
+    sizes = {size for each in (*model.parameters(), *model.buffers()) for size in each.shape}
+    sizes.update(model.image_shape, (model.latent, model.classes))
+    return next(count for count in itertools.count(3) if count not in sizes)
+
+
+def _checked(part: Part, batch: int, form: Format, name: str, tolerance: float) -> tuple[bytes, float]:
     """Return the content of a part's file, and how far its outputs are from the part's own."""
-    content = form.write(part, traced(part.function, part.example(TRACED)))
+    try:
+        program = traced(part.function, part.example(batch))
+    except UserError as refusal:
+        reason = " ".join(str(refusal).split())[:200]
+        raise ExportError(f"{part.name}: cannot be exported for batches of any size: {reason}") from None
+    content = form.write(part, program)
     loaded, difference = form.read(content), 0.0
     for count in CHECKED:
         inputs = part.example(count)

@@ -53,7 +53,7 @@ def read_images(paths: Sequence[str | Path], loaded: LoadedNetwork) -> Iterator[
 
     Args:
         paths: files, or folders of images.
-        loaded: the network, for its image shape.
+        loaded: the network, for its image shape and value of white.
 
     Raises:
         NetworkError: the network takes neither 1 nor 3 channels.
@@ -63,7 +63,7 @@ def read_images(paths: Sequence[str | Path], loaded: LoadedNetwork) -> Iterator[
         raise NetworkError(f"{loaded.name}: takes {channels} channels; image files have 1 or 3")
     for path in image_files(paths):
         try:
-            pixels = read_image(path, max(height, width), channels)
+            pixels = read_image(path, max(height, width), channels, loaded.white)
         except DataError as error:
             warnings.warn(f"skipped {error}", stacklevel=2)
             continue

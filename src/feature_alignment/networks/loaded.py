@@ -24,12 +24,15 @@ class LoadedNetwork:
             colours is inside, resizing is not. Its weights require no gradient.
         image_shape: ``(C, H, W)``.
         class_names: of the outputs, if they are known.
+        white: the values of white by which images of more than 8 bits are scaled, as far as they are known; those of
+            the training images, see :attr:`feature_alignment.data.Images.white`.
     """
 
     name: str
     module: Any
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...] | None = None
+    white: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -74,6 +77,7 @@ class Source:
     module: Callable[..., Any]
     image_shape: tuple[int, int, int] | None = None
     class_names: tuple[str, ...] | None = None
+    white: Mapping[str, float] = field(default_factory=dict)
 
 
 def value_of(text: str) -> Any:

@@ -64,7 +64,7 @@ def load_network(
     source = build(request)
     module = _ready(source.module, device)
     shape = fitting_shape(module, source.image_shape, request)
-    return LoadedNetwork(name, module, shape, source.class_names)
+    return LoadedNetwork(name, module, shape, source.class_names, source.white)
 
 
 def _source_of(name: str) -> tuple[Callable[[Request], Source], str]:

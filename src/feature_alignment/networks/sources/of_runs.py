@@ -36,8 +36,8 @@ def build(request: Request) -> Source:
     except (FileNotFoundError, ValueError) as error:
         raise NetworkError(str(error)) from None
     module = encoder_of(model.float(), request.text)
-    has_scores = isinstance(module, _Scored)
-    return Source(module, cast(tuple[int, int, int], model.image_shape), model.class_names if has_scores else None)
+    class_names = model.class_names if isinstance(module, _Scored) else None
+    return Source(module, cast(tuple[int, int, int], model.image_shape), class_names, model.white)
 
 
 def encoder_of(model: Model, name: str) -> nn.Module:
