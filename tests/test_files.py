@@ -86,3 +86,15 @@ def test_aliases_are_counted_as_the_values_they_stand_for(tmp_path):
         read_yaml(tmp_path / "file.yaml")
     (tmp_path / "file.yaml").write_text("\n".join(lines[:3]))
     assert read_yaml(tmp_path / "file.yaml")["a2"] == [[[0]] * 9] * 9
+
+
+def test_an_error_names_the_file_and_not_the_scratch_file(tmp_path):
+    """Where the scratch file cannot be made, and where it cannot be renamed."""
+    long, folder = tmp_path / ("a" * 250), tmp_path / "folder"
+    folder.mkdir()
+    for path in (long, folder):
+        with pytest.raises(OSError, match=r"\[Errno") as caught:
+            write_atomically(path, "x")
+        assert str(caught.value).endswith(f": '{path}'")
+    with pytest.raises(FileNotFoundError, match="'other'"), atomic_path(tmp_path / "file"):
+        raise FileNotFoundError(2, "No such file", "other")

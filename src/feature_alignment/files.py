@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import re
 import uuid
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MOST_VALUES", "atomic_path", "naming", "portable", "read_yaml", "remove_unfinished", "write_atomically"]
+from .extras import require
+
+__all__ = [
+    "MOST_VALUES",
+    "atomic_path",
+    "locked",
+    "naming",
+    "portable",
+    "read_yaml",
+    "remove_unfinished",
+    "write_atomically",
+]
 
 #: A YAML file of more bytes, or more values, is not read: aliases of aliases make billions of a few lines.
 MOST_BYTES = 2**16
@@ -18,8 +30,12 @@ MOST_VALUES = 100_000
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Add ``path`` to an OSError of the block that names no file, such as that of a write to a full disk.
+def naming(path: str | Path, scratch: Path | None = None) -> Iterator[None]:
+    """Name ``path`` in an OSError of the block that names no file, such as that of a write to a full disk, or scratch.
+
+    Args:
+        path: the file that the user knows.
+        scratch: the temporary file that is written in its place.
 
     Example:
         >>> with naming("log.csv"):
@@ -31,8 +47,9 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.errno is not None and (error.filename is None or str(error.filename) == str(scratch)):
             error.filename = str(path)
+            del error.filename2
         raise
 
 
@@ -51,13 +68,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}.part")
     try:
-        with naming(place):
+        with naming(place, scratch):
             yield scratch
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the new name
             scratch.replace(place)
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be written it may be impossible to look for, too
+            scratch.unlink()
 
 
 def write_atomically(path: str | Path, content: str | bytes | memoryview) -> None:
@@ -70,6 +88,39 @@ def write_atomically(path: str | Path, content: str | bytes | memoryview) -> Non
     """
     with atomic_path(path) as scratch:
         scratch.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked(path: str | Path, refusal: Exception) -> Iterator[None]:
+    """Hold the lock of a file during the block; the file and its directory are created.
+
+    The lock belongs to the process (flock, or its like on Windows): the system releases it however the process ends,
+    and a lock file that is left behind locks nothing. It may be taken again within the process.
+
+    Args:
+        path: the file, which has no other use.
+        refusal: raised if another process holds the lock.
+
+    Example:
+        >>> with locked(folder / ".lock", RuntimeError("busy")):
+        ...     write_atomically(folder / "metrics.json", "{}")
+    """
+    filelock: Any = require("filelock", "train", "one writer at a time")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise refusal from None
+    except NotImplementedError:  # a network file system without locks
+        directory = Path(path).parent
+        warnings.warn(f"{directory}: cannot be locked here; let only one process write into it", stacklevel=3)
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def portable(name: str) -> str:

@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 from command import falign
+from image_files import write_image
 from PIL import Image
 
 from feature_alignment.cli import completion, sample
@@ -146,6 +147,16 @@ def test_a_mistake_leaves_no_run_behind(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     error(capsys, "train", "--model=FA", "--data.name=nowhere", "--out=new")
     assert not (tmp_path / "new" / "config.yaml").exists()
+
+
+def test_a_data_set_without_held_out_images_is_refused_before_the_training(tmp_path, capsys):
+    """One image a class leaves none to hold out."""
+    write_image(tmp_path / "set" / "a" / "red.png", "red")
+    write_image(tmp_path / "set" / "b" / "blue.png", "blue")
+    options = ["--model=AE", "--model.channels=[4]", "--model.width=8", "--training.steps=1", "--data.batch_size=2"]
+    said = error(capsys, "train", *options, f"--data.name={tmp_path / 'set'}", f"--out={tmp_path / 'run'}")
+    assert "no images for the test split" in said
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
 
 
 def test_other_options_and_modules_are_refused_by_name_on_resuming(tmp_path, capsys, no_report):

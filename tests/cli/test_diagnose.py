@@ -74,14 +74,17 @@ def test_a_network_of_ones_own_is_measured_and_drawn(place, capsys):
         (["--layers", "layer9"], "--layers: mine:small: the network has no module 'layer9'; it has modules such as 0,"),
         (["--images", "nowhere"], "nowhere"),
         (["--images", "photos/broken.jpg"], "can be read as an image"),
-        (["--out", "mine.py"], "--out mine.py: is a file; expected a directory"),
+        (["--out", "mine.py"], "--out mine.py: is a file, expected a folder"),
         (["--count", "0"], "--count: expected at least 1, got 0"),
         (["--variables", "naturl"], "--variables naturl: expected pixels, bounded, natural"),
         (["--against", "mine:grey"], "--against mine:grey: takes images of 1 x 32 x 32, mine:small of 3 x 32 x 32"),
+        (["--against-weights", "nowhere.pt", "--against-random"], "--against-weights, --against-random: say more of a"),
+        (["--images", "photos", "--out", "photos"], "--out photos: would overwrite photos/strips.png"),
         (["--tolerance", "-1"], "mine:small: layer '1': tol: expected"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(place, arguments, words, capsys):
+    Image.new("RGB", (80, 64)).save(place / "photos" / "strips.png")
     given = ["diagnose", "mine:small", "--images", "photos", "--out", "out", "--size", "32", *arguments]
     assert main(given) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -98,7 +99,7 @@ def test_a_layer_that_keeps_two_means_gives_those_alone(here, drawn):
 def test_what_excites_a_class_most(here, monkeypatch, capsys):
     found = []
     monkeypatch.setattr(sheets, "grid", lambda images, path, **_: found.append((images[0, 0], path.name)))
-    assert invert("halves_net:Against", *NET[1:], "--class=1", "--out=most.png") == 0
+    assert invert("halves_net:Against", *NET[1:3], "--class=1", "--out=most.png") == 0
     ((picture, name),) = found
     left, right = (float(part.mean()) for part in picture.split(16, dim=2))
     assert right > left + 0.5
@@ -148,10 +149,49 @@ def test_an_interrupted_search_keeps_what_is_done(here, monkeypatch, capsys):
     monkeypatch.setattr(pre_images, "invert", interrupted)
     arguments = [*SAME, "china.jpg", "flower.jpg", "--out=out/", "--batch-size=1"]
     assert invert(*arguments) == 130
-    assert sorted(path.name for path in (here / "out").iterdir()) == ["china-same.png", "inversions.json"]
+    assert {path.name for path in (here / "out").iterdir()} == {".lock", "china-same.png", "inversions.json"}
     assert invert(*arguments) == 0
     assert "Kept 1 of 2 pictures in out" in capsys.readouterr().out
     assert len(calls) == 3
+
+
+def test_a_second_network_gets_pictures_of_its_own(here):
+    """By its name, and by its weights where the name is the same."""
+    pictures = {}
+    for number, network in enumerate(("a_run", "another_run", "a_run"), 1):
+        torch.manual_seed(number)
+        models.AE((3, 32, 32), latent=4, channels=[4], width=16).save_pretrained(network)
+        assert invert(network, "china.jpg", "--evaluations=4", "--variables=pixels", "--out=out/") == 0
+        assert {name: (here / "out" / name).read_bytes() for name in pictures} == pictures
+        pictures = {path.name: path.read_bytes() for path in (here / "out").glob("*.png")}
+        assert len(pictures) == len(json.loads((here / "out" / "inversions.json").read_text())) == number
+
+
+def test_pictures_that_are_images_of_the_search_are_not_replaced(here, capsys):
+    assert invert(*SAME, "a", "--out=a/") == 0
+    capsys.readouterr()
+    assert invert(*SAME, "a", "--out=a/", "--variables=bounded") == 2
+    assert "--out a: would overwrite a/china-same.png; choose another folder" in capsys.readouterr().err
+
+
+HOLD = """
+import sys
+from feature_alignment.files import locked
+with locked("out/.lock", RuntimeError()):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_search_at_a_time_writes_into_a_folder(here, capsys):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD], **pipes) as first:
+        assert first.stdout.readline() == "locked\n"
+        assert invert(*SAME, "china.jpg", "--out=out/") == 2
+        assert "out: another search is writing into it; wait for its end" in capsys.readouterr().err
+        assert [path.name for path in (here / "out").iterdir()] == [".lock"]
+        first.kill()
+    assert invert(*SAME, "china.jpg", "--out=out/") == 0
 
 
 VIT = ["image_size=32", "patch_size=8", "hidden_size=16", "num_hidden_layers=1", "num_attention_heads=2"]
@@ -232,6 +272,11 @@ MISTAKES = [
     (["halves_net:Net", "china.jpg", "--class=1", "--layer=same"], "--class: is a unit of the network's output"),
     (["halves_net:Net"], "images: expected at least one, or --unit or --class for what excites it most"),
     (["halves_net:Net", "--unit=1", "--variables=pixels"], "--variables pixels: have no bounds to maximise within"),
+    (["halves_net:Net", "--unit=1", "--jitter=4"], "--jitter: is of the search for an image's pre-image; there are no"),
+    (["halves_net:Net", "--unit=1", "--tolerance=.9"], "--tolerance: is of the search for an image's pre-image"),
+    (["halves_net:Net", "china.jpg", "--out=china.jpg"], "--out china.jpg: would overwrite china.jpg; choose another"),
+    (["halves_net:Net", "a", "--out=a/china.jpg"], "--out a/china.jpg: would overwrite a/china.jpg; choose another n"),
+    (["halves_net:Net", "china.jpg", "--out=a.json"], "--out a.json: expected a name ending in .png"),
     (["halves_net:Net", "china.jpg", "--variables=naturl"], "--variables naturl: expected pixels, bounded, natural"),
     (["halves_net:Net", "china.jpg", "--evaluations=0"], "--evaluations: expected at least 2, got 0"),
     (["halves_net:Net", "china.jpg", "--tolerance=0"], "--tolerance: expected more than 0, got 0.0"),

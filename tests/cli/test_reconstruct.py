@@ -88,3 +88,26 @@ def test_files_of_any_size_and_format_and_held_out_images_make_a_picture(run, tm
 def test_the_old_name_of_negative_is_answered(command, capsys):
     assert main([command, "anywhere", "--invert"]) == 2
     assert capsys.readouterr().err == "falign: error: --invert is now --negative\n"
+
+
+def test_an_image_that_is_read_is_not_overwritten(run, tmp_path, pixels, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a-feature.png", "b.png", "c.png"):
+        Image.fromarray(pixels).save(name)
+    (tmp_path / "link.png").symlink_to("a.png")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments, message in (
+        (["reconstruct", "a.png", "--out=./a.png"], "--out a.png: would overwrite a.png; choose another name"),
+        (["reconstruct", "a.png", "--out=link.png"], "--out link.png: would overwrite link.png; choose another name"),
+        (
+            ["reconstruct", "a.png", "a-feature.png", "--out=."],
+            "--out .: would overwrite a-feature.png; choose another folder",
+        ),
+        (
+            ["interpolate", "a.png", "b.png", "c.png", "a-feature.png", "--out=c.png"],
+            "--out c.png: would overwrite c.png; choose another name",
+        ),
+    ):
+        assert main([arguments[0], str(run), *arguments[1:]]) == 2
+        assert capsys.readouterr().err == f"falign: error: {message}\n"
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

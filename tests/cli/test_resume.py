@@ -11,11 +11,40 @@ import time
 
 import pytest
 import torch
+import yaml
 from command import SMALL
 
 from feature_alignment.cli import training
 from feature_alignment.cli.main import main
-from feature_alignment.training import loop
+from feature_alignment.training import Run, loop
+
+NARROW = ["--model=AE", "--model.latent=3", "--model.channels=[4]", "--model.width=8", "--data.batch_size=8"]
+
+
+@pytest.fixture
+def stopped_at(monkeypatch, heard):
+    """Train with the arguments given until the end of an update, at which a signal comes."""
+    heard(signal.SIGTERM)
+    step = loop.FabricUpdates.step
+
+    def train(update, *arguments):
+        def told(updates, *batch):
+            losses = step(updates, *batch)
+            if updates.done == update:
+                signal.raise_signal(signal.SIGTERM)
+            return losses
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.FabricUpdates, "step", told)
+            assert main(["train", *arguments]) == 128 + signal.SIGTERM
+
+    return train
+
+
+def trained_with(out):
+    """Return the options of a run's newest checkpoint, and the number of updates done."""
+    found = torch.load(Run(out).checkpoint, weights_only=True)
+    return found["asked"], found["updates"]
 
 
 @pytest.mark.slow
@@ -90,3 +119,49 @@ def test_a_training_that_is_told_to_end_loses_nothing(number, when, tmp_path, mo
     assert main(command.split()[1:]) == 0
     assert torch.load(checkpoint, weights_only=True)["updates"] == 5
     assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_options_given_on_resuming_hold_for_the_parts_after_it(tmp_path, no_report, stopped_at):
+    out = f"--out={tmp_path}"
+    stopped_at(2, *NARROW, out, "--training.steps=6")
+    stopped_at(4, out, "--resume", "--training.steps=8", "--model.learning_rate=0.01")
+    assert main(["train", out, "--resume"]) == 0
+    asked, done = trained_with(tmp_path)
+    assert (asked["model"]["learning_rate"], done) == (0.01, 8)
+
+
+def test_options_of_a_run_hold_on_resuming_though_a_configuration_was_there(tmp_path, no_report, stopped_at):
+    (tmp_path / "config.yaml").write_text("training: {steps: 3}\n")
+    stopped_at(2, *NARROW, f"--out={tmp_path}", "--training.steps=6", "--model.learning_rate=0.01")
+    assert main(["train", f"--out={tmp_path}", "--resume"]) == 0
+    asked, done = trained_with(tmp_path)
+    assert (asked["model"]["learning_rate"], done) == (0.01, 6)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_training_stopped_before_it_began_leaves_the_configuration(resume, tmp_path, monkeypatch, capsys, stopped_at):
+    out, config = f"--out={tmp_path}", tmp_path / "config.yaml"
+    if resume:
+        stopped_at(2, *NARROW, out)
+    else:
+        config.write_text("training: {steps: 3}\n")
+    before = config.read_text()
+    monkeypatch.setattr(training, "_announce", lambda *_: signal.raise_signal(signal.SIGTERM))
+    capsys.readouterr()
+    options = ["--resume"] if resume else NARROW
+    assert main(["train", out, *options, "--model.learning_rate=0.01"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == f"falign: interrupted {tmp_path}: stopped before it began\n"
+    assert config.read_text() == before
+
+
+def test_the_directory_that_a_configuration_names_is_the_one_resumed(tmp_path, monkeypatch, no_report, stopped_at):
+    """And no option of the run in the directory that is taken by default."""
+    monkeypatch.chdir(tmp_path)
+    model = {"class_path": "AE", "init_args": {"latent": 3, "channels": [4], "width": 8}}
+    (tmp_path / "part.yaml").write_text(yaml.safe_dump({"out": "runs/part", "model": model, "training": {"steps": 4}}))
+    stopped_at(1, *NARROW, "--model.learning_rate=0.05")  # in runs/train
+    stopped_at(2, "--config=part.yaml", "--data.batch_size=16")
+    assert main(["train", "--config=part.yaml", "--resume"]) == 0
+    asked, done = trained_with(tmp_path / "runs" / "part")
+    assert (asked["model"]["learning_rate"], asked["data"]["batch_size"], done) == (1e-4, 16, 4)
+    assert trained_with(tmp_path / "runs" / "train")[1] == 1

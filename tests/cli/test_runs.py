@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import unicodedata
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import pytest
 from feature_alignment.cli.errors import UsageError
 from feature_alignment.cli.main import main
 from feature_alignment.cli.runs import labels_of
-from feature_alignment.models import Model
+from feature_alignment.cli.summary import print_summary
+from feature_alignment.models import AE, Model
+from feature_alignment.training import Run
 
 
 def labels(names, *wanted):
@@ -45,3 +48,29 @@ def test_names_are_the_models_own_wherever_the_images_went(run, tmp_path, capsys
     shutil.copy(run / "config.yaml", tmp_path / "run" / "config.yaml")
     assert main(["evaluate", str(tmp_path / "run")]) == 2
     assert "has the classes 0, 1, 2" in capsys.readouterr().err
+
+
+def test_what_to_try_next_is_possible_with_this_model(run, tmp_path, monkeypatch, capsys):
+    """Its own classes, a directory whose name has a space, and pictures that are there."""
+    copy = tmp_path / "my run"
+    shutil.copytree(run, copy)
+    model = Model.from_pretrained(run)
+    model.class_names = ("cat, tabby", *"bcdefghij")
+    model.save_pretrained(copy)
+    (copy / "interpolation.png").unlink()
+    print_summary(Run(copy))
+    listed, examples = capsys.readouterr().out.split("Try next:\n")
+    assert "  samples.png " in listed
+    assert "  interpolation.png " not in listed
+    monkeypatch.chdir(tmp_path)
+    lines = [shlex.split(line.partition("    (")[0]) for line in examples.splitlines()]
+    assert lines[0][1:] == ["sample", str(copy), "--classes", "cat, tabby", "b", "--stress", "2", "--out", "sample.png"]
+    assert main([*lines[0][1:], "--rows=1"]) == 0
+    assert lines[2][1:3] == ["reconstruct", str(copy)]
+
+
+def test_a_model_without_classes_is_not_asked_for_them(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    AE((1, 8, 8), latent=2, channels=(4,), width=8).save_pretrained(tmp_path / "run")
+    print_summary(Run(tmp_path / "run"))
+    assert "--classes" not in capsys.readouterr().out

@@ -91,6 +91,21 @@ def test_every_model_that_reconstructs(kind, folder, tmp_path):
     assert float(row["error"]) == pytest.approx(float((x - model.reconstruct(x)).square().sum()), rel=1e-3)
 
 
+def test_images_of_12_bits_are_scaled_by_the_white_of_the_model(trained, tmp_path, recwarn):
+    model = Model.from_pretrained(trained)
+    model.white = {"integers": 4095.0}
+    model.save_pretrained(tmp_path / "run")
+    (tmp_path / "images").mkdir()
+    for largest in (200, 900, 4000):  # alone, 255, 1023 and 4095 would be taken for white
+        values = np.linspace(0, largest, 28 * 28).astype(np.uint16).reshape(28, 28)
+        Image.fromarray(values).save(tmp_path / "images" / f"{largest}.png")
+    assert main(["score", str(tmp_path / "run"), str(tmp_path / "images")]) == 0
+    for row in rows_of(tmp_path / "run" / "scores.csv"):
+        x = torch.tensor((np.asarray(Image.open(row["file"])) / 4095 * 255).round() / 255).float()[None, None]
+        assert float(row["error"]) == pytest.approx(float((x - model.reconstruct(x)).square().sum()), rel=1e-3)
+    assert not [each for each in recwarn if "guess" in str(each.message)]
+
+
 def test_what_was_scored_stays_when_it_is_interrupted(trained, folder, tmp_path, monkeypatch):
     def interrupted(*_):
         yield dict(zip(score.COLUMNS, ("a", 1.0, 0, 0, 4, 0.5), strict=True))
@@ -107,9 +122,11 @@ def test_what_was_scored_stays_when_it_is_interrupted(trained, folder, tmp_path,
         (["RUN", "nowhere"], "images: none can be read in nowhere"),
         (["RUN", "empty"], "empty: no images in this folder"),
         (["RUN", "images", "--out=s.png"], "--out s.png: expected a name ending in .csv"),
-        (["RUN", "images", "--out=empty"], "--out empty: expected a name ending in .csv"),
+        (["RUN", "images", "--out=empty"], "--out empty: is a folder; expected a name ending in .csv"),
         (["RUN", "images", "--region=29"], "--region: expected 1 to 28, got 29"),
         (["RUN", "images", "--maps=images/a/x.png"], "--maps images/a/x.png: is a file, expected a folder"),
+        (["RUN", "images/b", "--maps=images/b"], "--maps images/b: would overwrite images/b/x.png; choose another f"),
+        (["RUN", "images/b", "--maps=link"], "--maps link: would overwrite link/x.png; choose another folder"),
         (["nowhere", "images"], "nowhere: no such run directory"),
         (["RUN"], "the following arguments are required: FOLDER"),
     ],
@@ -117,7 +134,10 @@ def test_what_was_scored_stays_when_it_is_interrupted(trained, folder, tmp_path,
 def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, trained, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(folder / "b")
+    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
     assert main(["score", *(str(trained) if each == "RUN" else each for each in arguments)]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if "warning: skipped" not in line]
     assert len(errors) == 1, errors
     assert errors[0].startswith(f"falign: error: {message}")
+    assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before

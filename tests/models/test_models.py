@@ -821,6 +821,13 @@ def test_bad_options_of_the_gan_are_named(name):
         VFAGAN(**SMALL, **ADVERSARY, **{name: "x"})
 
 
+@pytest.mark.parametrize("refiner", ["plain", "residual"])
+@pytest.mark.parametrize("size", [-1, 0, 4])
+def test_a_kernel_of_the_refiner_that_has_no_centre_is_named(refiner, size):
+    with pytest.raises(ValueError, match=f"refiner_kernel: expected an odd number of at least 1, got {size}"):
+        VFAGAN(**SMALL, **ADVERSARY, refiner=refiner, refiner_kernel=size)
+
+
 def test_bad_labels_and_latents_are_named():
     conditional, plain = VFA(**SMALL, classes=3).eval(), VFA(**SMALL).eval()
     latent = torch.zeros(2, 6)

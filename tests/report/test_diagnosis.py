@@ -92,3 +92,12 @@ def test_long_names_are_broken():
     assert broken("conv1", 10) == "conv1"
     assert broken("encoder.layers.encoder_layer_10", 16).splitlines() == ["encoder.layers.", "encoder_layer_10"]
     assert broken("aaaaaaaaaaaa", 5).splitlines() == ["aaaaa", "aaaaa", "aa"]
+
+
+def test_files_of_an_earlier_report_do_not_stay(found, tmp_path):
+    found.save(tmp_path, replace(found, name="another"))
+    assert (tmp_path / "against.json").exists()
+    found.save(tmp_path)
+    assert not (tmp_path / "against.json").exists()
+    replace(found, images=found.images.flatten(1)).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["information.png", "layers.json", "report.html"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from naive_metrics import small_model
 from feature_alignment.data import DataOptions, TrainingData, load
 from feature_alignment.metrics import classifier, evaluate
 from feature_alignment.models import FA, VAE, VFA, Model
-from feature_alignment.report import run_report, write_report
+from feature_alignment.report import provenance, run_report, write_report
 from feature_alignment.training import Run, TrainingOptions, fit
 
 PICTURES = ["reconstructions.png", "samples.png", "interpolation.png", "losses.png"]
@@ -149,3 +150,22 @@ def test_a_report_does_not_depend_on_what_was_drawn_before(tmp_path, quick):
         report(tmp_path / str(seed), model, few(4))
         found.append((tmp_path / str(seed) / "metrics.json").read_text())
     assert found[0] == found[1]
+
+
+def test_the_commit_is_of_our_source_and_not_of_a_project_it_is_installed_in(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    source = tmp_path / "venv" / "provenance.py"
+    source.parent.mkdir()
+    source.touch()
+    monkeypatch.setattr(provenance, "__file__", str(source))
+    assert provenance.commit() is None
+    git("init")
+    git("commit", "--allow-empty", "-m", "of another project")
+    assert provenance.commit() is None
+    git("add", ".")
+    git("commit", "-m", "ours")
+    assert provenance.commit() == git("rev-parse", "HEAD")

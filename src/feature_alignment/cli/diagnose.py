@@ -6,11 +6,11 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError, explain, one_line
 from .network_arguments import add_network_arguments, network_of
+from .outputs import refuse_overwriting, writable_folder
 from .parser import Parser, path
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..networks import LoadedNetwork
 
 __all__ = ["parse", "parser", "run"]
+
+#: The pictures that are written.
+DRAWN = ("information.png", "strips.png")
 
 
 def parser() -> Parser:
@@ -62,10 +65,13 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Measure, draw after every layer, and write."""
+    from ..networks import image_files
     from ..networks.parts import variables_of
     from ..training.stopping import interruptible
 
-    out = _directory(options.out)
+    _check_second(options)
+    out = writable_folder("--out", options.out)
+    refuse_overwriting("--out", out, [out / name for name in DRAWN], image_files(options.images))
     loaded = network_of(options, options.images)
     images = _images(options, loaded)
     second = _second(options, loaded)
@@ -80,12 +86,10 @@ def run(options: Namespace) -> None:
     print(f"Wrote {out / 'report.html'}")
 
 
-def _directory(name: str) -> Path:
-    out = Path(name)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; expected a directory")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+def _check_second(options: Namespace) -> None:
+    alone = [f"--against-{name}" for name in ("weights", "random", "init") if getattr(options, f"against_{name}")]
+    if alone and not options.against:
+        raise UsageError(f"{', '.join(alone)}: say more of a second network, but none is named by --against")
 
 
 def _images(options: Namespace, loaded: LoadedNetwork) -> Tensor:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ..files import write_atomically
 from .errors import UsageError
 from .inception import add_inception, inception
+from .outputs import beside, refuse_overwriting, writable
 from .parser import Parser, path
-from .runs import beside, data_of, existing_run, model_of, run_parser, use_sampler, writable
+from .runs import data_of, existing_run, model_of, run_parser, use_sampler
 from .table import print_metrics
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def run(options: Namespace) -> None:
     use_sampler(model, options.sampler)
     if options.limit is not None and options.limit < 2:
         raise UsageError(f"--limit: expected at least 2, got {options.limit}")
-    out = writable(options.out or beside(options.run, "evaluation.json"))
+    out = writable(options.out or beside(options.run, "evaluation.json"), (".json",))
+    refuse_overwriting("--out", out, [out], [found.directory / "config.json", found.metrics])
     train, test = (data_of(found, model, split, options.data) for split in ("train", "test"))
     _check_suits(model, train, test)
     metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception(options))

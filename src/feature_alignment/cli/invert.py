@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError
 from .network_arguments import add_network_arguments, network_of
+from .outputs import refuse_overwriting, writable
 from .parser import Parser, path
-from .runs import writable
 
 if TYPE_CHECKING:
     from .pre_images import Search
@@ -59,7 +59,7 @@ def parse(arguments: list[str]) -> Namespace:
 def run(options: Namespace) -> None:
     """Search, print and draw."""
     _check(options)
-    out = writable(options.out)
+    out = writable(options.out, folder=True)
     from .pre_images import search_of
 
     search = search_of(network_of(options, options.images), options)
@@ -83,6 +83,9 @@ def _check(options: Namespace) -> None:
     for name, least in (("evaluations", 2), ("jitter", 0), ("batch_size", 1)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(options, name)}")
+    for name in ("jitter", "tolerance"):
+        if not options.images and getattr(options, name) != parser().get_default(name):
+            raise UsageError(f"--{name}: is of the search for an image's pre-image; there are no images")
     if not options.tolerance > 0:
         raise UsageError(f"--tolerance: expected more than 0, got {options.tolerance}")
 
@@ -107,6 +110,7 @@ def _one_picture(search: Search, files: list[str], out: Path) -> None:
     from .pre_images import draw_pair
 
     paths = image_files(files)
+    refuse_overwriting("--out", out, [out], paths)
     done = [each for batch in search.batches(paths) for each in batch]
     if not done:
         raise UsageError(f"images: none of the {len(paths)} can be read")

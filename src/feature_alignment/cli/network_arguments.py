@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .parser import Parser, path
+from .parser import Parser, path, seed
 from .runs import device_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_network_options(parser: Parser) -> None:
         help="argument of the class or function; may be repeated",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: %(default)s)")
 
 
 def network_of(options: Namespace, images: Sequence[str | Path] = (), name: str | None = None) -> LoadedNetwork:

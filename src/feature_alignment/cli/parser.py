@@ -9,15 +9,31 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from ..training.options import LARGEST_SEED
 from .commands import COMMANDS
 from .errors import UsageError
 
-__all__ = ["Parser", "Renamed", "description", "nearest", "path"]
+__all__ = ["Parser", "Renamed", "description", "nearest", "path", "seed"]
 
 
 def path(text: str) -> str:
     """Return a path in which ``~`` is the user's home, also after ``--out=``, where a shell leaves it as it is."""
     return os.path.expanduser(text)  # noqa: PTH111 (a trailing slash says that a folder is wanted)
+
+
+def seed(text: str) -> int:
+    """Return the seed of random numbers, in the range of all libraries that draw some.
+
+    Raises:
+        ArgumentTypeError: it is out of range, or not a whole number.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {LARGEST_SEED}, got {text}")
+    return number
 
 
 def nearest(wanted: str, known: Iterable[str]) -> str:

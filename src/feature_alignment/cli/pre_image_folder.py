@@ -14,25 +14,39 @@ from torch import Tensor, nn
 
 from ..core.inversion import Variables
 from ..core.structures import tensors
-from ..files import write_atomically
-from ..networks import image_files
+from ..files import locked, write_atomically
+from ..networks import LoadedNetwork, image_files
 from ..networks.parts import device_of, outputs_of
 from .errors import UsageError
+from .outputs import refuse_overwriting
 from .pre_images import PreImage, Search, draw_pair
 
 __all__ = ["fill"]
 
-RECORD = "inversions.json"
+RECORD, LOCK = "inversions.json", ".lock"
 #: Options that change nothing in a picture.
 ELSEWHERE = {"images", "out", "device", "batch_size"}
+#: Settings that a picture has a name of its own for; with others of the rest it is replaced.
+NAMED = ("part", "network", "digest")
 
 
 def fill(search: Search, files: Sequence[str], folder: Path) -> None:
-    """Write a picture of each image into a folder; those that are there, made in the same way, are kept."""
+    """Write a picture of each image into a folder; those that are there, made in the same way, are kept.
+
+    Raises:
+        UsageError: another process writes into the folder, or a picture would replace one of the images.
+    """
+    refusal = UsageError(f"{folder}: another search is writing into it; wait for its end, or choose another folder")
+    with locked(folder / LOCK, refusal):
+        _fill(search, files, folder)
+
+
+def _fill(search: Search, files: Sequence[str], folder: Path) -> None:
     record, settings = Record(folder), _settings(search)
     paths = image_files(files)
-    names = dict(zip(paths, record.names(paths, search.slug), strict=True))
+    names = dict(zip(paths, record.names(paths, settings), strict=True))
     missing = [path for path in paths if not record.has(names[path], path, settings)]
+    refuse_overwriting("--out", folder, [folder / names[path] for path in missing], paths)
     if kept := len(paths) - len(missing):
         print(f"Kept {kept} of {len(paths)} pictures in {folder}, made before with the same settings")
     done = 0
@@ -65,19 +79,22 @@ class Record:
             except (ValueError, TypeError) as error:
                 raise UsageError(f"{self.path}: not a record of pictures ({error}); remove it to start anew") from None
 
-    def names(self, paths: Sequence[Path], slug: str) -> list[str]:
+    def names(self, paths: Sequence[Path], settings: dict[str, Any]) -> list[str]:
         """Return a file name for each image: the one it has already, or one that nothing else in the folder has."""
         taken = {path.name.casefold() for path in self.folder.iterdir()}
         found = []
         for path in paths:
-            name = self._own(path, slug) or _free(path, slug, taken)
+            name = self._own(path, settings) or _free(path, settings["part"], taken)
             taken.add(name.casefold())
             found.append(name)
         return found
 
-    def _own(self, path: Path, slug: str) -> str | None:
-        wanted = (str(path.resolve()), slug)
-        return next((name for name, entry in self.entries.items() if (entry["image"], entry["part"]) == wanted), None)
+    def _own(self, path: Path, settings: dict[str, Any]) -> str | None:
+        image, wanted = str(path.resolve()), [settings[each] for each in NAMED]
+        for name, entry in self.entries.items():
+            if entry["image"] == image and [entry["settings"][each] for each in NAMED] == wanted:
+                return name
+        return None
 
     def has(self, name: str, path: Path, settings: dict[str, Any]) -> bool:
         """Whether the picture is there, made from the same image with the same settings."""
@@ -118,21 +135,20 @@ def _digest_of(path: Path) -> str:
 
 def _settings(search: Search) -> dict[str, Any]:
     """Return all that a picture depends on but its image; of the network and of fitted variables a digest."""
-    given = {name: value for name, value in vars(search.options).items() if name not in ELSEWHERE}
-    return {**given, "part": search.slug, "shape": list(search.loaded.image_shape), "digest": _fingerprint(search)}
+    found = {name: value for name, value in vars(search.options).items() if name not in ELSEWHERE}
+    found |= {"part": search.slug, "shape": list(search.loaded.image_shape), "digest": _of_network(search.loaded)}
+    if isinstance(search.variables, Variables) and search.variables.start is not None:
+        found["fitted"] = _digest([search.variables.forward(search.variables.start + 1)])
+    return found
 
 
-def _fingerprint(search: Search) -> str:
-    module, variables = search.loaded.module, search.variables
-    if isinstance(module, nn.Module):
-        parts = list(module.state_dict().values())
-    else:
-        shape = search.loaded.image_shape
-        example = torch.linspace(0, 1, math.prod(shape), device=device_of(search.loaded)).view(1, *shape)
-        parts = tensors(outputs_of(module, example))
-    if isinstance(variables, Variables) and variables.start is not None:
-        parts.append(variables.forward(variables.start + 1))
-    return _digest(parts)
+def _of_network(loaded: LoadedNetwork) -> str:
+    """Return a digest of the weights, or of an output where they cannot be listed."""
+    if isinstance(loaded.module, nn.Module):
+        return _digest(loaded.module.state_dict().values())
+    shape = loaded.image_shape
+    example = torch.linspace(0, 1, math.prod(shape), device=device_of(loaded)).view(1, *shape)
+    return _digest(tensors(outputs_of(loaded.module, example)))
 
 
 def _digest(parts: Iterable[Tensor]) -> str:

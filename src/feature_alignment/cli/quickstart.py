@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from .parser import Parser, path
+from .parser import Parser, path, seed
 
 __all__ = ["parse", "parser", "run"]
 
@@ -17,7 +17,7 @@ def parser() -> Parser:
         "--out", type=path, default="", help="run directory (default: runs/quickstart, or the next free)"
     )
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in --out")
-    parser.add_argument("--seed", type=int, help="of initialisation, order of the images and noise (default: 0)")
+    parser.add_argument("--seed", type=seed, help="of initialisation, order of the images and noise (default: 0)")
     parser.add_argument("--device", help="cpu, cuda, mps, ... (default: the best there is)")
     parser.add_argument("--steps", type=int, help="train for fewer or more updates than the recipe")
     return parser

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS, Namespace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .outputs import beside, refuse_overwriting, writable
 from .parser import Parser, Renamed, path
-from .runs import beside, existing_run, labels_of, model_of, read_images, run_parser, writable
+from .runs import existing_run, labels_of, model_of, read_images, run_parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,18 +49,26 @@ def run(options: Namespace) -> None:
 
     found = existing_run(options.run)
     model = model_of(found, options)
-    out = writable(options.out or beside(options.run, "reconstruct.png"))
+    out = writable(options.out or beside(options.run, "reconstruct.png"), folder=True)
     images, labels, names = read_images(found, model, options.images, options.count, options.negative)
+    files = _files(model, names, out) if out.is_dir() else {}
+    refuse_overwriting("--out", out, chain(*files.values()) if files else [out], options.images)
     if options.label:
         labels = labels_of(model, [options.label]).expand(len(images))
-    if out.is_dir():
-        _write_each(model, images, labels, names, out)
+    if files:
+        _write_each(model, images, labels, files)
     else:
         reconstruction_picture(model, images, labels, out)
     print(f"Wrote {out}")
 
 
-def _write_each(model: Model, images: Tensor, labels: Tensor | None, names: list[str], out: Path) -> None:
+def _files(model: Model, names: list[str], folder: Path) -> dict[str, list[Path]]:
+    """Return the files of all images in a folder, by the stage that they show."""
+    stages = [model.stage, *(["refined"] if model.refiner is not None else [])]
+    return {stage: [folder / f"{name}-{stage}.png" for name in names] for stage in stages}
+
+
+def _write_each(model: Model, images: Tensor, labels: Tensor | None, files: dict[str, list[Path]]) -> None:
     from ..report.pictures import save_image
 
     given = None
@@ -69,5 +79,5 @@ def _write_each(model: Model, images: Tensor, labels: Tensor | None, names: list
     if model.refiner is not None:
         stages["refined"] = model.refine(decoded, given)
     for stage, results in stages.items():
-        for name, result in zip(names, results, strict=True):
-            save_image(result, out / f"{name}-{stage}.png")
+        for file, result in zip(files[stage], results, strict=True):
+            save_image(result, file)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import UsageError
 from .inception import add_inception, inception
-from .parser import Parser, path
+from .parser import Parser, path, seed
 
 __all__ = ["parse", "parser", "run"]
 
@@ -39,7 +39,7 @@ def parser() -> Parser:
         default="cpu",
         help="paper: its setting, for a GPU; cpu (default): narrower and shorter; smoke: to see that everything runs",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training each (default: 0 1 2)")
+    parser.add_argument("--seeds", type=seed, nargs="+", default=[0, 1, 2], help="one training each (default: 0 1 2)")
     parser.add_argument("--out", type=path, default="", help="directory to write (default: reproduction/SCALE)")
     add_inception(parser)
     only = parser.add_argument_group("quality only")
@@ -61,7 +61,7 @@ def run(options: Namespace) -> None:
 
     if options.target not in (*TARGETS, "all", QUALITY):
         raise UsageError(f"target {options.target!r}: expected one of {', '.join(TARGETS)}, all, {QUALITY}")
-    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
+    if len(set(options.seeds)) < len(options.seeds):
         raise UsageError(f"--seeds: expected different numbers of at least 0, got {' '.join(map(str, options.seeds))}")
     out = Path(options.out or f"reproduction/{options.scale}")
     if out.exists() and not out.is_dir():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from .errors import UsageError, one_line
-from .parser import Parser, nearest, path
+from .parser import Parser, nearest, path, seed
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUN",
-    "beside",
     "data_of",
     "device_of",
     "distinct",
@@ -33,7 +32,6 @@ __all__ = [
     "read_images",
     "run_parser",
     "use_sampler",
-    "writable",
 ]
 
 #: Of more classes, only the nearest is named.
@@ -47,7 +45,7 @@ def run_parser(command: str) -> Parser:
     parser = Parser(command)
     parser.add_argument("run", type=path, help=RUN)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: %(default)s)")
     return parser
 
 
@@ -112,37 +110,6 @@ def existing_run(name: str, *, local: bool = False) -> Run:
         hint = f"; the runs here are {', '.join(others)}" if others else "; `falign quickstart` makes one"
         raise UsageError(f"{name}: no such run directory{hint}")
     return Run(directory)
-
-
-def beside(name: str, file: str) -> Path:
-    """Return where a command writes ``file`` by default: into the run's directory; for a model of the Hub, here.
-
-    Example:
-        >>> str(beside("owner/name", "sample.png")), beside(str(folder), "sample.png") == folder / "sample.png"
-        ('name-sample.png', True)
-    """
-    return Path(name) / file if Path(name).is_dir() else Path(f"{name.rpartition('/')[2]}-{file}")
-
-
-def writable(name: str | Path, endings: Sequence[str] = (".png", ".json"), *, folder: bool = True) -> Path:
-    """Check before any computation that the output can be written; a name that ends in ``/`` becomes a folder.
-
-    Args:
-        name: as given to ``--out``.
-        endings: of a file, the usual one first.
-        folder: whether a folder will do.
-
-    Raises:
-        UsageError: another ending, a folder where a file is wanted, or no directory to write to.
-    """
-    path = Path(name)
-    if str(name).endswith("/") and folder:
-        path.mkdir(parents=True, exist_ok=True)
-    if not path.parent.is_dir():
-        raise UsageError(f"--out {path}: there is no directory {path.parent}")
-    if not (folder and path.is_dir()) and (path.is_dir() or path.suffix.lower() not in endings):
-        raise UsageError(f"--out {path}: expected a name ending in {endings[0]}")
-    return path
 
 
 def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str = "") -> Images:

@@ -6,8 +6,9 @@ import math
 from argparse import Namespace
 
 from .errors import UsageError
+from .outputs import beside, writable
 from .parser import Parser, path
-from .runs import beside, existing_run, labels_of, model_of, run_parser, use_sampler, writable
+from .runs import existing_run, labels_of, model_of, run_parser, use_sampler
 
 __all__ = ["parse", "parser", "run"]
 
@@ -45,6 +46,10 @@ def run(options: Namespace) -> None:
     use_sampler(model, options.sampler)
     if not 0 <= options.temperature < math.inf:
         raise UsageError(f"--temperature: expected a number of at least 0, got {options.temperature}")
+    if not math.isfinite(options.stress):
+        raise UsageError(f"--stress: expected a finite number, got {options.stress}")
+    if options.stress != 1 and not model.classes:
+        raise UsageError(f"--stress: emphasises a class; this {type(model).__name__} was trained without classes")
     if options.rows < 1:
         raise UsageError(f"--rows: expected at least 1, got {options.rows}")
     out = writable(options.out or beside(options.run, "sample.png"))

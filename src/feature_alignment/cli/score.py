@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
 from .errors import UsageError
+from .outputs import beside, refuse_overwriting, writable, writable_folder
 from .parser import Parser, path
-from .runs import beside, distinct, existing_run, model_of, run_parser, writable
+from .runs import distinct, existing_run, model_of, run_parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,13 +48,17 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Score, write what was scored even if it is interrupted, and name the worst."""
+    from ..networks import image_files
+
     found = existing_run(options.run)
     model = model_of(found, options)
-    out = writable(options.out or beside(options.run, "scores.csv"), (".csv",), folder=False)
-    side, maps = _side(model, options.region), _folder(options.maps)
+    out = writable(options.out or beside(options.run, "scores.csv"), (".csv",))
+    side, paths = _side(model, options.region), image_files(options.images)
+    refuse_overwriting("--out", out, [out], [*paths, found.log])
+    maps = _maps(options.maps, paths)
     rows: list[dict[str, Any]] = []
     try:
-        rows.extend(_rows(model, options, side, maps))  # one by one: what is there when it is stopped stays
+        rows.extend(_rows(model, options, side, paths, maps))  # one by one: what is there when it is stopped stays
     finally:
         if rows:
             write_atomically(out, _table(rows))
@@ -72,27 +77,27 @@ def _side(model: Model, region: int | None) -> int:
     return side
 
 
-def _folder(name: str) -> Path | None:
+def _maps(name: str, paths: list[Path]) -> dict[Path, Path]:
+    """Return where the heat map of each image goes; nowhere without a folder."""
     if not name:
-        return None
-    folder = Path(name)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--maps {folder}: is a file, expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        return {}
+    folder = writable_folder("--maps", name)
+    maps = {path: folder / f"{own}.png" for path, own in zip(paths, distinct(list(map(str, paths))), strict=True)}
+    refuse_overwriting("--maps", folder, maps.values(), paths)
+    return maps
 
 
-def _rows(model: Model, options: Namespace, side: int, folder: Path | None) -> Iterator[dict[str, Any]]:
+def _rows(
+    model: Model, options: Namespace, side: int, paths: list[Path], drawn: dict[Path, Path]
+) -> Iterator[dict[str, Any]]:
     import torch
 
     from ..metrics.anomaly import error_maps, worst_region
-    from ..networks import LoadedNetwork, image_files, read_images
+    from ..networks import LoadedNetwork, read_images
     from ..progress import Progress
 
-    paths = image_files(options.images)
-    names = dict(zip(paths, distinct(list(map(str, paths))), strict=True))
     channels, height, width = model.image_shape
-    images = read_images(paths, LoadedNetwork(options.run, model, (channels, height, width)))
+    images = read_images(paths, LoadedNetwork(options.run, model, (channels, height, width), white=model.white))
     with Progress("scoring", len(paths), unit="image", delay=1) as bar:
         done = 0
         while batch := list(islice(images, CHUNK)):
@@ -101,8 +106,8 @@ def _rows(model: Model, options: Namespace, side: int, folder: Path | None) -> I
             region = worst_region(maps, side)
             bar.update(done := done + len(batch))
             for (file, _), error_map, *place in zip(batch, maps, *region, strict=True):
-                if folder is not None:
-                    _draw(error_map / channels, folder / f"{names[file]}.png")
+                if file in drawn:
+                    _draw(error_map / channels, drawn[file])
                 top, left, share = (each.item() for each in place)
                 yield dict(zip(COLUMNS, (file, float(error_map.sum()), top, left, side, share), strict=True))
 

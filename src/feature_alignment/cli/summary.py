@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,17 +37,19 @@ def print_summary(run: Run) -> None:
     print_metrics(metrics)
     print(f"\nIn {directory}:")
     for name, words in FILES.items():
-        print(f"  {name:20} {words.format(directory=directory)}")
-    _print_examples(directory, classes="class_agreement" in metrics)
+        if (directory / name).exists():  # a picture may have been left out
+            print(f"  {name:20} {words.format(directory=shlex.quote(str(directory)))}")
+    model = run.model()
+    _print_examples(directory, model.class_names[:2] if model.classes else ())
 
 
-def _print_examples(directory: Path, *, classes: bool) -> None:
-    falign = _command()
+def _print_examples(directory: Path, classes: Sequence[str]) -> None:
+    falign, run = shlex.quote(_command()), shlex.quote(str(directory))
     print("\nTry next:")
     if classes:
-        print(f"  {falign} sample {directory} --classes 3 7 --stress 2 --out sample.png")
-    print(f"  {falign} interpolate {directory} --random --out interpolation.png")
-    print(f"  {falign} reconstruct {directory} my_image.png --out out.png    (--negative for ink on white paper)")
+        print(f"  {falign} sample {run} --classes {shlex.join(classes)} --stress 2 --out sample.png")
+    print(f"  {falign} interpolate {run} --random --out interpolation.png")
+    print(f"  {falign} reconstruct {run} my_image.png --out out.png    (--negative for ink on white paper)")
     print(f"  {falign} train --config quickstart --model.latent 16 --out runs/latent-16")
 
 

@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import Path
 
 from .configuration import Configuration, bundled, class_of, combined, model_names, read, to_yaml
-from .parser import Parser, path
+from .parser import Parser, path, seed
 from .runs import existing_run
 from .training import train
 from .typed import TypedOptions
@@ -23,10 +23,10 @@ def parse(arguments: list[str]) -> Namespace:
     first = _first()
     given, rest = first.parse_known_args(arguments)
     configurations: list[Configuration] = [read(name) for name in given.config]
-    started = given.resume and _started(given)
-    if started:
+    out = path(given.out or reduce(combined, configurations, Configuration()).get("out") or "runs/train")
+    if given.resume and _started(out, given):
         # The run's own configuration first, so that the options given now override it.
-        configurations.insert(0, existing_run(given.out or "runs/train", local=True).settings())
+        configurations.insert(0, existing_run(out, local=True).settings())
     short = {option: value for name, option in SHORT.items() if (value := getattr(given, name)) is not None}
     configuration = reduce(combined, [*configurations, {"training": short}])
     name = given.model or configuration.get("model", {}).get("class_path")
@@ -45,7 +45,6 @@ def parse(arguments: list[str]) -> Namespace:
     if given.print_config:
         print(to_yaml(kind, sections), end="")
         first.exit()
-    out = path(given.out or configuration.get("out", "runs/train"))
     return Namespace(kind=kind, typed=typed, sections=sections, out=out, resume=given.resume)
 
 
@@ -54,10 +53,9 @@ def run(options: Namespace) -> None:
     train(options.kind, options.sections, options.typed, Path(options.out), resume=options.resume)
 
 
-def _started(given: Namespace) -> bool:
+def _started(out: str, given: Namespace) -> bool:
     """Whether there is a run to resume; if not, a model that is named is trained from the beginning."""
-    config = Path(given.out or "runs/train") / "config.yaml"
-    return config.is_file() or not (given.config or given.model)
+    return (Path(out) / "config.yaml").is_file() or not (given.config or given.model)
 
 
 def parser() -> Parser:
@@ -93,6 +91,6 @@ def _first() -> Parser:
     parser.add_argument("--compile", nargs="?", const="default", help="short for --training.compile")
     parser.add_argument("--precision", help="short for --training.precision")
     parser.add_argument("--device", help="short for --training.accelerator: cpu, cuda, mps, ...")
-    parser.add_argument("--seed", type=int, help="short for --training.seed")
+    parser.add_argument("--seed", type=seed, help="short for --training.seed")
     parser.add_argument("--print_config", action="store_true", help="print the configuration and exit")
     return parser

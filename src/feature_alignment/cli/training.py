@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from lightning_fabric import seed_everything
 
-from ..data import DataError, DataOptions, TrainingData
+from ..data import DataError, DataOptions, Images, TrainingData
 from ..files import write_atomically
 from ..models import Model
 from ..report import write_report
@@ -48,54 +48,43 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
         return
     if not resume:
         _check_new(run)
-    with run.locked(), _interruptible(run):
-        asked = to_yaml(kind, options)
-        with _configuration(run, asked):
-            model, data, done = _fitted(kind, options, typed, run, resume=resume)
-        write_atomically(run.config, asked)
-        test = data.test()
+    with run.locked(), _interruptible(run, to_yaml(kind, options)):
+        model, data, test, done = _fitted(kind, options, typed, run, resume=resume)
         print(f"Evaluating on {len(test):,} held-out images and drawing", flush=True)
         write_report(run, model, data.train, test, done, options.training.seed)
         print_summary(run)
 
 
 @contextmanager
-def _interruptible(run: Run) -> Iterator[None]:
-    """Stop on a signal at any time, with the command that goes on."""
+def _interruptible(run: Run, asked: str) -> Iterator[None]:
+    """Stop on a signal at any time, with the command that goes on once the configuration ``asked`` for is written."""
     try:
         with interruptible(f"{run.directory}: stopped, go on with --resume"):
             yield
     except Stopped as stopped:
-        if not run.config.is_file():
+        if not run.config.is_file() or run.config.read_bytes() != asked.encode():
             raise Stopped(f"{run.directory}: stopped before it began", stopped.signal) from None
         command = f"falign train --out {shlex.quote(str(run.directory))} --resume"
         raise Stopped(f"{stopped}: {command}", stopped.signal) from None
 
 
-@contextmanager
-def _configuration(run: Run, asked: str) -> Iterator[None]:
-    """Write the configuration of a new run before it is needed to resume it; remove it if nothing can be trained."""
-    new = not run.config.exists()
-    if new:
-        write_atomically(run.config, asked)
-    try:
-        yield
-    except Exception:
-        if new and not run.log.exists():
-            run.config.unlink(missing_ok=True)
-        raise
-
-
 def _fitted(
     kind: type[Model], options: Any, typed: TypedOptions, run: Run, *, resume: bool
-) -> tuple[Model, TrainingData, dict[str, Any]]:
-    seed_everything(options.training.seed, verbose=False)
-    data, model, training = _built(kind, typed.instantiate(options))
+) -> tuple[Model, TrainingData, Images, dict[str, Any]]:
+    """Return the trained model, its data, the held-out images, and what ``fit`` returned."""
+    training, chosen = checked(options)
+    seed_everything(training.seed, verbose=False)
+    data, model = _built(kind, typed.instantiate(options), chosen)
+    test = data.test()  # before the training: a data set without held-out images is refused
     if resume and run.checkpoints:
         _refuse_other_modules(run, kind, options)
     if is_first_process():
         _announce(run, model, data, training)
-    return model, data, fit(model, data, run, training, resume=resume)
+
+    def write_configuration() -> None:
+        write_atomically(run.config, to_yaml(kind, options))
+
+    return model, data, test, fit(model, data, run, training, resume=resume, accepted=write_configuration)
 
 
 def _refuse_other_modules(run: Run, kind: type[Model], options: Any) -> None:
@@ -111,15 +100,14 @@ def _refuse_other_modules(run: Run, kind: type[Model], options: Any) -> None:
             )
 
 
-def _built(kind: type[Model], options: Any) -> tuple[TrainingData, Model, TrainingOptions]:
-    training, asked = checked(options)
+def _built(kind: type[Model], options: Any, chosen: DataOptions) -> tuple[TrainingData, Model]:
     with _named("data"):
-        data = TrainingData(asked)
+        data = TrainingData(chosen)
     try:
         model = kind(image_shape=data.image_shape, classes=data.classes, **vars(options.model))
     except ValueError as error:
         raise UsageError(f"--model {kind.__name__}: {error}") from None
-    return data, model, training
+    return data, model
 
 
 def checked(options: Any) -> tuple[TrainingOptions, DataOptions]:

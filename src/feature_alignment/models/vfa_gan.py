@@ -68,6 +68,8 @@ class VFAGANOptions(VFAOptions, AdversarialOptions):
             discriminator_channels=self.discriminator_channels,
             discriminator_width=self.discriminator_width,
         )
+        if self.refiner_kernel < 1 or self.refiner_kernel % 2 == 0:
+            raise ValueError(f"refiner_kernel: expected an odd number of at least 1, got {self.refiner_kernel}")
         above_zero(refiner_rate=self.refiner_rate)
         at_least(0, perceptual_weight=self.perceptual_weight, adversarial_weight=self.adversarial_weight)
 

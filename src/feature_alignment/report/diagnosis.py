@@ -22,10 +22,16 @@ __all__ = ["write_diagnosis"]
 
 
 def write_diagnosis(found: Diagnosis, directory: Path, against: Diagnosis | None = None) -> None:
-    """Write the report of one network, or of two side by side; see :meth:`Diagnosis.save`."""
+    """Write the report of one network, or of two side by side; see :meth:`Diagnosis.save`.
+
+    Files of an earlier report that this one does not have are removed.
+    """
     if against is not None and not torch.equal(found.images.cpu(), against.images.cpu()):
         raise ValueError("against: was measured with other images; two networks are compared on the same")
     networks = [found] if against is None else [found, against]
+    for name, has in (("against.json", against is not None), ("strips.png", is_picture(found.images))):
+        if not has:
+            (directory / name).unlink(missing_ok=True)
     for name, each in zip(("layers.json", "against.json"), networks, strict=False):
         write_atomically(directory / name, json.dumps([_entry(layer) for layer in each], indent=2) + "\n")
     chart = information_chart(networks, directory / "information.png")

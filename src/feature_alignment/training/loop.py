@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .compilation import compiled, matrix_products
 from .fabric_updates import FabricUpdates
 from .log import Log
 from .options import Diverged, TrainingError, TrainingOptions
-from .processes import Agreement, averaged, launched, refuse_unsynchronised, synchronised, together
+from .processes import Agreement, averaged, disconnect, launched, refuse_unsynchronised, synchronised, together
 from .resuming import asked, refuse_changes
 from .run import Run
 from .stopping import Stopped, Stopper
@@ -38,7 +39,13 @@ FITTED = 10_000
 
 
 def fit(
-    model: Model, data: TrainingData, run: Run, options: TrainingOptions, *, resume: bool = False
+    model: Model,
+    data: TrainingData,
+    run: Run,
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    accepted: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` and write log, checkpoints and the model itself into the run's directory.
 
@@ -48,6 +55,7 @@ def fit(
         run: directory to write.
         options: number of updates, seed, device, precision, ...
         resume: continue from the newest whole checkpoint; from the beginning, with a warning, if there is none yet.
+        accepted: called in the first process before the first update, once the options fit the checkpoint.
 
     Returns:
         ``steps``, the number of updates; ``seconds``, the training time, of earlier parts of a resumed run too; and
@@ -67,19 +75,26 @@ def fit(
         )
     fabric = launched(options)
     with run.locked() if fabric.is_global_zero else nullcontext(), together(fabric):
-        return _fit(fabric, model, data, run, options, resume)
+        return _fit(fabric, model, data, run, options, resume, accepted)
 
 
 def _fit(
-    fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
+    fabric: Fabric,
+    model: Model,
+    data: TrainingData,
+    run: Run,
+    options: TrainingOptions,
+    resume: bool,
+    accepted: Callable[[], None] | None,
 ) -> dict[str, Any]:
     refuse_unsynchronised(model, fabric.device, fabric.world_size)
-    training = _Training(fabric, model, data, run, options, resume)
+    training = _Training(fabric, model, data, run, options, resume, accepted)
     try:
         with synchronised(model, fabric.world_size), compiled(model, options.compile):
             training.run_updates()
     finally:
         training.close()
+    disconnect(fabric)
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
     if not fabric.is_global_zero:
         return done
@@ -100,7 +115,14 @@ class _Training:
     """The training loop: updates, log lines and checkpoints."""
 
     def __init__(
-        self, fabric: Fabric, model: Model, data: TrainingData, run: Run, options: TrainingOptions, resume: bool
+        self,
+        fabric: Fabric,
+        model: Model,
+        data: TrainingData,
+        run: Run,
+        options: TrainingOptions,
+        resume: bool,
+        accepted: Callable[[], None] | None,
     ) -> None:
         self.fabric, self.run, self.options = fabric, run, options
         self.asked = asked(model, data, options, fabric.world_size)
@@ -123,6 +145,8 @@ class _Training:
             for directory in (run.directory, run.checkpoint.parent):
                 remove_unfinished(directory)
         self.batches = data.batches(options.seed, fabric.device, fabric.global_rank, fabric.world_size)
+        if accepted and fabric.is_global_zero:
+            accepted()
         self.log = Log(run.log, self.updates.done) if fabric.is_global_zero else None
 
     def _restored(self) -> tuple[Path | None, dict[str, Any] | None]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Diverged", "TrainingError", "TrainingOptions"]
+__all__ = ["LARGEST_SEED", "Diverged", "TrainingError", "TrainingOptions"]
+
+#: NumPy takes no larger seed.
+LARGEST_SEED = 2**32 - 1
 
 
 class TrainingError(Exception):
@@ -22,7 +25,7 @@ class TrainingOptions:
 
     Args:
         steps: number of updates, each on one batch.
-        seed: of initialisation, order of the images and noise.
+        seed: of initialisation, order of the images and noise; from 0 to 4294967295.
         accelerator: ``auto``, ``cpu``, ``gpu``, ...
         devices: number of devices, or ``auto``: all GPUs, one CPU, or as many as torchrun or SLURM started processes.
             Each process has a batch of its own: ``W`` of them train as one with a batch ``W`` times as large.
@@ -37,7 +40,8 @@ class TrainingOptions:
         max_seconds: limit on the training time, in seconds; none for no limit.
 
     Raises:
-        TrainingError: ``steps``, ``log_every`` or ``checkpoint_every`` below 1, or a time that is negative.
+        TrainingError: ``steps``, ``log_every`` or ``checkpoint_every`` below 1, a seed out of range, or a time that
+            is negative.
     """
 
     steps: int = 20_000
@@ -56,6 +60,8 @@ class TrainingOptions:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise TrainingError(f"seed: expected a whole number from 0 to {LARGEST_SEED}, got {self.seed}")
         for name in ("checkpoint_seconds", "max_seconds"):
             value = getattr(self, name)
             if value is not None and not value >= 0:

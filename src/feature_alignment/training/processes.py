@@ -22,6 +22,7 @@ from .options import TrainingError, TrainingOptions
 __all__ = [
     "Agreement",
     "averaged",
+    "disconnect",
     "is_first_process",
     "launched",
     "refuse_unsynchronised",
@@ -61,7 +62,7 @@ def launched(options: TrainingOptions) -> Fabric:
             strategy=DDPStrategy(static_graph=True) if several or nodes > 1 else "auto",
         )
         fabric.launch()
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         given = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
         raise TrainingError(f"training with {given}: {str(error).strip().splitlines()[0]}") from None
     return fabric
@@ -119,6 +120,16 @@ def together(fabric: Fabric) -> Iterator[None]:
             raise
         number = f"process {fabric.global_rank + 1} of {fabric.world_size}"
         raise TrainingError(f"{number}: another process has ended; its message says why") from None
+
+
+def disconnect(fabric: Fabric) -> None:
+    """End the connection of several processes when all have come so far.
+
+    Its threads, left alone, may abort a process that ends, and torchrun then kills the others.
+    """
+    if fabric.world_size > 1 and torch.distributed.is_initialized():
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def refuse_unsynchronised(model: nn.Module, device: torch.device, processes: int) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..extras import require
-from ..files import read_yaml
+from ..files import locked, read_yaml
 from .options import TrainingError
 from .sections import fault_of
 
@@ -71,29 +69,14 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Keep other trainings out of the directory, which is created.
 
-        The lock belongs to the process (flock, or its like on Windows): the system releases it however the process
-        ends, and a lock file that is left behind locks nothing. It may be taken again within the process.
-
         Raises:
             TrainingError: another training writes into the directory.
         """
-        filelock: Any = require("filelock", "train", "training")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.lock, is_singleton=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise TrainingError(
-                f"{self.directory}: another training is writing into it; wait for its end, or choose another directory"
-            ) from None
-        except NotImplementedError:  # a network file system without locks
-            warnings.warn(f"{self.directory}: cannot be locked here; start only one training in it", stacklevel=3)
+        refusal = TrainingError(
+            f"{self.directory}: another training is writing into it; wait for its end, or choose another directory"
+        )
+        with locked(self.lock, refusal):
             yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
 
     def settings(self) -> dict[str, Any]:
         """Return the run's configuration.

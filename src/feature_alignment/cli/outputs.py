@@ -1,0 +1,90 @@
+"""Where the commands write, checked before any computation."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .errors import UsageError
+
+__all__ = ["PICTURES", "beside", "refuse_overwriting", "writable", "writable_folder"]
+
+#: The endings of pictures, the usual one first.
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
+
+
+def beside(name: str, file: str) -> Path:
+    """Return where a command writes ``file`` by default: into the run's directory; for a model of the Hub, here.
+
+    Example:
+        >>> str(beside("owner/name", "sample.png")), beside(str(folder), "sample.png") == folder / "sample.png"
+        ('name-sample.png', True)
+    """
+    return Path(name) / file if Path(name).is_dir() else Path(f"{name.rpartition('/')[2]}-{file}")
+
+
+def writable(name: str | Path, endings: Sequence[str] = PICTURES, *, folder: bool = False) -> Path:
+    """Return the path of an output, after a check that it can be written.
+
+    Args:
+        name: as given to ``--out``.
+        endings: of a file, the usual one first.
+        folder: whether a folder will do; a name that ends in ``/`` then becomes one.
+
+    Raises:
+        UsageError: another ending, a folder where a file is wanted, or no directory to write to.
+    """
+    path, expected = Path(name), f"expected a name ending in {', '.join(endings)}"
+    if path.is_dir() or str(name).endswith("/"):
+        if not folder:
+            raise UsageError(f"--out {path}: is a folder; {expected}")
+        return writable_folder("--out", path)
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no directory {path.parent}")
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"--out {path}: {expected}{', or a folder' if folder else ''}")
+    _try(f"--out {path}", path.parent)
+    return path
+
+
+def writable_folder(option: str, name: str | Path) -> Path:
+    """Return the path of a folder, which is created if it is missing, after a check that files can be written to it.
+
+    Raises:
+        UsageError: it is a file, or cannot be written to.
+    """
+    folder = Path(name)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option} {folder}: is a file, expected a folder")
+    _try(f"{option} {folder}", folder)
+    return folder
+
+
+def _try(what: str, folder: Path) -> None:
+    """Write a file without a name: permissions alone do not tell of read-only file systems, or of Windows."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{what}: nothing can be written to {folder} ({error.strerror or error})") from None
+
+
+def refuse_overwriting(option: str, place: Path, outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Refuse to write over a file that is read.
+
+    Args:
+        option: that names the place, such as ``--out``.
+        place: the file or folder it names.
+        outputs: the files that will be written.
+        inputs: the files that are read.
+
+    Raises:
+        UsageError: an output is an input.
+    """
+    read = {Path(each).resolve() for each in inputs}
+    for each in outputs:
+        if each.resolve() in read:
+            another = "folder" if place.is_dir() else "name"
+            raise UsageError(f"{option} {place}: would overwrite {each}; choose another {another}")
