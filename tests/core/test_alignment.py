@@ -12,6 +12,7 @@ from reference import algorithm_1
 from torch import nn
 
 from feature_alignment import DivergenceWarning, align, input_gradient
+from feature_alignment.core.step_sizes import limited
 
 
 @pytest.fixture(autouse=True)
@@ -357,3 +358,25 @@ def test_autocast_chooses_the_dtype_of_the_output():
     with torch.autocast("cpu", torch.bfloat16):
         feature = align(network, network(images).float(), torch.zeros(1, 8))
     torch.testing.assert_close(feature.float(), (images @ network.weight.T) @ network.weight, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("bound", [0.3, torch.tensor(46.0, requires_grad=True)])
+def test_a_bound_has_finite_derivatives_where_there_is_no_step(bound):
+    """Under a saturated squashing a sample's gradient is exactly 0; its share of the training's must not be NaN."""
+    network = nn.Linear(4, 3)
+    start = torch.tensor([[1e5, -1e5, 1e5, 1e5], [0.1, 0.2, -0.1, 0.0]], requires_grad=True)
+    feature = align(network, torch.ones(2, 3), start, max_step=bound, squash=torch.sigmoid, check=False)
+    sought = [start, network.weight, *([bound] if isinstance(bound, torch.Tensor) else [])]
+    gradients = torch.autograd.grad(feature.sum(), sought, create_graph=True)
+    assert all(each.isfinite().all() for each in gradients)
+    assert all(each.isfinite().all() for each in torch.autograd.grad(gradients[1].square().sum(), sought))
+
+
+def test_a_bounded_step_is_the_step_scaled_down_to_it():
+    gradient = torch.randn(5, 2, 3, dtype=torch.double, requires_grad=True)
+    size, bound = (torch.tensor(value, dtype=torch.double, requires_grad=True) for value in (0.7, 1.2))
+    steps = (limited(size, gradient, bound) * gradient).flatten(1)
+    for step, each in zip(steps, gradient.detach().flatten(1), strict=True):
+        torch.testing.assert_close(step, 0.7 * each * min(1.0, 1.2 / float((0.7 * each).norm())))
+    assert torch.autograd.gradcheck(lambda *given: limited(*given) * given[1], (size, gradient, bound))
+    assert torch.autograd.gradgradcheck(lambda *given: limited(*given) * given[1], (size, gradient, bound))

@@ -96,9 +96,11 @@ def limited(size: float | Tensor, gradient: Tensor, max_step: float | Tensor) ->
     Returns:
         Shape ``(N, 1, ...)``.
     """
-    # The summand keeps the square root's gradient at 0 finite.
     square = (size * gradient).flatten(1).square().sum(1).view(-1, *[1] * (gradient.ndim - 1))
-    return size * (max_step / (square + torch.finfo(square.dtype).tiny).sqrt()).clamp(max=1)
+    # Where a gradient is 0, as under a saturated squashing, so are the derivatives of its norm, not infinite.
+    moves = square > 0
+    norm = torch.where(moves, torch.where(moves, square, 1).sqrt(), 0)
+    return size * (max_step / norm.clamp(min=max_step))
 
 
 def _of_tensor(name: str, given: Tensor, steps: int) -> Sequence[Tensor]:
