@@ -146,3 +146,19 @@ def test_stages_that_cannot_be_run_backwards_are_named(stages, sample, message):
         LayeredStart(stages, sample)
     with pytest.raises(ValueError, match="expected layers to cut"):
         cut(nn.Sequential())
+
+
+def test_a_bound_scales_long_starts_down_and_lets_a_gradient_lead_back():
+    network, sample = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.SiLU(), nn.Linear(6, 5)), torch.zeros(1, 1, 8, 8)
+    free, bounded = (LayeredStart(cut(network), sample, bound=bound) for bound in (None, 2.0))
+    near, far = 0.01 * torch.randn(3, 5), 1e6 * torch.randn(3, 5)
+    long = free(far)
+    assert torch.equal(bounded(near), free(near))
+    rms = long.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)
+    torch.testing.assert_close(bounded(far), 2.0 / rms * long)
+    squared = [start(far.requires_grad_()).sigmoid().square().sum() for start in (free, bounded)]
+    gradients = [torch.autograd.grad(each, network[1].weight)[0] for each in squared]
+    assert gradients[0].norm() < 1e-6 < 1e-2 < gradients[1].norm()
+    for bound in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="bound: expected a finite number greater than 0, got"):
+            LayeredStart(cut(network), sample, bound=bound)

@@ -961,6 +961,11 @@ def test_stages_of_an_encoder_of_ones_own():
         FA(**SMALL, **(LAYERED | {"squash": "last"}))
     with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
         FA(**SMALL, steps=0)
+    with pytest.raises(ValueError, match="max_start: bounds a start of layers, got a start of zeros"):
+        FA(**SMALL, max_start=8.0)
+    with pytest.raises(ValueError, match="max_start: expected a positive number, got 0"):
+        FA(**SMALL, **LAYERED, max_start=0.0)
+    assert FA(**SMALL, **LAYERED, max_start=0.1).decode(1e3 * torch.ones(1, 6)).sub(0.5).abs().max() < 0.45
     with pytest.raises(ValueError, match="max_step: expected a positive number, got 0"):
         FA(**SMALL, max_step=0.0)
 

@@ -17,7 +17,7 @@ from ..files import write_atomically
 from ..models import Model
 from ..report import write_report
 from ..training import Run, TrainingError, TrainingOptions, fit
-from ..training.processes import is_first_process
+from ..training.processes import disconnect, is_first_process
 from ..training.stopping import Stopped, interruptible
 from .configuration import to_yaml
 from .errors import UsageError, one_line
@@ -84,7 +84,9 @@ def _fitted(
     def write_configuration() -> None:
         write_atomically(run.config, to_yaml(kind, options))
 
-    return model, data, test, fit(model, data, run, training, resume=resume, accepted=write_configuration)
+    done = fit(model, data, run, training, resume=resume, accepted=write_configuration)
+    disconnect()
+    return model, data, test, done
 
 
 def _refuse_other_modules(run: Run, kind: type[Model], options: Any) -> None:

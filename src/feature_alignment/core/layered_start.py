@@ -15,6 +15,7 @@ decoder without hidden layers; this one has as many hidden layers as the encoder
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -26,6 +27,7 @@ from .checks import refuse_batch_statistics
 from .layers import Arcsinh
 from .pullback import PullBack, vjp
 from .speed.elementwise import scaled
+from .step_sizes import limited
 from .structures import Network, Structure
 from .trials import check_independence
 
@@ -56,10 +58,13 @@ class LayeredStart(nn.Module):
             last one is not a module, it is not evaluated on construction.
         sample: one input, shape ``(1, ...)``, from which the shapes between the stages are derived.
         squash: :math:`\phi_0`; the identity for inputs without a range.
+        bound: :math:`\rho_0`, on the root mean square of a start: one that is longer is scaled down to it,
+            :math:`a_1 \leftarrow a_1 \min(1, \rho_0 / \operatorname{rms}(a_1))`. A start far beyond the range in which
+            :math:`\phi_0` changes has no gradient that leads back; scaled down, it has. None for no bound.
 
     Raises:
         ValueError: no stages; a stage that uses batch statistics, mixes samples or draws random numbers; a
-            ``sample`` that is not a batch of one.
+            ``sample`` that is not a batch of one; a ``bound`` that is not positive.
 
     Shape:
         targets of ``N`` samples, in the structure of the last stage's output, to starts ``(N, ...)``.
@@ -71,8 +76,17 @@ class LayeredStart(nn.Module):
         torch.Size([5, 8])
     """
 
-    def __init__(self, stages: Sequence[Network], sample: Tensor, squash: Elementwise = torch.sigmoid) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Network],
+        sample: Tensor,
+        squash: Elementwise = torch.sigmoid,
+        bound: float | None = None,
+    ) -> None:
         super().__init__()
+        if bound is not None and not 0 < bound < math.inf:
+            raise ValueError(f"bound: expected a finite number greater than 0, got {bound}")
+        self.bound = bound
         if not stages:
             raise ValueError("stages: expected at least one")
         if sample.ndim < 2 or len(sample) != 1:
@@ -104,9 +118,15 @@ class LayeredStart(nn.Module):
             hidden = target
             for stage in above:
                 hidden = stage.activation(stage(hidden))
-            return first(hidden)
+            return self._bounded(first(hidden))
 
         return start_of
+
+    def _bounded(self, start: Tensor) -> Tensor:
+        if self.bound is None:
+            return start
+        longest = self.bound * math.sqrt(math.prod(start.shape[1:]))
+        return start * limited(1.0, start, longest)
 
 
 @dataclass(frozen=True)

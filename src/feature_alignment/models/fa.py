@@ -233,7 +233,7 @@ class FA(Model):
             )
         stages = cut(self.encoder) if stages is None else stages  # type: ignore[arg-type]
         sample = self.start.detach().unsqueeze(0)
-        start = LayeredStart([*stages, self._last_stage], sample)
+        start = LayeredStart([*stages, self._last_stage], sample, bound=self.options.max_start)
         with torch.no_grad():
             # On the device meta there are no values to compare.
             if not sample.is_meta and not torch.allclose(Chain(stages)(sample), self.encoder(sample), atol=1e-5):

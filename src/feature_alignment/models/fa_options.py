@@ -29,6 +29,9 @@ class FAOptions(EncoderOptions):
         learn_step_size: train the step sizes, one per step, kept positive.
         max_step: :math:`\rho`, initial value of the learned bounds, one per step, on the norm of an image's step;
             none for no bound.
+        max_start: :math:`\rho_0`, bound on the root mean square of a start of ``layers``, in logits, such as 8; none
+            for no bound. Without one a training at a high rate may end where every pixel is black or white, and no
+            gradient leads back.
         further_steps: :math:`K`, train also for 1 to K steps beyond T, so that more steps at inference bring a feature
             nearer to its image, see :mod:`feature_alignment.models.further_steps`; 0 for T steps only.
         decode_steps: number of steps in decoding, by default T; more bring the features of a model trained for
@@ -50,6 +53,7 @@ class FAOptions(EncoderOptions):
     step_size: float | Sequence[float] | str = 1.0
     learn_step_size: bool = False
     max_step: float | None = None
+    max_start: float | None = None
     further_steps: int = 0
     decode_steps: int | None = None
     start: str = "zeros"
@@ -79,7 +83,9 @@ class FAOptions(EncoderOptions):
                 f"further_steps: {self.further_steps} steps need one before them and a squash of every or none, got "
                 f"steps {self.steps} and squash {self.squash!r}"
             )
-        above_zero(max_step=self.max_step, clamp_weights=self.clamp_weights)
+        above_zero(max_step=self.max_step, max_start=self.max_start, clamp_weights=self.clamp_weights)
+        if self.max_start is not None and self.start != LAYERS:
+            raise ValueError(f"max_start: bounds a start of layers, got a start of {self.start}")
         if self.step_size == "auto" and self.learn_step_size:
             raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
         sizes = self.step_sizes()

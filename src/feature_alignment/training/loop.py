@@ -24,7 +24,7 @@ from .compilation import compiled, matrix_products
 from .fabric_updates import FabricUpdates
 from .log import Log
 from .options import Diverged, TrainingError, TrainingOptions
-from .processes import Agreement, averaged, disconnect, launched, refuse_unsynchronised, synchronised, together
+from .processes import Agreement, averaged, launched, refuse_unsynchronised, synchronised, together
 from .resuming import asked, refuse_changes
 from .run import Run
 from .stopping import Stopped, Stopper
@@ -94,7 +94,6 @@ def _fit(
             training.run_updates()
     finally:
         training.close()
-    disconnect(fabric)
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
     if not fabric.is_global_zero:
         return done

@@ -122,13 +122,13 @@ def together(fabric: Fabric) -> Iterator[None]:
         raise TrainingError(f"{number}: another process has ended; its message says why") from None
 
 
-def disconnect(fabric: Fabric) -> None:
-    """End the connection of several processes when all have come so far.
+def disconnect() -> None:
+    """End the connection of several processes when all have come so far; no training of theirs may follow.
 
     Its threads, left alone, may abort a process that ends, and torchrun then kills the others.
     """
-    if fabric.world_size > 1 and torch.distributed.is_initialized():
-        fabric.barrier()
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
