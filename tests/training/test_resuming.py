@@ -23,7 +23,7 @@ OTHER = {
     "steps": 2, "betas": (0.9, 0.99), "classes": 2, "clamp_weights": None, "refiner_kernel": 5, "step_size": 0.5,
     "sampler": "mixture", "penalty_weight": 2.0, "refiner": "residual", "augment": ("translation",),
     "average_weights": 0.5, "clamp_inputs": 0.1, "learning_rate": 1e-3, "loss": "image",
-    "decode_steps": 3, "class_branch": "probabilities",
+    "decode_steps": 3, "class_branch": "probabilities", "max_start": 8.0,
 }  # fmt: skip
 
 
@@ -67,6 +67,13 @@ def test_an_option_of_a_model_is_applied_or_refused_by_name(kind, name, tiny, te
     else:
         with pytest.raises(TrainingError, match=rf"last\.ckpt: model\.{name} was .* and is now .*it defines"):
             refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)
+
+
+def test_a_bound_on_the_start_may_be_given_on_resuming(tiny, ten):
+    before, after = (built(FA, start="layers", squash="every", max_start=bound) for bound in (None, 8.0))
+    then, now = (asked(model, tiny, ten(), 1) for model in (before, after))
+    refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)
+    assert before.state_dict().keys() == after.state_dict().keys()
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainingOptions), ids=lambda field: field.name)
