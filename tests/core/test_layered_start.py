@@ -153,7 +153,9 @@ def test_a_bound_scales_long_starts_down_and_lets_a_gradient_lead_back():
     free, bounded = (LayeredStart(cut(network), sample, bound=bound) for bound in (None, 2.0))
     near, far = 0.01 * torch.randn(3, 5), 1e6 * torch.randn(3, 5)
     long = free(far)
-    assert torch.equal(bounded(near), free(near))
+    found = [start(near) for start in (free, bounded)]
+    assert torch.equal(*found)
+    assert torch.equal(*(torch.autograd.grad(each.sigmoid().sum(), network[1].weight)[0] for each in found))
     rms = long.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)
     torch.testing.assert_close(bounded(far), 2.0 / rms * long)
     squared = [start(far.requires_grad_()).sigmoid().square().sum() for start in (free, bounded)]

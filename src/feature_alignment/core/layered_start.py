@@ -27,7 +27,6 @@ from .checks import refuse_batch_statistics
 from .layers import Arcsinh
 from .pullback import PullBack, vjp
 from .speed.elementwise import scaled
-from .step_sizes import limited
 from .structures import Network, Structure
 from .trials import check_independence
 
@@ -125,8 +124,9 @@ class LayeredStart(nn.Module):
     def _bounded(self, start: Tensor) -> Tensor:
         if self.bound is None:
             return start
-        longest = self.bound * math.sqrt(math.prod(start.shape[1:]))
-        return start * limited(1.0, start, longest)
+        mean_square = start.flatten(1).square().mean(1).view(-1, *[1] * (start.ndim - 1))
+        # Clamped before the root: exactly 1 within the bound, and no infinite derivative at a start of 0.
+        return start / (mean_square / self.bound**2).clamp(min=1).sqrt()
 
 
 @dataclass(frozen=True)
