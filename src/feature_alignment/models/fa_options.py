@@ -29,8 +29,8 @@ class FAOptions(EncoderOptions):
         learn_step_size: train the step sizes, one per step, kept positive.
         max_step: :math:`\rho`, initial value of the learned bounds, one per step, on the norm of an image's step;
             none for no bound.
-        max_start: :math:`\rho_0`, bound on the root mean square of a start of ``layers``, in logits, such as 25, where a
-            pixel is black or white to 1e-11; none for no bound. Without one a training at a high rate may end where
+        max_start: :math:`\rho_0`, bound on the root mean square of a start of ``layers``, in logits, such as 25, where
+            pixels are black or white to 1e-11; none for no bound. Without one a training at a high rate may end where
             every pixel is black or white, and no gradient leads back. Within the bound nothing changes.
         further_steps: :math:`K`, train also for 1 to K steps beyond T, so that more steps at inference bring a feature
             nearer to its image, see :mod:`feature_alignment.models.further_steps`; 0 for T steps only.
