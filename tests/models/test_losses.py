@@ -111,6 +111,8 @@ def test_adversarial_options_refuse_by_name(options, message):
 
 def test_the_penalty_has_a_weight_for_each_kind():
     kinds = ("least-squares", "wasserstein", "wasserstein-gp", "relativistic")
-    assert [AdversarialOptions(adversarial=kind).penalty for kind in kinds] == [0, 0, 10, 1]
-    assert [AdversarialOptions(adversarial=kind, penalty_weight=3).penalty for kind in kinds] == [0, 0, 3, 3]
-    assert AdversarialOptions(adversarial="relativistic", penalty_weight=0).penalty == 0
+    digits, colour = torch.rand(2, 1, 28, 28), torch.rand(2, 3, 56, 56)
+    assert [AdversarialOptions(adversarial=kind).penalty(digits) for kind in kinds] == [0, 0, 10, 1]
+    assert [AdversarialOptions(adversarial=kind).penalty(colour) for kind in kinds] == [0, 0, 10, 12]
+    assert [AdversarialOptions(adversarial=kind, penalty_weight=3).penalty(colour) for kind in kinds] == [0, 0, 3, 3]
+    assert AdversarialOptions(adversarial="relativistic", penalty_weight=0).penalty(digits) == 0

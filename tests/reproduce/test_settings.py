@@ -39,6 +39,7 @@ def test_the_layered_start_stands_beside_the_papers(scale):
     assert paper.options.get("start", "shared") == "shared"
     small = setting("vfa-gan", scale, "mnist", (1, 28, 28), 60_000)
     assert ours.options["max_step"] == 2 * small.options["max_step"] == 40.0
+    assert [each.options["perceptual_weight"] for each in (small, ours)] == [0.3, 1.0]
 
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "paper"])

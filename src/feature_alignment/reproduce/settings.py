@@ -92,8 +92,11 @@ def setting(model: str, scale: Scale, name: str, shape: Sequence[int], count: in
         steps, batch_size = 10, min(32, count)
         small = {"width": 32, "search_steps": 5, "refiner_filters": 4, "discriminator_width": 16}
         options |= {option: value for option, value in small.items() if option in options}
-    if options.get("max_step") is not None and shape[1] > LARGE:
-        options["max_step"] *= 2
+    if shape[1] > LARGE and options.get("start") == "layers":
+        if options.get("max_step") is not None:
+            options["max_step"] *= 2
+        if "perceptual_weight" in options:
+            options["perceptual_weight"] = 1.0  # with 0.3 the refiner draws false colours
     return Setting(kind, options, batch_size, steps, model in ("shared", "vfa-gan"), SCALES[scale])
 
 
