@@ -297,6 +297,14 @@ def test_gan_trains_all_three_networks_and_no_gradient_crosses(digits, adversari
     assert (bound <= 0.02) == (adversarial == "wasserstein")
 
 
+def test_the_refiners_gradient_is_bounded_as_the_encoders_is(digits):
+    model = VFAGAN(**SMALL, **ADVERSARY, perceptual_weight=1e6, clip_gradient=1e-2)
+    train(model, digits[0], None, 1)
+    for part in (model.refiner, model.encoder):
+        norm = torch.stack([each.grad.norm() for each in part.parameters() if each.grad is not None]).norm()
+        assert 0.5e-2 < norm <= 1.001e-2
+
+
 def test_the_refiner_leaves_the_encoder_as_vfa_trains_it(digits):
     """Equation 5 acts on detached features: the encoder's path must be that of the model without refiner."""
     torch.manual_seed(1)

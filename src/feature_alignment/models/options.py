@@ -59,7 +59,7 @@ class ModelOptions:
         learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
         betas: decay rates of Adam's first and second moments.
         schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the training's updates.
-        clip_gradient: bound on the norm of the encoder's (and decoder's) gradient; none for no bound.
+        clip_gradient: bound on the norms of the encoder's, decoder's and refiner's gradients; none for no bound.
         sampler: where the latents of samples come from, see :data:`feature_alignment.samplers.SAMPLERS`: ``normal``,
             N(0, I), the prior; ``gaussian``, ``mixture`` or ``flow``, fitted to the latents of training images; or
             ``best``, that of the highest held-out likelihood. None for the prior, or for ``best`` of the Gaussian and

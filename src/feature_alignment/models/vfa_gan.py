@@ -138,7 +138,10 @@ class VFAGAN(VFA):
         batch = _Batch(images, features, self.one_hot(labels, len(images)))
         with torch.no_grad():
             network = self.snapshot(len(images))  # after the encoder's update; the other updates do not change it
-        refined: Tensor = updates.take("refiner", lambda: self.refiner_loss(batch, posterior, network))
+        # Early perceptual distances can be huge, and Adam's second moment would remember them to the end.
+        refined: Tensor = updates.take(
+            "refiner", lambda: self.refiner_loss(batch, posterior, network), clip=self.options.clip_gradient
+        )
         update_average(self.refiner)
         with torch.no_grad():
             # The refiner's update comes between: the paper's code draws afterwards.
