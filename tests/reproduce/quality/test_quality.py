@@ -22,6 +22,7 @@ from feature_alignment.reproduce.quality.pictures import draw
 from feature_alignment.reproduce.quality.search import chosen, grid
 from feature_alignment.reproduce.quality.settings import plan
 from feature_alignment.reproduce.quality.splits import evenly, every_tenth
+from feature_alignment.reproduce.quality.table import quality_table, steps_table
 from feature_alignment.reproduce.result import Table
 from feature_alignment.training import TrainingError
 
@@ -89,6 +90,22 @@ def test_the_smallest_finite_value_is_chosen_and_only_when_all_are_there(tmp_pat
 def test_images_measured_are_evenly_spaced():
     assert evenly(numbered(101), 5).pixels[:, 0, 0, 0].tolist() == [0, 25, 50, 75, 100]
     assert len(evenly(numbered(3), 5)) == 3
+
+
+def test_an_error_after_further_steps_is_compared_with_that_of_the_same_images(tmp_path):
+    """The error is of all held-out images and the curve of some: 3.5 after 16 steps is no gain over 3 of all."""
+    study = Comparison("mnist-mini", "cpu", [0, 1], tmp_path, ["fa"])
+    for entry in study.entries("search"):
+        study.folder.write(entry.name, {"criterion": 1.0})
+    after = {0: 3.5, 1: 3.0}
+    for entry in study.entries("table"):
+        curve = {"0": 8.0, "1": 4.0, "16": after[entry.seed]}
+        measures = {"reconstruction_error": {"feature": 3.0}, "error_by_steps": curve}
+        study.folder.write(entry.name, {"settings": study.settings(entry), "training": {}, "measures": measures})
+    table = quality_table(study)
+    row = dict(zip(table.columns, table.rows["fa, 64"], strict=True))
+    assert row["error, 16 steps over T"]["values"] == [3.5 / 4, 3.0 / 4]
+    assert steps_table(study).rows["fa, 64, seed 1"] == [2.0, 1.0, 0.75]
 
 
 def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch):

@@ -22,9 +22,13 @@ MOST = max(STEPS)
 
 
 def quality_table(study: Comparison, part: Part = "table") -> Table:
-    """Return a row for every model and size: errors, distances, parameters, times; a cell is a number over seeds."""
+    """Return a row for every model and size: errors, distances, parameters, times; a cell is a number over seeds.
+
+    The column "over T" has the error after these, divided by that after the trained number.
+    """
     samplers = _samplers(study, part)
-    columns = ["latents", "error", f"error, {MOST} steps", "error, refined", *(f"FID, {name}" for name in samplers)]
+    columns = ["latents", "error", f"error, {MOST} steps over T", "error, refined"]
+    columns += [f"FID, {name}" for name in samplers]
     columns += [*(f"FID, refined, {name}" for name in samplers), *(f"named, {name}" for name in samplers)]
     columns += ["parameters, million", "ms an update, fastest seed", "seeds", "diverged"]
     rows: dict[str, list[Any]] = {}
@@ -100,13 +104,10 @@ def steps_table(study: Comparison) -> Table:
     counts: list[str] = []
     for entry in study.entries("table"):
         for found in _read(study, [entry]):
-            curve = found["measures"].get("error_by_steps")
+            curve = _by_steps(found)
             if curve:
                 counts = list(curve)
-                trained = curve[str(found["settings"]["options"]["steps"])]
-                rows[f"{entry.method}, {entry.latent}, seed {entry.seed}"] = [
-                    None if each is None or trained is None else each / trained for each in curve.values()
-                ]
+                rows[f"{entry.method}, {entry.latent}, seed {entry.seed}"] = list(curve.values())
     return Table(counts, rows)
 
 
@@ -135,7 +136,7 @@ def _numbers(found: list[dict[str, Any]], samplers: list[str]) -> list[Any]:
     parameters = next((each["parameters"]["model"] / 1e6 for each in found if "parameters" in each), None)
     return [
         _over_seeds(found, lambda each: _stage(each["measures"].get("reconstruction_error"))),
-        _over_seeds(found, lambda each: each["measures"].get("error_by_steps", {}).get(str(MOST))),
+        _over_seeds(found, lambda each: _by_steps(each).get(str(MOST))),
         _over_seeds(found, lambda each: _refined(each["measures"].get("reconstruction_error"))),
         *_by_sampler(found, "classifier_fid", samplers, _stage),
         *_by_sampler(found, "classifier_fid", samplers, _refined),
@@ -145,6 +146,13 @@ def _numbers(found: list[dict[str, Any]], samplers: list[str]) -> list[Any]:
         str(len(found)),
         str(len(lost)),
     ]
+
+
+def _by_steps(found: dict[str, Any]) -> dict[str, float | None]:
+    """Return, by number of steps, the error over that after the trained number, of the same images."""
+    curve = found["measures"].get("error_by_steps") or {}
+    trained = curve.get(str(found["settings"]["options"].get("steps")))
+    return {count: None if each is None or trained is None else each / trained for count, each in curve.items()}
 
 
 def _by_sampler(
