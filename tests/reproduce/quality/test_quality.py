@@ -87,6 +87,16 @@ def test_the_smallest_finite_value_is_chosen_and_only_when_all_are_there(tmp_pat
     )  # fmt: skip
 
 
+def test_what_depends_on_the_size_of_images_reaches_the_models_that_name_it():
+    small, large = (plan("cpu", shape).methods for shape in ((1, 28, 28), (3, 64, 64)))
+    assert (small["fa"].options["max_step"], large["vfa-gan"].options["max_step"]) == (20.0, 40.0)
+    assert (small["vfa-gan"].options["perceptual_weight"], large["vfa-gan"].options["perceptual_weight"]) == (0.3, 1.0)
+    assert (small["r3gan"].options["penalty_weight"], large["r3gan"].options["penalty_weight"]) == (0.1, 1.6)
+    # A refiner's penalty is the model's own, in proportion to the number of values; the bounds are the feature's alone.
+    assert "penalty_weight" not in large["vfa-gan"].options
+    assert not {"max_step", "max_start"} & set(large["ae"].options)
+
+
 def test_images_measured_are_evenly_spaced():
     assert evenly(numbered(101), 5).pixels[:, 0, 0, 0].tolist() == [0, 25, 50, 75, 100]
     assert len(evenly(numbered(3), 5)) == 3

@@ -128,10 +128,10 @@ def _read(scale: str) -> dict[str, Any]:
 
 def _method(name: str, found: dict[str, Any], size: dict[str, Any]) -> Method:
     given = dict(found["models"][name])
-    start = size["start"] if given.pop("start", False) else {}
-    own = given.pop("options", {})
     common = _known(given["model"], found["options"] | size["options"])
-    return Method(name, options=common | start | own | _known(given["model"], found.get("small", {})), **given)
+    of_size = {option: value for group in given.pop("size", []) for option, value in size[group].items()}
+    own = given.pop("options", {})
+    return Method(name, options=common | of_size | own | _known(given["model"], found.get("small", {})), **given)
 
 
 def _known(model: str, options: dict[str, Any]) -> dict[str, Any]:
