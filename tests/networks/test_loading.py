@@ -89,6 +89,66 @@ def test_weights_of_a_file_and_of_the_cache(here):
         torch.testing.assert_close(found.module(x), network(standardised(x)))
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"epoch": 3, "model_state_dict": state},
+        lambda state: {"state_dict": {f"module.{name}": each for name, each in state.items()}, "optimizer": {}},
+        lambda state: {f"module._orig_mod.{name}": each for name, each in state.items()},
+        # Lightning: the network is an attribute of the module that was trained, beside others.
+        lambda state: {
+            "state_dict": {"loss.weight": torch.ones(2)} | {f"model.{n}": each for n, each in state.items()}
+        },
+        lambda state: {f"encoder.backbone.{n}": each for n, each in state.items()} | {"head.weight": torch.ones(3)},
+    ],
+    ids=["in a checkpoint", "of several processes", "compiled", "of Lightning", "part of a larger one"],
+)
+def test_weights_as_training_loops_save_them(wrapped, here):
+    torch.manual_seed(1)
+    network = __import__("torchvision").models.squeezenet1_1(num_classes=5).eval()
+    torch.save(wrapped(network.state_dict()), here / "mine.pth")
+    found = load_network(
+        "torchvision:squeezenet1_1", weights=here / "mine.pth", init={"num_classes": "5"}, size=64,
+    )  # fmt: skip
+    x = images(1, 3, 64, 64)
+    torch.testing.assert_close(found.module(x), network(standardised(x)))
+
+
+def test_weights_of_two_networks_are_not_one(here):
+    net = load_network("own_nets:network").module
+    both = {f"{kind}.{name}": each for kind in ("student", "teacher") for name, each in net.state_dict().items()}
+    torch.save(both, here / "mine.pth")
+    with pytest.raises(NetworkError, match=r"mine.pth: holds several such networks, under student., teacher.; save"):
+        load_network("own_nets:network", weights=here / "mine.pth")
+
+
+def test_other_classes_and_a_saved_network_are_told_what_to_do(here):
+    network = __import__("torchvision").models.squeezenet1_1(num_classes=5)
+    torch.save(network.state_dict(), here / "mine.pth")
+    torch.save(network, here / "whole.pth")
+    with pytest.raises(NetworkError, match=r"2 of another shape .*--init, the 5 classes .* often by num_classes"):
+        load_network("torchvision:squeezenet1_1", weights=here / "mine.pth")
+    with pytest.raises(
+        NetworkError, match=r"whole.pth: expected tensors by name, .*state_dict\(\), not of the network"
+    ):
+        load_network("torchvision:squeezenet1_1", weights=here / "whole.pth")
+
+
+@pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "timm:test_vit", "own_nets:network", "own_nets:double"])
+def test_a_normalisation_asked_for_replaces_that_of_the_library(name, here):
+    options = {"random": True} if name[0] == "t" else {"size": 28}
+    given = {"mean": [0.2], "std": [0.4]}
+    torch.manual_seed(0)
+    found = load_network(name, **options, **given)
+    torch.manual_seed(0)
+    plain = load_network(name, **options, mean=[0.0], std=[1.0])
+    x = images(1, *found.image_shape)
+    torch.testing.assert_close(found.module(x), plain.module((x - 0.2) / 0.4))
+    if name == "timm:test_vit":  # ... and without one it is the library's
+        torch.manual_seed(0)
+        assert not torch.allclose(load_network(name, **options).module(x), found.module(x))
+
+
 class Code:
     def __reduce__(self):
         return Path.touch, (Path("executed"),)
@@ -274,6 +334,9 @@ ERRORS = [
     ("timm:test_vit", {"weights": "w.pt"}, "--weights w.pt do not fit"),
     ("transformers:google/vit-none", {}, "neither a directory nor in the cache.*hf download google/vit-none"),
     ("own_nets:Nett", {}, "own_nets has no Nett; nearest: Net"),
+    ("own_nets:Net", {"mean": [0.5]}, "--mean and --std: give as many numbers for both, got 1 and 0"),
+    ("own_nets:Net", {"mean": [0.5], "std": [0.0]}, "those of --std above 0, got"),
+    ("own_nets:Net", {"mean": [0.5] * 3, "std": [1.0] * 3, "size": 28}, "mean and std of 3 channels for images of 1"),
     ("own_netz:Net", {}, "own_netz cannot be imported .*No module named 'own_netz'"),
     ("own_nets:Net", {"init": {"fail": "true"}}, "fails when called with fail=True .*on purpose.*--init NAME=VALUE"),
     ("own_nets:number", {}, "expected a class or a function, got int"),

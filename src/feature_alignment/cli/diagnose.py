@@ -24,6 +24,8 @@ __all__ = ["parse", "parser", "run"]
 
 #: The pictures that are written.
 DRAWN = ("information.png", "strips.png")
+#: What is said of the second network by options of its own.
+SECOND = ("weights", "random", "init", "mean", "std")
 
 
 def parser() -> Parser:
@@ -55,6 +57,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--against-init", action="append", default=[], metavar="KEY=VALUE", help="argument of its class or function"
     )
+    for name in ("mean", "std"):
+        parser.add_argument(f"--against-{name}", type=float, nargs="+", metavar="X", help=f"its --{name}")
     return parser
 
 
@@ -87,7 +91,7 @@ def run(options: Namespace) -> None:
 
 
 def _check_second(options: Namespace) -> None:
-    alone = [f"--against-{name}" for name in ("weights", "random", "init") if getattr(options, f"against_{name}")]
+    alone = [f"--against-{name}" for name in SECOND if getattr(options, f"against_{name}")]
     if alone and not options.against:
         raise UsageError(f"{', '.join(alone)}: say more of a second network, but none is named by --against")
 
@@ -115,7 +119,7 @@ def _second(options: Namespace, first: LoadedNetwork) -> LoadedNetwork | None:
     if not options.against:
         return None
     size = first.image_shape[-1]
-    kept = {"weights": options.against_weights, "random": options.against_random, "init": options.against_init}
+    kept = {name: getattr(options, f"against_{name}") for name in SECOND}
     found = network_of(Namespace(**{**vars(options), **kept, "size": size}), options.images, options.against)
     if found.image_shape != first.image_shape:
         shapes = [" x ".join(map(str, each.image_shape)) for each in (found, first)]

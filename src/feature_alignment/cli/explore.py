@@ -63,7 +63,7 @@ def _subject(options: Namespace) -> Model | LoadedNetwork:
 
     if not (Path(options.network).is_dir() or is_repository(options.network)):
         return network_of(options)
-    for name in ("size", "weights", "random", "init"):
+    for name in ("size", "weights", "random", "init", "mean", "std"):
         if getattr(options, name):
             raise UsageError(f"--{name}: not for a run, which has its own")
     return model_of(existing_run(options.network), options)

@@ -29,7 +29,7 @@ def add_network_arguments(parser: Parser) -> None:
 
 
 def add_network_options(parser: Parser) -> None:
-    """Add ``--size``, ``--weights``, ``--random``, ``--init``, ``--device`` and ``--seed``."""
+    """Add ``--size``, ``--weights``, ``--random``, ``--init``, ``--mean``, ``--std``, ``--device`` and ``--seed``."""
     parser.add_argument(
         "--size", type=int, help="side of the images (default: the weights' own, otherwise the images')"
     )
@@ -42,6 +42,9 @@ def add_network_options(parser: Parser) -> None:
         metavar="KEY=VALUE",
         help="argument of the class or function; may be repeated",
     )
+    for name, what in (("mean", "mean by which the network wants images normalised"), ("std", "standard deviation")):
+        text = f"{what}: one number, or one a channel (default: that of the weights)"
+        parser.add_argument(f"--{name}", type=float, nargs="+", metavar="X", help=text)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)")
     parser.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: %(default)s)")
 
@@ -69,6 +72,8 @@ def network_of(options: Namespace, images: Sequence[str | Path] = (), name: str 
         weights=Path(options.weights) if options.weights else None,
         random=options.random,
         init=dict(map(_pair, options.init)),
+        mean=options.mean,
+        std=options.std,
         device=device_of(options.device),
         images=image_files(images),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from .preprocessing import Colours
 
 __all__ = ["LoadedNetwork", "Request", "Source", "value_of"]
 
@@ -20,8 +22,8 @@ class LoadedNetwork:
 
     Attributes:
         name: as the user gave it.
-        module: from pixels in [0, 1], shape ``(N, C, H, W)``, to outputs. The preprocessing of the weights'
-            colours is inside, resizing is not. Its weights require no gradient.
+        module: from pixels in [0, 1], shape ``(N, C, H, W)``, to outputs. The preprocessing of colours, the weights'
+            own or the one asked for, is inside; resizing is not. Its weights require no gradient.
         image_shape: ``(C, H, W)``.
         class_names: of the outputs, if they are known.
         white: the values of white by which images of more than 8 bits are scaled, as far as they are known; those of
@@ -53,6 +55,7 @@ class Request:
         weights: a file of weights; none for the library's own.
         random: whether untrained weights are wanted.
         init: arguments of the constructor, as text.
+        normalisation: mean and standard deviation by channel; none for the library's own.
         images: files whose size is used where the weights have none.
     """
 
@@ -62,6 +65,7 @@ class Request:
     weights: Path | None = None
     random: bool = False
     init: Mapping[str, str] = field(default_factory=dict)
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None
     images: tuple[Path, ...] = ()
 
     @property
@@ -72,12 +76,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """What a library gives: the fields are those of :class:`LoadedNetwork`, the shape only if it is known."""
+    """What a library gives: the fields are those of :class:`LoadedNetwork`, the shape only if it is known.
+
+    Attributes:
+        colours: what the library does with pixels before the network.
+    """
 
     module: Callable[..., Any]
     image_shape: tuple[int, int, int] | None = None
     class_names: tuple[str, ...] | None = None
     white: Mapping[str, float] = field(default_factory=dict)
+    colours: Colours | None = None
 
 
 def value_of(text: str) -> Any:

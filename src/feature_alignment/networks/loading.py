@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from .errors import NetworkError, nearest
 from .loaded import LoadedNetwork, Request, Source
+from .preprocessing import Colours, normalisation, on_pixels
 from .shapes import fitting_shape
 
 __all__ = ["SOURCES", "load_network"]
@@ -29,10 +31,12 @@ def load_network(
     weights: Path | None = None,
     random: bool = False,
     init: Mapping[str, str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     device: torch.device | str = "cpu",
     images: Sequence[Path] = (),
 ) -> LoadedNetwork:
-    """Load a network by name. Nothing is downloaded.
+    r"""Load a network by name. Nothing is downloaded.
 
     Args:
         name: the directory of a run; ``torchvision:NAME``, ``timm:NAME`` or ``transformers:NAME``, with weights from
@@ -43,6 +47,9 @@ def load_network(
         weights: a state dict, in safetensors or PyTorch's format, instead of the cache's.
         random: untrained weights, by PyTorch's global random numbers.
         init: arguments of the class, of the function or of the library's constructor, in JSON's or Python's notation.
+        mean, std: what the network expects its images to be normalised by, :math:`(x - \mu_c) / \sigma_c`: one number,
+            or one a channel. By default what the library states for the weights, which is also that of other weights
+            of ``torchvision:`` and ``timm:``, and nothing for a network of the user's own.
         device: of the network.
         images: files, for their size.
 
@@ -60,9 +67,11 @@ def load_network(
     if random and weights:
         raise NetworkError("--random and --weights: give one of them")
     build, rest = _source_of(name)
-    request = Request(name, rest, size, weights, random, dict(init or {}), tuple(images))
+    own = _checked(mean, std)
+    request = Request(name, rest, size, weights, random, dict(init or {}), own, tuple(images))
     source = build(request)
     module = _ready(source.module, device)
+    module = _on_pixels(module, normalisation(*own) if own else source.colours)
     shape = fitting_shape(module, source.image_shape, request)
     return LoadedNetwork(name, module, shape, source.class_names, source.white)
 
@@ -91,6 +100,28 @@ def _source_of(name: str) -> tuple[Callable[[Request], Source], str]:
 def _builder(module: str) -> Callable[[Request], Source]:
     found: Callable[[Request], Source] = importlib.import_module(f".sources.{module}", __package__).build
     return found
+
+
+def _checked(
+    mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None or len(mean) != len(std) or not mean:
+        sizes = [0 if each is None else len(each) for each in (mean, std)]
+        raise NetworkError(f"--mean and --std: give as many numbers for both, got {sizes[0]} and {sizes[1]}")
+    if not all(map(math.isfinite, [*mean, *std])) or min(std) <= 0:
+        raise NetworkError(f"--mean and --std: expected finite numbers, those of --std above 0, got {[*mean, *std]}")
+    return mean, std
+
+
+def _on_pixels(module: Callable[..., object], colours: Colours | None) -> Callable[..., object]:
+    if colours is None:
+        return module
+    if not isinstance(module, nn.Module):
+        return lambda images: module(colours(images))
+    on_pixels(module, colours)
+    return module
 
 
 def _ready(module: Callable[..., object], device: torch.device | str) -> Callable[..., object]:

@@ -6,16 +6,19 @@ By hooks on the network itself, so that its modules keep their names. They are d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["normalise", "on_pixels", "return_part", "transform_colours"]
+__all__ = ["Colours", "colour_map", "normalisation", "on_pixels", "return_part"]
+
+#: From images with pixels in [0, 1] to what a network expects, of the same height and width.
+Colours: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def on_pixels(network: nn.Module, transform: Callable[[Tensor], Tensor]) -> None:
+def on_pixels(network: nn.Module, transform: Colours) -> None:
     """Apply a function to the network's input before it is evaluated."""
 
     def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -24,29 +27,35 @@ def on_pixels(network: nn.Module, transform: Callable[[Tensor], Tensor]) -> None
     network.register_forward_pre_hook(before)
 
 
-def normalise(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-    r"""Have the network normalise its input: :math:`(x - \mu_c) / \sigma_c`, by channel.
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> Colours:
+    r"""Return :math:`x \mapsto (x - \mu_c) / \sigma_c`, by channel; one number is for all of them.
+
+    Raises:
+        ValueError: on images of another number of channels, which would be broadcast to these.
 
     Example:
-        >>> network = nn.Identity()
-        >>> normalise(network, [0.5], [0.25])
-        >>> network(torch.full((1, 1, 1, 1), 0.75)).item()
+        >>> normalisation([0.5], [0.25])(torch.full((1, 1, 1, 1), 0.75)).item()
         1.0
     """
     shift, scale = (torch.tensor([*each], dtype=torch.float64).view(-1, 1, 1) for each in (mean, std))
-    on_pixels(network, lambda x: (x - shift.to(x)) / scale.to(x))
+
+    def normalised(x: Tensor) -> Tensor:
+        if len(shift) not in (1, x.shape[-3]):
+            raise ValueError(f"mean and std of {len(shift)} channels for images of {x.shape[-3]}")
+        return (x - shift.to(x)) / scale.to(x)
+
+    return normalised
 
 
-def transform_colours(network: nn.Module, matrix: Tensor, offset: Tensor) -> None:
-    """Have the network map the colour of every pixel: ``matrix @ colour + offset``.
+def colour_map(matrix: Tensor, offset: Tensor) -> Colours:
+    """Return the function that maps the colour of every pixel: ``matrix @ colour + offset``.
 
     Args:
-        network: any network.
         matrix: shape ``(channels, C)``.
         offset: shape ``(channels,)``.
     """
     kernel = matrix[..., None, None]
-    on_pixels(network, lambda x: functional.conv2d(x, kernel.to(x), offset.to(x)))
+    return lambda x: functional.conv2d(x, kernel.to(x), offset.to(x))
 
 
 def return_part(network: nn.Module, names: Sequence[str]) -> None:

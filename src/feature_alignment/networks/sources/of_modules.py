@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,8 @@ def build(request: Request) -> Source:
     """Return what ``package.module:Class`` makes, called with the arguments asked for."""
     module, _, name = request.name.partition(":")
     found = _attribute(_imported(module, request), name, request)
-    if not isinstance(found, nn.Module):
-        found = _called(found, request)
+    # A copy: what is loaded gets weights and hooks of its own.
+    found = copy.deepcopy(found) if isinstance(found, nn.Module) else _called(found, request)
     if not callable(found):
         raise NetworkError(f"{request.text}: expected a network, got {type(found).__name__}")
     if isinstance(found, nn.Module):

@@ -29,8 +29,10 @@ class _Scored(nn.Module):
 
 def build(request: Request) -> Source:
     """Return a run's encoder: from images to latents, and class scores where it has them."""
-    if request.weights or request.random or request.init:
-        raise NetworkError(f"{request.text}: --weights, --random and --init are not for a run, which has its weights")
+    if request.weights or request.random or request.init or request.normalisation:
+        raise NetworkError(
+            f"{request.text}: --weights, --random, --init, --mean and --std are not for a run, which has its own"
+        )
     try:
         model = Model.from_pretrained(Path(request.name))
     except (FileNotFoundError, ValueError) as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...extras import require
 from ..errors import NetworkError, nearest, reason
 from ..loaded import Request, Source
-from ..preprocessing import normalise
+from ..preprocessing import normalisation
 from ..weights import in_torch_cache, read_weights
 
 __all__ = ["build"]
@@ -27,8 +27,8 @@ def build(request: Request) -> Source:
     own, height, width = config["input_size"]
     channels = int(request.arguments.get("in_chans", own))
     mean, std = ([sum(each) / own] * channels if channels != own else each for each in (config["mean"], config["std"]))
-    normalise(network, mean, std)
-    return Source(network, (channels, height, width), _class_names(timm, network))
+    shape = channels, height, width
+    return Source(network, shape, _class_names(timm, network), colours=normalisation(mean, std))
 
 
 def _weights(timm: Any, request: Request) -> dict[str, Tensor] | None:

@@ -10,7 +10,7 @@ from torch import nn
 from ...extras import require
 from ..errors import NetworkError, nearest, reason
 from ..loaded import Request, Source
-from ..preprocessing import normalise
+from ..preprocessing import normalisation
 from ..weights import fill, in_torch_cache, read_weights
 
 __all__ = ["build"]
@@ -34,10 +34,10 @@ def build(request: Request) -> Source:
     preset = known.transforms()
     side = int(getattr(preset, "crop_size", preset.resize_size)[0])
     network = _filled(models, request, known)
-    normalise(network, preset.mean, preset.std)
     names = known.meta.get("categories")
     plain = names is not None and "num_classes" not in request.init
-    return Source(network, (3, side, side), tuple(names) if plain else None)
+    colours = normalisation(preset.mean, preset.std)
+    return Source(network, (3, side, side), tuple(names) if plain else None, colours=colours)
 
 
 def _filled(models: Any, request: Request, known: Any) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...extras import require
 from ..errors import NetworkError, nearest, reason
 from ..loaded import Request, Source
-from ..preprocessing import return_part, transform_colours
+from ..preprocessing import colour_map, return_part
 from ..weights import misfit, read_weights
 
 __all__ = ["build"]
@@ -33,10 +33,10 @@ def build(request: Request) -> Source:
         raise NetworkError(f"{request.text}: takes {network.main_input_name}, expected a network that takes images")
     processor = _processor(library, request, config)
     side = _stated(config) or (None if processor is None else _measured(processor, 0).shape[-1]) or 224
-    if processor is not None:
-        transform_colours(network, *_colours(processor))
+    colours = None if processor is None else colour_map(*_colours(processor))
     return_part(network, OUTPUTS)
-    return Source(network, (int(getattr(config, "num_channels", 3)), side, side), _class_names(config))
+    shape = int(getattr(config, "num_channels", 3)), side, side
+    return Source(network, shape, _class_names(config), colours=colours)
 
 
 def _config(library: Any, request: Request) -> Any:
@@ -109,8 +109,11 @@ def _processor(library: Any, request: Request, config: Any) -> Any:
     try:
         return library.AutoImageProcessor.from_pretrained(request.name, **LOCAL)
     except Exception:  # there is none, or it needs what is not installed
-        if not request.random:
-            warnings.warn(f"{request.text}: no preprocessing is stated; pixels are given as they are", stacklevel=3)
+        if not request.random and not request.normalisation:
+            warnings.warn(
+                f"{request.text}: no preprocessing is stated; pixels are given as they are, without --mean and --std",
+                stacklevel=3,
+            )
         return None
 
 
