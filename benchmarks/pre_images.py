@@ -42,6 +42,8 @@ CROPS = (
     ("astronaut.png", (0, 200, 220, 420)),
 )
 SIDE = 48
+#: Kinds of variables in the picture.
+DRAWN = ("pixels", "natural")
 
 
 def main() -> None:
@@ -202,23 +204,30 @@ def over_grey(images: Tensor, found: Tensor) -> float:
 
 
 def draw(file: Path, images: Tensor, strips: dict[tuple[str, str], Tensor], sizes: dict[str, int]) -> None:
-    """Draw a column per layer: the photographs, and a row for every kind of variables."""
+    """Draw a row per photograph: itself, and for every layer its pre-image in the kinds of variables :data:`DRAWN`."""
     from matplotlib import pyplot
 
-    rows = ("photographs", *dict.fromkeys(kind for _, kind in strips))
     figure, axes = pyplot.subplots(
-        len(rows), len(sizes), figsize=(3.6 * len(sizes) + 0.7, 0.95 * len(rows) + 0.25), squeeze=False
+        1,
+        1 + len(sizes),
+        figsize=(0.95 * (1 + len(DRAWN) * len(sizes)) + 0.5, 0.95 * len(images) + 0.55),
+        width_ratios=[1, *[len(DRAWN)] * len(sizes)],
     )
-    for column, (layer, size) in enumerate(sizes.items()):
-        axes[0, column].set_title(f"{layer}: {size:,} numbers", fontsize=11)
-        for row, kind in enumerate(rows):
-            strip = images if kind == "photographs" else strips[layer, kind].clamp(0, 1)
-            axes[row, column].imshow(torch.cat(list(strip), 2).permute(1, 2, 0).numpy())
-            axes[row, column].set(xticks=[], yticks=[])
-            axes[row, column].spines[:].set_visible(False)
-            if not column:
-                axes[row, column].set_ylabel(kind, fontsize=11)
-    figure.subplots_adjust(left=0.025, right=0.998, top=1 - 0.25 / figure.get_figheight(), bottom=0.005, wspace=0.03, hspace=0.04)  # fmt: skip  # noqa: E501
+    blocks = [("photograph", [images])]
+    for layer, size in sizes.items():
+        blocks.append((f"{layer}: {size:,} numbers", [strips[layer, kind].clamp(0, 1) for kind in DRAWN]))
+    for axis, (title, columns) in zip(axes, blocks, strict=True):
+        picture = torch.cat([torch.cat(list(column), 1) for column in columns], 2)
+        axis.imshow(picture.permute(1, 2, 0).numpy())
+        axis.set_title(title, fontsize=11, pad=18)
+        side = images.shape[-1]
+        names = DRAWN if len(columns) > 1 else ("",)
+        axis.set_xticks([(place + 0.5) * side - 0.5 for place in range(len(names))], names, fontsize=10)
+        axis.set_yticks([])
+        axis.tick_params(length=0, top=False, labeltop=True, labelbottom=False, pad=2)
+        axis.spines[:].set_visible(False)
+    top = 1 - 0.5 / figure.get_figheight()
+    figure.subplots_adjust(left=0.005, right=0.995, top=top, bottom=0.005, wspace=0.08)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100)
     pyplot.close(figure)
