@@ -166,3 +166,22 @@ def test_a_bound_scales_long_starts_down_and_lets_a_gradient_lead_back():
     for bound in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="bound: expected a finite number greater than 0, got"):
             LayeredStart(cut(network), sample, bound=bound)
+
+
+def test_a_bounded_start_in_half_precision_is_as_long_as_in_single():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(8, 6), nn.SiLU(), nn.Linear(6, 3))
+    start = LayeredStart(cut(layers), torch.zeros(1, 8), bound=25.0)
+    wanted = start(1000 * torch.ones(2, 3))
+    layers.half(), start.half()
+    found = start(1000 * torch.ones(2, 3, dtype=torch.half))
+    torch.testing.assert_close(found.float(), wanted, rtol=2e-2, atol=0.5)
+    assert float(found.float().square().mean(1).sqrt().min()) == pytest.approx(25, rel=1e-2)
+
+
+def test_a_start_with_activations_in_place_is_pickled(tmp_path):
+    layers = nn.Sequential(nn.Linear(8, 6), nn.LeakyReLU(0.1, inplace=True), nn.Linear(6, 3))
+    start = LayeredStart(cut(layers), torch.zeros(1, 8))
+    target = torch.randn(2, 3)
+    torch.save(start, tmp_path / "start.pt")
+    torch.testing.assert_close(torch.load(tmp_path / "start.pt", weights_only=False)(target), start(target))

@@ -182,6 +182,54 @@ def test_an_input_stays_as_it_is_where_the_first_layer_works_in_place():
     assert torch.equal(x, before)
 
 
+def test_an_input_stays_as_it_is_behind_layers_that_pass_on_a_view_of_it():
+    layers = [nn.Identity(), nn.Flatten(), nn.LeakyReLU(0.1, inplace=True), nn.Linear(8, 3)]
+    network, x = LocalNetwork(layers, (2, 4)), torch.randn(5, 2, 4)
+    before = x.clone()
+    network.local_step(x, optimizers_of(network))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": 3, "step_size": 0.2}])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.Linear(60, 40), (60,)), (nn.Conv2d(2, 4, 3, 1, 1, padding_mode="circular"), (2, 6, 6))],
+)
+def test_a_bias_is_not_trained_on_rounding(layer, shape, options):
+    """It cancels in the distance: even Adam, which makes whole steps of any gradient, leaves it where it is."""
+    network = LocalNetwork([layer, nn.Identity()], shape, **options)
+    before, x = layer.bias.detach().clone(), torch.randn(8, *shape)
+    output, distance = network.layer_distance(layer, x)
+    torch.testing.assert_close(output, layer(x))
+    distance.backward()
+    expected = (x - align(layer, layer(x), torch.zeros(1, *shape), check=False, **options or {})).square().sum()
+    torch.testing.assert_close(distance, expected)
+    (optimizer,) = optimizers_of(network, kind=torch.optim.Adam)
+    with torch.autocast("cpu", torch.bfloat16):
+        network.local_step(x, [optimizer])
+    assert torch.equal(layer.bias.detach(), before)
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+
+@pytest.mark.parametrize("own", ["forward", "hook"])
+def test_a_layer_that_is_more_than_its_weights_is_run_backwards_as_it_is(own):
+    layer = (Scaled if own == "forward" else nn.Linear)(6, 4).double()
+    if own == "hook":
+        layer.register_forward_hook(lambda module, inputs, output: 3 * output)
+    network, x = LocalNetwork([layer], (6,)), torch.randn(5, 6, dtype=torch.float64)
+    output = layer(x)
+    expected = align(layer, output, torch.zeros(1, 6, dtype=torch.float64), check=False)
+    torch.testing.assert_close(network.run_backwards(output.detach()), expected.detach())
+    gradient = torch.autograd.grad((x - expected).square().sum() / 5, layer.weight)[0]
+    before = layer.weight.detach().clone()
+    network.local_step(x, optimizers_of(network, rate=1.0))
+    torch.testing.assert_close(layer.weight.detach(), before - gradient)
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"layers\[1\]: expected a LeakyReLU of a slope above 0.*negative_slope=0.0"):
         LocalNetwork([nn.Linear(6, 4), nn.LeakyReLU(0.0)], (6,))

@@ -35,3 +35,18 @@ def test_the_average_is_state_without_gradients_and_has_the_networks_buffers():
     assert {name.split(".")[0] for name, each in network.named_parameters() if each.requires_grad} == {"live"}
     assert torch.equal(network.average.module[1].running_mean, network.live[1].running_mean)
     assert int(network.state_dict()["average.n_averaged"]) == 1
+
+
+def test_the_average_of_weights_in_half_precision_is_kept_in_single_precision():
+    """200 updates of 0.5 % each towards 2: in bfloat16, whose numbers there are 0.0078 apart, none would count."""
+    network = Averaged(nn.Linear(1, 1, bias=False), 0.995).to(torch.bfloat16)
+    nn.init.ones_(network.live.weight)
+    network.update()
+    network.average.n_averaged.fill_(10_000)
+    nn.init.constant_(network.live.weight, 2)
+    for _ in range(200):
+        network.update()
+    found = network.eval()(torch.ones(1, 1, dtype=torch.bfloat16))
+    assert (network.live.weight.dtype, found.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert float(network.average.module.weight) == pytest.approx(2 - 0.995**200, rel=1e-4)
+    assert float(found) == pytest.approx(2 - 0.995**200, rel=1e-2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -40,3 +42,13 @@ def test_it_refuses_by_name():
         ResidualRefiner((1, 8, 8), kernel_size=4)
     with pytest.raises(ValueError, match="sides divisible by 2, got 7 x 7"):
         ResidualRefiner((1, 7, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.half, torch.bfloat16])
+def test_white_and_black_pixels_can_be_corrected_in_any_precision(dtype):
+    refiner = ResidualRefiner((1, 8, 8), filters=4)
+    torch.nn.init.constant_(refiner.last[1].bias, -5.0)
+    found = refiner.to(dtype)(torch.ones(1, 1, 8, 8, dtype=dtype))[..., 2:-2, 2:-2]
+    torch.testing.assert_close(
+        found.float(), torch.full_like(found, 1 / (1 + math.exp(5) / 999)).float(), rtol=1e-2, atol=0
+    )

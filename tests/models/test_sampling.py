@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from feature_alignment.data import load
-from feature_alignment.models import AE, FA, GAN, VAE, VFA, Model
+from feature_alignment.models import AE, FA, GAN, VAE, VFA, Local, Model
 from feature_alignment.models import sampling as room
 
 SMALL = {"latent": 3, "channels": (4, 4), "width": 8}
@@ -142,3 +142,48 @@ def test_a_start_of_noise_is_drawn_by_the_generator(start):
     assert not torch.equal(one, three)
     assert torch.equal(state, torch.get_rng_state())
     assert not torch.equal(model.decode(torch.zeros(1, 3)), model.decode(torch.zeros(1, 3)))
+
+
+def test_a_state_dict_has_all_that_chooses_the_sampler(digits):
+    model, other = AE((1, 28, 28), **SMALL).eval(), AE((1, 28, 28), **SMALL).eval()
+    unfitted = other.state_dict()
+    model.fit_samplers(*digits)
+    other.load_state_dict(model.state_dict())
+    assert model.sampler() is not model.samplers["normal"]
+    drawn = [each.sample(4, generator=torch.Generator().manual_seed(1)) for each in (model, other)]
+    assert torch.equal(*drawn)
+    model.load_state_dict(unfitted)  # and back: what was fitted to other weights is gone
+    assert list(model.samplers) == ["normal"]
+    assert model.sampler() is model.samplers["normal"]
+
+
+@pytest.mark.parametrize("kind", [FA, Local])
+def test_a_class_that_does_not_change_what_is_decoded_is_inferred_from_the_latents(kind):
+    model = kind((1, 28, 28), **SMALL, classes=3).eval()
+    centres = torch.tensor([[-5.0, 0, 0], [0, 5, 0], [5, 0, 5]])
+    labels = torch.arange(60) % 3
+    latents = centres[labels] + 0.1 * torch.randn(60, 3)
+    images = torch.rand(60, 1, 28, 28)
+    model.encode = lambda given: latents[: len(given)]
+    with pytest.raises(ValueError, match="the class does not change what this model decodes, and no sampler"):
+        model.infer_labels(images)
+    assert model.assumed_labels(images).tolist() == [0] * 60
+    assert torch.equal(model.reconstruct(images), model.decode(latents, labels))
+    model.samplers.fit(latents, labels)
+    assert torch.equal(model.infer_labels(images), labels)
+    assert torch.equal(model.assumed_labels(images), labels)
+
+
+def test_a_gan_that_is_not_given_the_class_has_none():
+    model = GAN((1, 16, 16), **SMALL, classes=3).eval()
+    assert model.classes == 0
+    with pytest.raises(ValueError, match="labels: this GAN was built without classes and takes none"):
+        model.sample(2, torch.tensor([0, 1]))
+    assert model.encode(torch.rand(0, 1, 16, 16)).shape == (0, 3)
+
+
+def test_labels_that_are_no_tensor_are_refused(digits):
+    model = VFA((1, 28, 28), **SMALL, classes=10).eval()
+    model.fit_samplers(*digits)
+    with pytest.raises(TypeError, match="labels: expected a tensor, got list"):
+        model.sample(2, [0, 1], sampler="mixture")

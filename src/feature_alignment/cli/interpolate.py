@@ -66,4 +66,4 @@ def _from_images(found: Run, model: Model, options: Namespace) -> tuple[Tensor, 
     images, labels, _ = read_images(found, model, options.images, 4, options.negative)
     if not model.classes:
         return model.encode(images), None
-    return model.encode(images), model.infer_labels(images) if labels is None else labels
+    return model.encode(images), model.assumed_labels(images) if labels is None else labels

@@ -73,7 +73,7 @@ def _write_each(model: Model, images: Tensor, labels: Tensor | None, files: dict
 
     given = None
     if model.classes:
-        given = model.infer_labels(images) if labels is None else labels
+        given = model.assumed_labels(images) if labels is None else labels
     decoded = model.reconstruct(images, given)
     stages = {model.stage: decoded}
     if model.refiner is not None:

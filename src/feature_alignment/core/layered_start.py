@@ -15,6 +15,7 @@ decoder without hidden layers; this one has as many hidden layers as the encoder
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from .checks import refuse_batch_statistics
 from .layers import Arcsinh
 from .pullback import PullBack, vjp
 from .speed.elementwise import scaled
-from .structures import Network, Structure
+from .structures import Network, Structure, wide
 from .trials import check_independence
 
 __all__ = ["ELEMENTWISE", "LayeredStart", "cut"]
@@ -124,9 +125,9 @@ class LayeredStart(nn.Module):
     def _bounded(self, start: Tensor) -> Tensor:
         if self.bound is None:
             return start
-        mean_square = start.flatten(1).square().mean(1).view(-1, *[1] * (start.ndim - 1))
+        mean_square = wide(start).flatten(1).square().mean(1).view(-1, *[1] * (start.ndim - 1))
         # Clamped before the root: exactly 1 within the bound, and no infinite derivative at a start of 0.
-        return start / (mean_square / self.bound**2).clamp(min=1).sqrt()
+        return start / (mean_square / self.bound**2).clamp(min=1).sqrt().to(start.dtype)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def cut(network: nn.Sequential) -> list[nn.Sequential]:
         network: of any layers, one after the other; nested ones count as a layer each.
 
     Raises:
-        ValueError: no linear or convolutional layer.
+        ValueError: no layers.
     """
     stages: list[list[nn.Module]] = []
     waiting: list[nn.Module] = []
@@ -191,9 +192,11 @@ def last_activation(stage: Network) -> Elementwise:
         last = last[len(last) - 1]
     if not isinstance(last, ELEMENTWISE):
         return _identity
-    activation = cast(Elementwise, last)
-    # An in-place activation would overwrite its input.
-    return (lambda x: activation(x.clone())) if getattr(last, "inplace", False) else activation
+    if not getattr(last, "inplace", False):
+        return cast(Elementwise, last)
+    activation = copy.copy(last)  # one that leaves its input as it is
+    activation.inplace = False  # type: ignore[assignment]
+    return activation
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .pullback import PullBack, explained, transposed, vjp
-from .structures import Network, Structure, from_rows, rows, tensors
+from .structures import Network, Structure, from_rows, rows, tensors, wide
 
 __all__ = ["affine_map", "jacobian", "largest_singular_value", "rows", "stable_step_size"]
 
@@ -114,8 +114,8 @@ def stable_step_size(network: Network, point: Tensor, direction: Tensor | None =
     """Return the reciprocal of the squared largest singular value, and the direction to continue from."""
     sigma, direction = largest_singular_value(network, point, 8 if direction is None else 2, direction)
     # If the output does not depend on the input, no step is too large.
-    square = sigma.square().clamp_min(torch.finfo(sigma.dtype).eps)
-    return square.reciprocal().view(-1, *[1] * (point.ndim - 1)), direction
+    square = wide(sigma).square().clamp_min(1 / torch.finfo(sigma.dtype).max)
+    return square.reciprocal().to(sigma.dtype).view(-1, *[1] * (point.ndim - 1)), direction
 
 
 def _scattered(like: Tensor) -> Tensor:

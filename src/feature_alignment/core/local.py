@@ -12,6 +12,7 @@ activation is inverted exactly.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeGuard, cast
@@ -24,7 +25,7 @@ from torch.optim import Optimizer
 
 from .alignment import align
 from .layers import Arcsinh
-from .pullback import transposed_conv2d
+from .pullback import by_differentiation, rule_of, transposed_conv2d
 
 __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 
@@ -123,6 +124,15 @@ class LocalNetwork(nn.Sequential):
                 f"{str(error).splitlines()[0]}"
             ) from None
 
+    def writes_to_its_input(self) -> bool:
+        """Whether a layer changes the network's input in place, which those before it pass on as it is or as a view."""
+        for layer in self:
+            if getattr(layer, "inplace", False):
+                return True
+            if not isinstance(layer, nn.Flatten | nn.Identity):
+                return False
+        return False
+
     def learning_layers(self) -> Iterator[Learning]:
         """Yield the layers that have weights, first to last: one optimiser belongs to each."""
         return (layer for layer in self if _learns(layer))
@@ -157,7 +167,7 @@ class LocalNetwork(nn.Sequential):
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"micro_batch: expected at least 1, got {micro_batch}")
-        x = x.detach().clone() if getattr(self[0], "inplace", False) else x.detach()
+        x = x.detach().clone() if self.writes_to_its_input() else x.detach()
         chunks, losses, waiting = [x], [], iter(optimizers)
         for layer in self:
             if _learns(layer):
@@ -174,7 +184,8 @@ class LocalNetwork(nn.Sequential):
     def _learn(self, layer: Learning, chunks: list[Tensor], optimizer: Optimizer) -> Tensor:
         """Update a layer by the loss of all chunks of its input, and replace each chunk by its output."""
         batch, losses = sum(map(len, chunks)), []
-        closed = self.steps == 1 and _has_closed_form(layer) and layer.weight.is_leaf and layer.weight.requires_grad
+        closed = self.steps == 1 and _is_affine(layer) and _has_closed_form(layer)
+        closed = closed and layer.weight.is_leaf and layer.weight.requires_grad
         # Under autocast the gradients need its casts of weights and inputs undone, which autograd does.
         closed = closed and not torch.is_autocast_enabled(chunks[0].device.type)
         accumulate = self._accumulate_in_closed_form if closed else self._accumulate
@@ -203,9 +214,19 @@ class LocalNetwork(nn.Sequential):
 
         Both are differentiable; :meth:`local_step` computes the same without a graph where there is a closed form.
         """
-        output = layer(x)
-        feature = self._feature(layer, output, tuple(x.shape[1:]))
+        output, feature = self.there_and_back(layer, x)
         return output, (x - feature).square().sum()
+
+    def there_and_back(self, layer: Learning, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a learning layer's output and its feature, both differentiable."""
+        shape = tuple(x.shape[1:])
+        if not _is_affine(layer):
+            output = layer(x)
+            return output, self._feature(layer, output, shape)
+        # The bias cancels; its gradient, by its two uses, would be their rounding, of which Adam makes whole steps.
+        product = _product(layer, x)
+        output = product if layer.bias is None else product + _over_places(layer.bias, layer)
+        return output, self._feature_of_product(layer, product, shape)
 
     @torch.no_grad()
     def _accumulate_in_closed_form(self, layer: Learning, x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -262,27 +283,47 @@ class LocalNetwork(nn.Sequential):
 
     def _feature(self, layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the feature of a learning layer's output, with start zero."""
-        if self.steps == 1 and _has_closed_form(layer):
-            return self.step_size * _transposed(layer, output, shape)
+        if _is_affine(layer):
+            return self._feature_of_product(layer, _centred(layer, output), shape)
         start = output.new_zeros(1, *shape)
         return align(layer, output, start, steps=self.steps, step_size=self.step_size, check=False)
+
+    def _feature_of_product(self, layer: Learning, product: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the feature of an affine layer's output minus its bias."""
+        if self.steps == 1 and _has_closed_form(layer):
+            return self.step_size * _pull_back(layer, product, shape)
+        start = product.new_zeros(1, *shape)
+        return align(_without_bias(layer), product, start, steps=self.steps, step_size=self.step_size, check=False)
 
 
 def _learns(layer: nn.Module) -> TypeGuard[Learning]:
     return isinstance(layer, nn.Linear | nn.Conv2d)
 
 
+def _is_affine(layer: Learning) -> bool:
+    """Whether a layer is :math:`W x + b`: neither of a class with a ``forward`` of its own nor with a hook."""
+    return rule_of(layer) is not by_differentiation
+
+
 def _has_closed_form(layer: Learning) -> bool:
-    return isinstance(layer, nn.Linear) or (
-        isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    )
+    """Whether an affine layer's transpose is known here."""
+    return isinstance(layer, nn.Linear) or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
+
+
+def _over_places(bias: Tensor, layer: Learning) -> Tensor:
+    return bias if isinstance(layer, nn.Linear) else bias.view(-1, 1, 1)
 
 
 def _centred(layer: Learning, output: Tensor) -> Tensor:
     """Return an output minus the bias, which is linear in the input."""
-    if layer.bias is None:
-        return output
-    return output - (layer.bias if isinstance(layer, nn.Linear) else layer.bias.view(-1, 1, 1))
+    return output if layer.bias is None else output - _over_places(layer.bias, layer)
+
+
+def _without_bias(layer: Learning) -> Learning:
+    """Return a layer of the same weight."""
+    bare = copy.copy(layer)
+    bare._parameters = {**layer._parameters, "bias": None}
+    return bare
 
 
 def _geometry(layer: nn.Conv2d) -> dict[str, Any]:
@@ -292,7 +333,8 @@ def _geometry(layer: nn.Conv2d) -> dict[str, Any]:
 def _product(layer: Learning, x: Tensor) -> Tensor:
     """Return :math:`W x`."""
     if isinstance(layer, nn.Conv2d):
-        return functional.conv2d(x, layer.weight, None, **_geometry(layer))
+        found: Tensor = layer._conv_forward(x, layer.weight, None)
+        return found
     return functional.linear(x, layer.weight)
 
 
@@ -301,11 +343,6 @@ def _pull_back(layer: Learning, y: Tensor, shape: tuple[int, ...]) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return transposed_conv2d(y, layer.weight, shape[1:], **_geometry(layer))
     return y @ layer.weight
-
-
-def _transposed(layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
-    r"""Return :math:`W^\top (z - b)`: one step of size 1 from zero, without evaluating the layer."""
-    return _pull_back(layer, _centred(layer, output), shape)
 
 
 def _accumulate_weight_gradient(layer: Learning, x: Tensor, cotangent: Tensor) -> None:

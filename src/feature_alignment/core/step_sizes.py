@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from .linearization import stable_step_size
-from .structures import Network
+from .structures import Network, wide
 
 __all__ = ["STEP_RULES", "PerStep", "Stable", "StepRule", "StepSize", "limited", "per_step", "step_rule"]
 
@@ -74,8 +75,10 @@ def step_rule(step_size: StepSize, steps: int) -> StepRule:
     return PerStep(per_step("step_size", step_size, steps))
 
 
-def per_step(name: str, given: float | Sequence[float] | Tensor, steps: int) -> Sequence[float | Tensor]:
+def per_step(name: str, given: float | Sequence[float] | Tensor | str, steps: int) -> Sequence[float | Tensor]:
     """Expand one value for all steps, or check one per step; raise a ValueError that begins with ``name``."""
+    if isinstance(given, str):
+        raise ValueError(f"{name}: expected numbers greater than 0, got {given!r}")
     return _of_tensor(name, given, steps) if isinstance(given, Tensor) else _of_numbers(name, given, steps)
 
 
@@ -96,11 +99,11 @@ def limited(size: float | Tensor, gradient: Tensor, max_step: float | Tensor) ->
     Returns:
         Shape ``(N, 1, ...)``.
     """
-    square = (size * gradient).flatten(1).square().sum(1).view(-1, *[1] * (gradient.ndim - 1))
+    square = wide(size * gradient).flatten(1).square().sum(1).view(-1, *[1] * (gradient.ndim - 1))
     # Where a gradient is 0, as under a saturated squashing, so are the derivatives of its norm, not infinite.
     moves = square > 0
     norm = torch.where(moves, torch.where(moves, square, 1).sqrt(), 0)
-    return size * (max_step / norm.clamp(min=max_step))
+    return size * (max_step / norm.clamp(min=max_step)).to(gradient.dtype)
 
 
 def _of_tensor(name: str, given: Tensor, steps: int) -> Sequence[Tensor]:
@@ -115,7 +118,7 @@ def _of_tensor(name: str, given: Tensor, steps: int) -> Sequence[Tensor]:
 
 
 def _of_numbers(name: str, given: float | Sequence[float], steps: int) -> list[float]:
-    values = [given] * steps if isinstance(given, int | float) else list(given)
+    values = [float(given)] * steps if isinstance(given, int | float | Real) else list(given)
     if len(values) != steps:
         raise ValueError(f"{name}: expected {steps} values, one per step, got {len(values)}")
     for value in values:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Network", "Structure", "describe", "from_rows", "named_leaves", "rows", "standard", "tensors"]
+__all__ = ["Network", "Structure", "describe", "from_rows", "named_leaves", "rows", "standard", "tensors", "wide"]
 
 #: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension, or ``None``.
 Structure: TypeAlias = Any
@@ -49,6 +49,11 @@ def rows(outputs: Structure) -> Tensor:
     return torch.cat([leaf.flatten(1) if leaf.ndim > 1 else leaf.unsqueeze(1) for leaf in tensors(outputs)], 1)
 
 
+def wide(numbers: Tensor) -> Tensor:
+    """Return numbers in float32 if they are in half precision, whose squares overflow above 256 and vanish early."""
+    return numbers.float() if numbers.dtype in (torch.half, torch.bfloat16) else numbers
+
+
 def from_rows(numbers: Tensor, like: Structure) -> Structure:
     """Invert :func:`rows`: map shape ``(N, K)`` to the structure, dtypes and sample shapes of ``like``."""
     parts = tensors(like)
@@ -61,10 +66,19 @@ def from_rows(numbers: Tensor, like: Structure) -> Structure:
 
 
 def describe(structure: Structure) -> str:
-    """Return a description of a structure with the types of its leaves, such as ``{'z': Tensor}``."""
+    """Return a description of a structure with the types of its leaves, such as ``{'z': Tensor}``.
+
+    Example:
+        >>> from collections import OrderedDict
+        >>> describe(OrderedDict(z=torch.zeros(1))), describe((None, torch.zeros(1)))
+        ("OrderedDict({'z': Tensor})", '(None, Tensor)')
+    """
+    kind = type(structure).__name__
     if isinstance(structure, dict):
-        return "{" + ", ".join(f"{key!r}: {describe(value)}" for key, value in structure.items()) + "}"
+        found = "{" + ", ".join(f"{key!r}: {describe(value)}" for key, value in structure.items()) + "}"
+        return found if type(structure) is dict else f"{kind}({found})"
     if isinstance(structure, tuple | list):
-        left, right = "()" if isinstance(structure, tuple) else "[]"
-        return left + ", ".join(map(describe, structure)) + right
+        left, right = "[]" if isinstance(structure, list) else "()"
+        found = left + ", ".join(map(describe, structure)) + right
+        return found if type(structure) in (tuple, list) else f"{kind}{found}"
     return "None" if structure is None else type(structure).__name__

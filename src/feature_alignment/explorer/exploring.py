@@ -65,7 +65,7 @@ class Explored:
         images = images.to(self.model.device, self.model.dtype)
         latent = self.model.encode(images)
         where = self.directions.coordinates(latent)[0].clamp(-FARTHEST, FARTHEST)
-        label = int(self.model.infer_labels(images)) if self.model.classes else None
+        label = int(self.model.assumed_labels(images)) if self.model.classes else None
         return Point(tuple(latent[0].tolist()), tuple(round(each, 2) for each in where.tolist())), label
 
     def moved(self, point: Point, sliders: Sequence[float]) -> Tensor:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .losses import squared_error
 from .model import Model, inference
-from .networks import Decoder, Encoder, orthogonal_
+from .networks import Decoder, Encoder, check_width, orthogonal_
 from .options import EncoderOptions
 from .updates import Loss, Updates
 
@@ -50,6 +50,8 @@ class AE(Model):
         self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
         super().__init__(image_shape, latent=latent, **options)
+        if encoder is not None:
+            check_width(encoder, image_shape, self.options.width)
         channels, width, activation = self.options.channels, self.options.width, self.options.activation
         own = None if encoder else Encoder(image_shape, channels, width, activation, self.options.activate_width)
         self.encoder: nn.Module = encoder or cast(nn.Module, own).apply(orthogonal_)

@@ -24,7 +24,7 @@ from .fa_options import LAYERS, FAOptions
 from .further_steps import further_error
 from .losses import squared_error
 from .model import Model, inference
-from .networks import Encoder, orthogonal_
+from .networks import Encoder, check_width, orthogonal_
 from .snapshot import Snapshot
 from .updates import Loss, Updates
 
@@ -63,6 +63,7 @@ class FA(Model):
     Options: ClassVar[type[Any]] = FAOptions
     options: FAOptions
     has_prior = False
+    decodes_class = False
     compiled: ClassVar[tuple[str, ...]] = ("evaluate", "follow")
 
     def __init__(
@@ -78,6 +79,8 @@ class FA(Model):
         if isinstance(given, Tensor):
             options["start"] = "given"
         super().__init__(image_shape, latent=latent, **options)
+        if encoder is not None:
+            check_width(encoder, image_shape, self.options.width)
         asked = self.options
         self.encoder: nn.Module = encoder or Encoder(
             image_shape, asked.channels, asked.width, asked.activation, asked.activate_width
@@ -307,6 +310,8 @@ class FA(Model):
 
 def _lasting(values: Tensor, steps: int, done: int = 0) -> Tensor:
     """Return the ``steps`` values after the first ``done``, with the last one repeated if there are fewer."""
+    if steps and not len(values):
+        raise ValueError(f"steps: a model of 0 steps has no step size for {steps} of them")
     return values[torch.arange(done, done + steps, device=values.device).clamp(max=max(len(values) - 1, 0))]
 
 

@@ -78,6 +78,8 @@ class FAOptions(EncoderOptions):
         at_least(0, further_steps=self.further_steps)
         if self.decode_steps is not None:
             at_least(0 if self.start == LAYERS else 1, decode_steps=self.decode_steps)
+            if self.decode_steps and not self.steps:
+                raise ValueError(f"decode_steps: a model of 0 steps has no step size for {self.decode_steps} of them")
         if self.further_steps and (self.squash == "last" or not self.steps):
             raise ValueError(
                 f"further_steps: {self.further_steps} steps need one before them and a squash of every or none, got "
@@ -89,7 +91,7 @@ class FAOptions(EncoderOptions):
         if self.step_size == "auto" and self.learn_step_size:
             raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
         sizes = self.step_sizes()
-        if len(sizes) != self.steps or not all(size > 0 for size in sizes):
+        if len(sizes) != self.steps or not all(0 < size < math.inf for size in sizes):
             raise ValueError(
                 f"step_size: expected a positive number, or one for each of {self.steps} steps, got {self.step_size}"
             )

@@ -80,13 +80,11 @@ class GAN(Model):
         super().__init__(image_shape, latent=latent, **options)
         asked = self.options
         channels, width, activation = asked.channels, asked.width, asked.activation
-        #: Number of classes that generator and discriminator are given.
-        self.given = asked.classes if asked.projection else 0
         # Before the generator: only the encoder checks the image's size.
         self.discriminator = discriminator or Discriminator(
-            image_shape, channels, width, activation, asked.activate_width, self.given
+            image_shape, channels, width, activation, asked.activate_width, self.classes
         )
-        inputs = latent + self.given
+        inputs = latent + self.classes
         generator = Decoder(image_shape, inputs, channels, width, activation, normalize=asked.normalize)
         self.generator = averaged(generator.apply(orthogonal_), asked.average_weights)
         self.to(memory_format=torch.channels_last)
@@ -104,16 +102,18 @@ class GAN(Model):
 
     def _nearest(self, images: Tensor) -> Tensor:
         count, restarts = len(images), self.options.search_restarts
+        if not count:
+            return images.new_zeros(0, self.latent)
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
         starts = starts.expand(-1, count, -1).flatten(0, 1)
         latent = starts.to(self.device, self.dtype, copy=True).requires_grad_()
-        scores = latent.new_zeros(len(latent), self.given).requires_grad_()
+        scores = latent.new_zeros(len(latent), self.classes).requires_grad_()
         targets = images.repeat(restarts, 1, 1, 1)
 
         def errors() -> Tensor:
-            return squared_error(targets, self.generate(latent, scores.softmax(1) if self.given else None))
+            return squared_error(targets, self.generate(latent, scores.softmax(1) if self.classes else None))
 
-        sought = [latent, scores] if self.given else [latent]
+        sought = [latent, scores] if self.classes else [latent]
         optimizer = Adam(sought, lr=self.options.search_rate)
         for _ in range(self.options.search_steps):
             for each, gradient in zip(sought, torch.autograd.grad(errors().sum(), sought), strict=True):
@@ -123,9 +123,14 @@ class GAN(Model):
             best = errors().view(restarts, count).argmin(0)
         return latent.detach().view(restarts, count, -1)[best, torch.arange(count, device=self.device)]
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that generator and discriminator are given: 0 without the option ``projection``."""
+        return self.options.classes if self.options.projection else 0
+
     def generate(self, latent: Tensor, one_hot: Tensor | None = None) -> Tensor:
         """Return the image of each latent, given its class if the generator is; differentiable."""
-        images: Tensor = self.generator(latent if not self.given else torch.cat([latent, cast(Tensor, one_hot)], 1))
+        images: Tensor = self.generator(latent if not self.classes else torch.cat([latent, cast(Tensor, one_hot)], 1))
         return images
 
     def fit_samplers(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
@@ -146,7 +151,7 @@ class GAN(Model):
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of the discriminator (equation 6) and one of the generator (equation 5)."""
         latent = standard_normal(len(images), self.latent, images)
-        one_hot = self.one_hot(labels, len(images)) if self.given else None
+        one_hot = self.one_hot(labels, len(images)) if self.classes else None
         fake = self.generate(latent, one_hot)
         update_discriminator(self.discriminator, self.options, images, fake.detach(), updates, one_hot)
 

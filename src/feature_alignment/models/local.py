@@ -69,6 +69,7 @@ class Local(Model):
     Options: ClassVar[type[Any]] = LocalOptions
     options: LocalOptions
     has_prior = False
+    decodes_class = False
 
     def __init__(
         self, image_shape: Sequence[int], latent: int = 32, *, layers: nn.Sequential | None = None, **options: Any
@@ -102,9 +103,10 @@ class Local(Model):
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of Algorithm 2: every layer on its own loss."""
         options = self.options
-        if updates.processes == 1 and options.loss == "layer" and options.clip_gradient is None:
+        alone = updates.processes == 1 and not torch.is_autocast_enabled(self.device.type)
+        if alone and options.loss == "layer" and options.clip_gradient is None:
             _, losses = self.network.local_step(images, list(updates.optimizers.values()))
-        else:  # gradients are bounded, or exchanged between processes, where automatic differentiation writes them
+        else:  # gradients are bounded, scaled, or exchanged between processes, which automatic differentiation allows
             losses = self._layer_updates(images, updates)
         updates.terms |= {f"layer_{number}": loss for number, loss in enumerate(losses)}
         updates.terms["layers"] = torch.stack(losses).sum()
@@ -112,7 +114,7 @@ class Local(Model):
     def _layer_updates(self, images: Tensor, updates: Updates) -> list[Tensor]:
         """Take the updates by :meth:`Updates.take`; return the loss of each learning layer."""
         names: list[str] = []
-        x = images.clone() if getattr(self.network[0], "inplace", False) else images
+        x = images.clone() if self.network.writes_to_its_input() else images
         for place, layer in enumerate(self.network):
             if isinstance(layer, Learning):
                 names.append(f"layer_{len(names)}")
@@ -127,7 +129,7 @@ class Local(Model):
         if self.options.loss == "layer":
             output, distance = self.network.layer_distance(layer, x)
         else:
-            output = layer(x)
-            distance = (images - self.network.backwards(output, place + 1)).square().sum()
+            output, feature = self.network.there_and_back(layer, x)
+            distance = (images - self.network.backwards(feature, place)).square().sum()
         loss = distance / len(x)
         return Loss(loss, {name: loss.detach()}, output.detach())

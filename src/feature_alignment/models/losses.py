@@ -107,7 +107,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """
     ones = [1] * (real.ndim - 1)
     mix = draw(lambda n: torch.rand(n, *ones, device=real.device, dtype=real.dtype), len(real))
-    scores, pull_back = vjp(critic, torch.lerp(fake.detach(), real, mix))
+    # Under autocast generated images may be in half precision.
+    scores, pull_back = vjp(critic, torch.lerp(fake.detach().to(real), real, mix))
     norms: Tensor = pull_back(torch.ones_like(scores)).flatten(1).norm(dim=1)
     return (norms - 1).square().mean()
 

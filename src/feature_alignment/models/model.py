@@ -74,6 +74,8 @@ class Model(Saved, nn.Module, ABC):
     stage: ClassVar[str] = "feature"
     #: Whether training gives the latents the distribution N(0, I).
     has_prior: ClassVar[bool] = True
+    #: Whether what :meth:`decode` returns depends on the class. Where it does not, a class has its latents alone.
+    decodes_class: ClassVar[bool] = True
     #: Whether :meth:`encode` is a network, rather than a search.
     has_encoder: ClassVar[bool] = True
 
@@ -149,7 +151,7 @@ class Model(Saved, nn.Module, ABC):
         """Encode and decode. A conditional model infers the labels if none are given, see :meth:`infer_labels`."""
         latent = self.encode(images)
         if self.classes and labels is None:
-            labels = self.infer_labels(images)
+            labels = self.assumed_labels(images)
         return self.decode(latent, labels)
 
     @inference
@@ -198,6 +200,8 @@ class Model(Saved, nn.Module, ABC):
         """
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature: expected a number of at least 0, got {temperature}")
+        if labels is not None and not isinstance(labels, Tensor):
+            raise TypeError(f"labels: expected a tensor, got {type(labels).__name__}")
         return self.sampler(sampler).draw(count, labels, generator, temperature).to(self.device, self.dtype)
 
     def sampler(self, name: str | None = None) -> Sampler:
@@ -240,16 +244,31 @@ class Model(Saved, nn.Module, ABC):
     def infer_labels(self, images: Tensor) -> Tensor:
         """Return the class given which each image is reconstructed best, int64, shape ``(N,)``.
 
+        Where the class does not change what is decoded, it is the one under which the image's latent is most likely by
+        the samplers.
+
         Raises:
-            ValueError: the model has no classes.
+            ValueError: the model has no classes, or no sampler of their latents, where these alone tell them apart.
         """
         self.check_classes()
         latent = self.encode(images)
+        if not self.decodes_class:
+            return self.samplers.most_likely_class(latent)
         errors = []
         for label in range(self.classes):
             decoded = self.decode(latent, torch.full((len(images),), label, device=images.device))
             errors.append((images - decoded).square().flatten(1).sum(1))
         return torch.stack(errors).argmin(0)
+
+    def assumed_labels(self, images: Tensor) -> Tensor:
+        """Return the labels with which an image is reconstructed if none are given: those inferred, see there.
+
+        0 where they cannot be, and do not change what is decoded.
+        """
+        if self.decodes_class or self.samplers.tell_classes:
+            return self.infer_labels(images)
+        self.check_classes()
+        return torch.zeros(len(images), dtype=torch.long, device=self.device)
 
     @inference
     def interpolate(self, latent: Tensor, labels: Tensor | None = None, size: int = 11) -> Tensor:
@@ -371,7 +390,15 @@ class Model(Saved, nn.Module, ABC):
         """
 
     def adam(self, parameters: Iterable[nn.Parameter], factor: float = 1.0) -> Adam:
-        """Return Adam for those ``parameters`` that require a gradient, at ``factor`` times the learning rate."""
+        """Return Adam for those ``parameters`` that require a gradient, at ``factor`` times the learning rate.
+
+        Raises:
+            ValueError: none of them does.
+        """
         trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if not trained:
+            raise ValueError(
+                f"{type(self).__name__}: all parameters of one of its optimisers are frozen; leave one free"
+            )
         first, second = self.options.betas
         return Adam(trained, lr=factor * self.options.learning_rate, betas=(first, second), fused=True)

@@ -19,7 +19,7 @@ from ..core.pullback import Chain, register_pull_back, vjp
 from ..core.speed.convolution import NarrowConv2d
 from ..core.speed.fusion import composed, hooked
 
-__all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "orthogonal_"]
+__all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "check_width", "orthogonal_"]
 
 #: Activations by name. Those whose derivative follows from their output run in place.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -255,6 +255,24 @@ class _Projection(nn.Module):
 
 
 register_pull_back(Discriminator, lambda discriminator, images: vjp(discriminator.chain(), images))
+
+
+@torch.no_grad()
+def check_width(encoder: nn.Module, image_shape: Sequence[int], width: int) -> None:
+    """Raise a ValueError unless an encoder of the user's maps one image to as many numbers as it says."""
+    parameter = next(encoder.parameters(), torch.empty(()))
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    try:
+        found = encoder(parameter.new_zeros(1, *image_shape))
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(found, Tensor) or found.shape != (1, width):
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"encoder: expected an output of shape (N, {width}), for one image got {got}; width= says its size"
+        )
 
 
 def orthogonal_(module: nn.Module) -> None:

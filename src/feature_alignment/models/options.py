@@ -10,7 +10,9 @@ import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from ..samplers import SAMPLERS
 from .sampling import BEST
@@ -164,7 +166,8 @@ def build(options: type[ModelOptions], model: str, given: dict[str, Any]) -> Any
     """Return the options with the values ``given``.
 
     Raises:
-        TypeError: an unknown name, with the nearest one; text for a number, as ``2e-3`` is in YAML 1.1.
+        TypeError: an unknown name, with the nearest one; a value of another kind, such as a text for a number, which
+            ``2e-3`` is in YAML 1.1, or one number where several are expected.
         ValueError: a value out of range, named.
     """
     known = [field.name for field in dataclasses.fields(options)]
@@ -175,12 +178,41 @@ def build(options: type[ModelOptions], model: str, given: dict[str, Any]) -> Any
             raise TypeError(f"{model} has no option {name!r}; {hint}")
     hints = _hints(options)
     for name, value in given.items():
-        if isinstance(value, str) and name in hints and not _may_be_text(hints[name]):
-            raise TypeError(f"{name}: expected numbers, true, false or none, not the text {value!r}")
+        if name in hints and not _is_of(hints[name], value):
+            got = f"the text {value!r}" if isinstance(value, str) else repr(value)
+            raise TypeError(f"{name}: expected {_words(hints[name])}, got {got}")
     return options(**given)
 
 
-def _may_be_text(hint: Any) -> bool:
-    if get_origin(hint) is Literal or hint in (str, Any):
-        return True
-    return any(_may_be_text(each) for each in get_args(hint))
+#: Kinds of values: how to recognise one, and what it is called.
+KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((Integral,), "a whole number"),
+    float: ((Real,), "a number"),
+    str: ((str,), "a name"),
+    type(None): ((type(None),), "none"),
+}
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value is of an annotated kind; what is not known here passes, and is checked by the options."""
+    if hint in KINDS:
+        return isinstance(value, KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_of(each, value) for each in get_args(hint))
+    if get_origin(hint) in (tuple, Sequence):
+        of = get_args(hint)[0]
+        if isinstance(value, str):
+            return of is str  # one name, for a sequence of one
+        return isinstance(value, Sequence) and all(_is_of(of, each) for each in value)
+    return not (get_origin(hint) is Literal and isinstance(value, Real))
+
+
+def _words(hint: Any) -> str:
+    if hint in KINDS:
+        return KINDS[hint][1]
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_words(each) for each in get_args(hint))
+    if get_origin(hint) in (tuple, Sequence):
+        return f"several, each {_words(get_args(hint)[0])}"
+    return " or ".join(map(str, get_args(hint)))

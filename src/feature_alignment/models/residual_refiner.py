@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from ..core.structures import wide
 from .networks import orthogonal_
 
 __all__ = ["ResidualRefiner"]
@@ -79,4 +80,5 @@ class ResidualRefiner(nn.Module):
         hidden = self.first(inputs)
         correction = self.last(hidden + self.block(hidden))
         correction = conv2d(correction, self.smoothing, padding=1, groups=len(self.smoothing))
-        return (images.clamp(1e-3, 1 - 1e-3).logit() + correction).sigmoid()
+        # In bfloat16 1 - 1e-3 is 1, whose logit is infinite.
+        return (wide(images).clamp(1e-3, 1 - 1e-3).logit() + correction).sigmoid().to(images.dtype)

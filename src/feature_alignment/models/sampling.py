@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ..extras import MissingExtra
 from ..samplers import SAMPLERS, Normal, Sampler
-from ..samplers.sampler import known_classes
+from ..samplers.sampler import ConditionalSampler, known_classes
 
 __all__ = ["BEST", "Samplers"]
 
@@ -47,8 +48,17 @@ class Samplers(nn.ModuleDict):
         self.used = asked or ("normal" if has_prior else BEST)
         #: Names of those that :meth:`fit` fits.
         self.fitted = [name for name in SAMPLERS if name in QUICK or asked in (name, BEST)]
-        #: Mean log-density of held-out latents under each fitted sampler, in nats.
-        self.likelihoods: dict[str, float] = {}
+
+    @property
+    def likelihoods(self) -> dict[str, float]:
+        """Mean log-density of held-out latents under each sampler for which it is known, in nats."""
+        found = {name: float(sampler.likelihood) for name, sampler in self.items()}  # type: ignore[arg-type]
+        return {name: value for name, value in found.items() if value > -math.inf}
+
+    @likelihoods.setter
+    def likelihoods(self, values: Mapping[str, float]) -> None:
+        for name, sampler in self.items():
+            sampler.likelihood.fill_(values.get(name, -math.inf))  # type: ignore[operator]
 
     def choose(self, name: str | None = None) -> Sampler:
         """Return a sampler by its name, or ``best``; by default the one that is used.
@@ -60,16 +70,39 @@ class Samplers(nn.ModuleDict):
         """
         found = self.used if name is None else name
         if found == BEST:
-            found = max(self.likelihoods, key=lambda each: self.likelihoods[each], default="normal")
+            known = self.likelihoods
+            found = max(known, key=lambda each: known[each], default="normal")
         if found not in self and name is None:
             found = "normal"
         if found not in self:
-            known = f"expected one of {', '.join(SAMPLERS)}, {BEST}"
+            unknown = f"expected one of {', '.join(SAMPLERS)}, {BEST}"
             fitted = f"this model was saved with {', '.join(self)}; train with --model.sampler {found} to have it"
-            raise ValueError(f"sampler: {fitted if found in SAMPLERS else known}, got {found!r}")
+            raise ValueError(f"sampler: {fitted if found in SAMPLERS else unknown}, got {found!r}")
         sampler = self[found]
         assert isinstance(sampler, Sampler)
         return sampler
+
+    @property
+    def tell_classes(self) -> list[str]:
+        """Names of the samplers that know the latents of every class, the likeliest of them first."""
+        known = self.likelihoods
+        names = [name for name, each in self.items() if self.classes and isinstance(each, ConditionalSampler)]
+        return sorted(names, key=lambda name: -known.get(name, -math.inf))
+
+    def most_likely_class(self, latents: Tensor) -> Tensor:
+        r"""Return :math:`\arg\max_c p(c) \, p(z|c)` of each latent, int64, shape ``(N,)``, by the best sampler.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.tell_classes:
+            raise ValueError(
+                "labels: the class does not change what this model decodes, and no sampler of the latents of each "
+                "class is fitted from which it could be inferred; give the labels"
+            )
+        sampler = self[self.tell_classes[0]]
+        assert isinstance(sampler, ConditionalSampler)
+        return sampler.joint(latents).argmax(1).to(latents.device)
 
     def add(self, names: Iterable[str]) -> None:
         """Make room for samplers whose fitted tensors are loaded next; unknown names are passed over."""
@@ -78,7 +111,9 @@ class Samplers(nn.ModuleDict):
                 self[name] = SAMPLERS[name](self.latent, self.classes)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        self.add([key.removeprefix(prefix).partition(".")[0] for key in state_dict if key.startswith(prefix)])
+        names = {key.removeprefix(prefix).partition(".")[0] for key in state_dict if key.startswith(prefix)}
+        self.add(sorted(names))
+        self._keep(names)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
@@ -98,8 +133,7 @@ class Samplers(nn.ModuleDict):
         if latents.ndim != 2 or latents.shape[1] != self.latent:
             raise ValueError(f"latents: expected shape (N, {self.latent}), got {tuple(latents.shape)}")
         labels = self._checked(labels, len(latents))
-        for stale in [name for name in self if name != "normal"]:
-            del self[stale]
+        self._keep(())
         self.likelihoods = {}
         if len(latents) < 2 or not latents.isfinite().all():
             reason = "there is one latent only" if len(latents) < 2 else "there are latents that are not finite"
@@ -108,18 +142,24 @@ class Samplers(nn.ModuleDict):
         spared = torch.arange(len(latents)) % STRIDE == STRIDE - 1 if len(latents) >= 2 * STRIDE else None
         parts = (latents, latents) if spared is None else (latents[~spared], latents[spared])
         known = (labels, labels) if labels is None or spared is None else (labels[~spared], labels[spared])
-        self.likelihoods = {"normal": float(self["normal"].log_prob(parts[1]).mean())}  # type: ignore[operator]
+        found = {"normal": float(self["normal"].log_prob(parts[1]).mean())}  # type: ignore[operator]
         for name in self.fitted:
             sampler = SAMPLERS[name](self.latent, self.classes)
             if not sampler.learns or len(parts[0]) < sampler.fewest:
                 continue
             try:
                 sampler.fit(parts[0], known[0])
-                self.likelihoods[name] = float(sampler.log_prob(parts[1], known[1]).mean())
+                found[name] = float(sampler.log_prob(parts[1], known[1]).mean())
             except (MissingExtra, ValueError) as reason:
                 warnings.warn(f"the sampler {name} is left out: {reason}", stacklevel=2)
             else:
                 self[name] = sampler
+        self.likelihoods = found
+
+    def _keep(self, names: Container[str]) -> None:
+        """Remove the samplers of other names, but N(0, I)."""
+        for name in [name for name in self if name != "normal" and name not in names]:
+            del self[name]
 
     def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
         """Return the labels of the latents that samplers are fitted to, none where there are no classes."""

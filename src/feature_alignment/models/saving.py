@@ -90,7 +90,6 @@ class Saved:
         def built() -> Any:
             model = constructor(**(present_options(kind, saved) | arguments))
             model.samplers.add(likelihoods)
-            model.samplers.likelihoods = likelihoods
             return model.to(dtype)
 
         try:
@@ -105,6 +104,7 @@ class Saved:
             model.load_state_dict(upgraded(_weights(directory / "model.safetensors"), model))
         except Exception as error:
             raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
+        model.samplers.likelihoods = likelihoods
         if len(class_names) == model.classes:
             model.class_names = tuple(class_names)
         model.white = white

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from .model import Model
+from .options import at_least
 
 __all__ = ["Loss", "Updates"]
 
@@ -52,6 +53,7 @@ class Updates:
     processes = 1
 
     def __init__(self, model: Model, total: int, done: int = 0) -> None:
+        at_least(1, total=total)
         self.model, self.total, self.begun, self.done = model.train(), total, done, done
         self.optimizers: dict[str, Optimizer] = model.optimizers()
         self.parameters = {name: trained_by(optimizer) for name, optimizer in self.optimizers.items()}

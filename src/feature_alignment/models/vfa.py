@@ -84,6 +84,7 @@ class VFA(FA):
     Options: ClassVar[type[Any]] = VFAOptions
     options: VFAOptions
     has_prior = True
+    decodes_class = True
 
     def __init__(
         self,

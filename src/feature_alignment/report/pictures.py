@@ -56,7 +56,7 @@ def reconstruction_picture(
     if not model.classes:
         labels = None
     elif labels is None:
-        labels = model.infer_labels(images)
+        labels = model.assumed_labels(images)
     decoded = model.reconstruct(images, labels)
     versions = {"original": images, model.stage: decoded}
     if model.refiner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -28,10 +29,13 @@ class Sampler(nn.Module, ABC):
     fewest: ClassVar[int] = 2
     #: Optional module that fitting imports, of the extra ``samplers``; none for no more than PyTorch.
     needs: ClassVar[str | None] = None
+    #: Mean log-density of latents held out from the fit, in nats, shape ``()``; minus infinity where it is not known.
+    likelihood: Tensor
 
     def __init__(self, latent: int, classes: int = 0) -> None:
         super().__init__()
         self.latent, self.classes = latent, classes
+        self.register_buffer("likelihood", torch.tensor(-math.inf))
 
     @abstractmethod
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
@@ -83,6 +87,7 @@ class Sampler(nn.Module, ABC):
             raise ValueError(f"latents: expected {self.fewest} or more to fit to, got {len(latents)}")
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}likelihood", torch.tensor(-math.inf))  # which earlier versions do not have
         # The number of components, say, is known from the saved tensors alone.
         for key, value in state_dict.items():
             name = key.removeprefix(prefix)
@@ -112,8 +117,12 @@ class ConditionalSampler(Sampler):
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         if labels is not None or not self.classes:
             return self.log_density(latents, self.known(len(latents), labels))
+        return self.joint(latents).logsumexp(1)
+
+    def joint(self, latents: Tensor) -> Tensor:
+        r"""Return :math:`\log p(c) \, p(z|c)` of each latent and class, float64, shape ``(N, classes)``."""
         each = [self.log_density(latents, torch.full((len(latents),), label)) for label in range(self.classes)]
-        return (torch.stack(each, 1) + self.shares.double().log()).logsumexp(1)
+        return torch.stack(each, 1) + self.shares.double().log()
 
     def known(self, count: int, labels: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
         """Return labels on the CPU, int64, shape ``(count,)``: all 0 if there are no classes; drawn if missing.

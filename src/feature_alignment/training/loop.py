@@ -103,7 +103,7 @@ def _fit(
     if len(chosen) > 1:  # one image has no covariance, and is no reason to lose the model
         model.fit_samplers(data.train.pixels[chosen], labels)
     model.to("cpu").float().eval()  # whatever the precision of its training
-    if data.classes:
+    if model.classes:
         model.class_names = data.train.classes
     model.white = dict(data.train.white)
     model.save_pretrained(run.directory)

@@ -103,3 +103,14 @@ def test_the_error_is_the_jackknifes():
         whole = squares.mean() ** 2 / fourths.mean()
         assert float(found.effective_rank[point]) == pytest.approx(5 * whole - 4 * np.mean(left))
         assert float(found.standard_error[point]) == pytest.approx(np.sqrt(4 / 5 * ((left - np.mean(left)) ** 2).sum()))
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+@pytest.mark.parametrize("outputs", [6, 600])
+def test_a_network_in_half_precision_has_the_spectrum_of_its_weights(dtype, outputs):
+    network = nn.Linear(8, outputs, bias=False).to(dtype)
+    found = spectrum(network, torch.zeros(1, 8, dtype=dtype))
+    values = torch.linalg.svdvals(network.weight.detach().double())
+    rank = float(values.square().sum() ** 2 / values.pow(4).sum())
+    assert float(found.effective_rank) == pytest.approx(rank, rel=0.15)
+    assert float(found.largest) == pytest.approx(float(values[0]), rel=0.05)

@@ -343,3 +343,15 @@ def test_a_recurrent_network_in_single_precision(kind, method):
     assert found.converged.all()
     with torch.no_grad():
         assert ((network(found.input) - target).norm(dim=1) < 2e-3 * target.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("method", ["auto", "anderson", "lbfgs", "gauss_newton", "gradient"])
+def test_a_network_in_half_precision_whose_squared_errors_are_beyond_it(method):
+    network = torch.nn.Linear(50, 40, bias=False)
+    torch.nn.init.orthogonal_(network.weight)
+    wanted = 100 * torch.randn(2, 40)
+    network = network.half()
+    found = invert(network, wanted.half(), torch.zeros(1, 50).half(), tol=1e-2, method=method)
+    assert (found.input.dtype, bool(found.converged.all())) == (torch.half, True)
+    residual = (network(found.input) - wanted.half()).float().norm(dim=1) / wanted.norm(dim=1)
+    assert float(residual.max()) <= 1.1e-2

@@ -273,3 +273,33 @@ def test_channels_of_maps_are_matched_in_the_order_given():
     target = network(torch.randn(1, 2, 5, 5, dtype=torch.double)).detach()
     found = invert(network, target[:, [3, 1]], torch.zeros(1, 2, 5, 5, dtype=torch.double), 1e-6, units=[3, 1])
     torch.testing.assert_close(network(found.input)[:, [3, 1]], target[:, [3, 1]], rtol=0, atol=1e-4)
+
+
+def test_jitter_of_a_network_that_works_in_place():
+    """The shifts are views of one padded image: what the first changes the others must not see."""
+
+    def network(x, in_place=True):
+        x = x.sub_(0.5) if in_place else x - 0.5
+        return x.flatten(1) @ weights
+
+    weights, image = torch.randn(64, 5), torch.rand(1, 1, 8, 8)
+    wanted = network(image.clone())
+    found = [
+        invert(net, wanted, torch.full((1, 1, 8, 8), 0.5), max_evaluations=100, jitter=2).input
+        for net in (network, lambda x: network(x, in_place=False))
+    ]
+    torch.testing.assert_close(*found)
+
+
+def test_a_maximum_of_a_network_exported_with_a_fixed_batch():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5)).eval()
+    exported = torch.export.export(network, (torch.zeros(4, 1, 8, 8),)).module()
+    start = torch.full((1, 1, 8, 8), 0.5)
+    found = [maximise(each, start, units=3, variables="bounded").value for each in (network, exported)]
+    torch.testing.assert_close(*found)
+
+
+def test_a_maximum_of_a_network_that_normalises_by_the_batch_is_refused():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten())
+    with pytest.raises(ValueError, match="BatchNorm2d at '1' normalises with the statistics of the batch"):
+        maximise(network, torch.full((1, 1, 8, 8), 0.5))

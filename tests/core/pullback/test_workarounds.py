@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
+import torch._dynamo
 from reference import algorithm_1
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -11,11 +14,34 @@ from torch.nn import functional
 
 from feature_alignment import align, invert, largest_singular_value
 from feature_alignment.core.pullback import NotDifferentiableError, vjp
+from feature_alignment.core.pullback.workarounds import twice_differentiable
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+def test_two_threads_leave_the_settings_of_the_process_as_they_were():
+    """The second to enter must not restore, when it leaves last, what the first had set."""
+    before = [torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()]
+    first_in, second_in = threading.Barrier(2), threading.Barrier(2)
+
+    def run():
+        with twice_differentiable():
+            first_in.wait(timeout=30)
+            second_in.wait(timeout=30)
+
+    first = threading.Thread(target=run)
+    first.start()
+    first_in.wait(timeout=30)
+    with twice_differentiable():
+        second_in.wait(timeout=30)
+        first.join(timeout=30)
+        assert not torch.backends.cuda.flash_sdp_enabled()
+        assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+    assert [torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()] == before
+    assert torch._dynamo.eval_frame._stance.stance == "default"
 
 
 @pytest.mark.parametrize("called", ["module", "function"])

@@ -45,6 +45,26 @@ def test_the_gradients_of_a_feature_are_the_same_and_so_are_their_derivatives():
         torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_a_plain_training_loop_in_which_the_last_graph_is_still_alive(optimizer):
+    """`loss` holds the graph of the update before until it is bound again, after the next forward pass."""
+    images, losses = torch.rand(3, 4, 5).double(), {}
+    for on in (True, False):
+        torch.manual_seed(1)
+        layers = network()
+        steps = optimizer(layers.parameters(), 0.05)
+        with speed.switched(on):
+            found = []
+            for x in images:
+                loss = loss_of(layers, x)
+                steps.zero_grad()
+                loss.backward()
+                steps.step()
+                found.append(loss.item())
+        losses[on] = torch.tensor(found)
+    torch.testing.assert_close(losses[True], losses[False], rtol=1e-11, atol=0)
+
+
 class Products(TorchDispatchMode):
     """Shapes of matrix products."""
 

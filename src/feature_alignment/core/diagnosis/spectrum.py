@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..linearization import largest_singular_value
 from ..pullback import explained, transposed, vjp
-from ..structures import Network, from_rows, rows
+from ..structures import Network, from_rows, rows, wide
 
 __all__ = ["WHOLE", "Spectrum", "participation_ratio", "spectrum"]
 
@@ -86,7 +86,7 @@ def _singular_values(network: Network, point: Tensor) -> Tensor:
     output, pull_back = vjp(network, point)
     units = torch.eye(rows(output).shape[1], dtype=point.dtype, device=point.device)
     parts = [pull_back(from_rows(some, output)).detach().flatten(1) for some in units.split(ROWS)]
-    values: Tensor = torch.linalg.svdvals(torch.cat(parts))
+    values: Tensor = torch.linalg.svdvals(wide(torch.cat(parts)))
     return values
 
 
@@ -103,8 +103,8 @@ def _probed(network: Network, points: Tensor, probes: int, seed: int, iterations
         for _ in range(probes):
             signs = torch.randint(0, 2, points.shape, generator=generator)
             pushed = push((2 * signs - 1).to(points))
-            squares.append(rows(pushed).square().sum(1))
-            fourths.append(pull_back(pushed).detach().flatten(1).square().sum(1))
+            squares.append(wide(rows(pushed)).square().sum(1))
+            fourths.append(wide(pull_back(pushed).detach().flatten(1)).square().sum(1))
     ratio, error = _jackknife(torch.stack(squares).double(), torch.stack(fourths).double())
     largest, _ = largest_singular_value(network, points, iterations)
     return Spectrum(ratio.to(points), error.to(points), largest, None, _count(points, 2 * (probes + iterations) + 4))

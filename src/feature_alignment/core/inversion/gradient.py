@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..linearization import largest_singular_value
+from ..structures import wide
 from .search import Search, restricted
 
 __all__ = ["gradient"]
@@ -17,9 +18,9 @@ def gradient(search: Search, index: Tensor, iterations: int = 8) -> None:
     if not len(index):
         return
     x = search.input[index]
-    sigma = largest_singular_value(search.network, x.view(-1, *search.shape), iterations)[0]
+    sigma = wide(largest_singular_value(search.network, search.inputs(x), iterations)[0])
     search.spend(index, cost=2 * iterations + 2)  # its evaluation and linearisation, and two products an iteration
-    size = sigma.square().clamp_min(torch.finfo(x.dtype).eps).reciprocal()
+    size = sigma.square().clamp_min(torch.finfo(x.dtype).tiny).reciprocal()
     error, pull = search.evaluate(index, x)
     while True:
         live = search.active(index, cost=2) & torch.isfinite(error).all(1)

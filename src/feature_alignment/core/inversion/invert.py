@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..checks import batch_size as samples
 from ..pullback import explained
-from ..structures import Network, Structure, rows, standard
+from ..structures import Network, Structure, rows, standard, wide
 from .anderson import anderson
 from .discrepancy import shorten_last_step
 from .gauss_newton import gauss_newton
@@ -109,7 +109,8 @@ def invert(
             :meth:`Variables.fit`, :class:`Generative`. See ``docs/inversion.md`` for what each costs.
         units: match these alone: a channel (a class, a neuron), a list of them, or a boolean mask of the shape of one
             sample's output; for an output of several tensors a structure like it, ``None`` for all units of one. The
-            target may hold the chosen units alone, shape ``(N, units)``, channels in the order given.
+            target may hold the chosen units alone, shape ``(N, units)``, channels in the order given; one of the shape
+            of the whole output is taken as that, also where all channels are chosen.
         weights: of the errors of an output of several tensors, in its structure: numbers of at least 0.
         noise: the standard deviation of noise in every number of the target. The search ends at its level,
             :math:`\lVert E(r) - z \rVert = \sqrt K \cdot` ``noise``, and not below (the discrepancy principle).
@@ -170,7 +171,7 @@ def _search(problem: Problem, tol: float, budget: int, method: str) -> tuple[Ten
         _report(name, search, failures)
     if problem.noise:
         shorten_last_step(search, search.tolerance > tol)
-    points = search.input.view(problem.start.shape)
+    points = search.inputs(search.input)
     residual = _verified(search, problem.evaluate(points))
     return points, residual, search.evaluations, residual <= search.tolerance
 
@@ -216,7 +217,7 @@ def _report(solver: str, search: Search, failures: dict[int, Exception]) -> None
     if not failures:
         return
     sample, error = next(iter(failures.items()))
-    if len(failures) == len(search.input) and torch.equal(search.input, search.start.flatten(1)):
+    if len(failures) == len(search.input) and torch.equal(search.input, wide(search.start).flatten(1)):
         raise error
     warnings.warn(
         f"{solver} failed for {len(failures)} of {len(search.input)} samples, first for sample {sample}, whose best "
@@ -228,8 +229,9 @@ def _report(solver: str, search: Search, failures: dict[int, Exception]) -> None
 
 def _verified(search: Search, output: Structure) -> Tensor:
     """Return the residuals at the best points, or what they are at a second evaluation, where that differs."""
-    residual = (rows(output) - search.target).norm(dim=1) / search.scale
-    rounding = 100 * torch.finfo(residual.dtype).eps * rows(output).norm(dim=1) / search.scale
+    found = rows(output)
+    residual = (wide(found) - search.target).norm(dim=1) / search.scale
+    rounding = 100 * torch.finfo(found.dtype).eps * wide(found).norm(dim=1) / search.scale
     agrees = (residual - search.residual).abs() <= rounding + 1e-2 * search.residual
     known = search.residual.isfinite()  # not so where the budget did not let a solver begin
     changed = ~agrees & known

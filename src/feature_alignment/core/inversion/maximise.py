@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import check_finite, check_floating, check_independence, check_start
-from ..pullback import Chain, vjp
+from ..checks import check_finite, check_start
+from ..pullback import Chain, any_batch, vjp
 from ..structures import Network, standard
 from .outputs import Matched
-from .problem import begin, evaluation
+from .problem import begin, checked
 from .variables import Variables, as_variables
 
 __all__ = ["Maximum", "maximise"]
@@ -80,12 +80,8 @@ def maximise(
         check_finite("start", start)
     space = as_variables(variables)
     u, inputs = begin(space, start, 1 if start is None else len(start))
-    evaluate = evaluation(network)
-    output = evaluate(inputs[:1])
-    check_floating("the network's output", output)
-    check_independence(evaluate, inputs)
-    matched = Matched(output, units, weights)
-    composed = Chain([space.forward, lambda x: matched(standard(network(x))).mean(1)])
+    matched, whole = Matched(checked(network, inputs), units, weights), any_batch(network)
+    composed = Chain([space.forward, lambda x: matched(standard(whole(x))).mean(1)])
     return _ascend(composed, space, u, radius * math.sqrt(u[0].numel()), max_evaluations)
 
 

@@ -142,8 +142,9 @@ def shifted(network: Network, distance: int, count: int, seed: int) -> Network:
             raise ValueError(f"jitter: expected images of shape (N, C, H, W), got {tuple(images.shape)}")
         height, width = images.shape[2:]
         padded = functional.pad(images, [distance] * 4, mode="replicate")
+        # Copies: the network may work in place, and the shifts overlap.
         return torch.cat(
-            [rows(network(padded[..., y : y + height, x : x + width])) for y, x in offsets], 1
+            [rows(network(padded[..., y : y + height, x : x + width].clone())) for y, x in offsets], 1
         ) / math.sqrt(count)
 
     return outputs

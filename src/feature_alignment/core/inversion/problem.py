@@ -27,7 +27,7 @@ from ..structures import Network, Structure, describe, rows, standard, tensors
 from .outputs import Matched, shifted
 from .variables import Pixels, Variables
 
-__all__ = ["Problem", "begin", "draw_starts", "evaluation", "pose"]
+__all__ = ["Problem", "begin", "checked", "draw_starts", "evaluation", "pose"]
 
 #: Shifts of an image in the mean over jitter, itself among them.
 SHIFTS = 5
@@ -101,7 +101,7 @@ def pose(
 ) -> Problem:
     """Check network, target, units and weights, and put them together; TypeError, ValueError if they do not fit."""
     u, inputs = points
-    output = _checked(network, inputs)
+    output = checked(network, inputs)
     plain = units is None and weights is None
     matched = Matched(output, units, weights)
     if plain or not matched.fits(target):
@@ -144,7 +144,7 @@ def evaluation(network: Network) -> Callable[[Tensor], Structure]:
     return lambda points: standard(whole(points.clone()))  # it may work in place
 
 
-def _checked(network: Network, inputs: Tensor) -> Structure:
+def checked(network: Network, inputs: Tensor) -> Structure:
     """Return the output for the first input, if the network can be inverted; TypeError, ValueError if not."""
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)

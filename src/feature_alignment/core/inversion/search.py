@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..pullback import vjp
-from ..structures import Network, Structure, from_rows, rows, standard
+from ..structures import Network, Structure, from_rows, rows, standard, wide
 
 __all__ = ["Pull", "Search", "half_square", "minimising_step", "restricted"]
 
@@ -23,7 +23,8 @@ LONGEST = 2.0
 
 
 class Search:
-    """The best point of every sample so far, and the evaluations spent. Points and errors are flattened.
+    """The best point of every sample so far, and the evaluations spent. Points and errors are flattened, and in float32
+    where the network is in half precision.
 
     A solver works on the samples at ``index``. All its tensors have these as their first dimension, and shrink with
     it when samples are solved or out of evaluations, so that only the others are evaluated.
@@ -51,9 +52,9 @@ class Search:
         cost: int = 1,
         logits: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.network, self.target, self.shape = network, rows(target), start.shape[1:]
+        self.network, self.target, self.shape, self.dtype = network, wide(rows(target)), start.shape[1:], start.dtype
         self.budget, self.cost, self.logits = budget, cost, logits
-        self.start, self.input = start, start.flatten(1).clone()
+        self.start, self.input = start, wide(start).flatten(1).clone()
         norm = self.target.norm(dim=1)
         self.scale = torch.where(norm > 0, norm, torch.ones_like(norm))
         self.tolerance = (noise / self.scale).clamp_min(tolerance)
@@ -69,15 +70,19 @@ class Search:
 
     def evaluate(self, index: Tensor, points: Tensor) -> tuple[Tensor, Pull]:
         """Evaluate the network, keep the points that are the best so far; return errors and pull-back."""
-        output, pull_back = vjp(self.network, points.view(-1, *self.shape))
-        errors = rows(output) - self.target[index]
+        output, pull_back = vjp(self.network, self.inputs(points))
+        errors = wide(rows(output)) - self.target[index]
         self.spend(index)
         residual = errors.norm(dim=1) / self.scale[index]
         better = residual < self.residual[index]  # False where the residual is not a number
         moved = index[better]
         self.outside[moved], self.outside_residual[moved] = self.input[moved], self.residual[moved]
         self.residual[moved], self.input[moved] = residual[better], points[better]
-        return errors, lambda cotangents: pull_back(from_rows(cotangents, output)).flatten(1)
+        return errors, lambda cotangents: wide(pull_back(from_rows(cotangents, output)).flatten(1))
+
+    def inputs(self, points: Tensor) -> Tensor:
+        """Return points as the network takes them."""
+        return points.view(-1, *self.shape).to(self.dtype)
 
     def bounded(self, step: Tensor) -> Tensor:
         """Shorten steps that would make bounded inputs black or white all over.
@@ -86,7 +91,7 @@ class Search:
         """
         if self.logits is None:
             return step
-        change = self.logits(step.view(-1, *self.shape)).flatten(1).square().mean(1, keepdim=True).sqrt()
+        change = wide(self.logits(self.inputs(step))).flatten(1).square().mean(1, keepdim=True).sqrt()
         return step * (LONGEST / change).clamp(max=1)
 
     def spend(self, index: Tensor, cost: int = 1) -> None:
@@ -95,8 +100,8 @@ class Search:
 
     def residual_at(self, index: Tensor, points: Tensor) -> Tensor:
         """Return the relative residuals at points, which are not kept."""
-        output = standard(self.network(points.view(-1, *self.shape)))
-        residual: Tensor = (rows(output) - self.target[index]).norm(dim=1) / self.scale[index]
+        output = standard(self.network(self.inputs(points)))
+        residual: Tensor = (wide(rows(output)) - self.target[index]).norm(dim=1) / self.scale[index]
         return residual
 
 

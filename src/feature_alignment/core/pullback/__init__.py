@@ -1,21 +1,23 @@
 """Vector-Jacobian products of any network: one rule per layer type, otherwise automatic differentiation."""
 
-from .autodiff import differentiated, leaving_its_input, transposed
+from .autodiff import by_differentiation, differentiated, leaving_its_input, transposed
 from .explanations import NotDifferentiableError, explained
 from .exported import any_batch
 from .rules import transposed_conv2d
-from .vjp import Chain, PullBack, path_of, register_pull_back, vjp
+from .vjp import Chain, PullBack, path_of, register_pull_back, rule_of, vjp
 
 __all__ = [
     "Chain",
     "NotDifferentiableError",
     "PullBack",
     "any_batch",
+    "by_differentiation",
     "differentiated",
     "explained",
     "leaving_its_input",
     "path_of",
     "register_pull_back",
+    "rule_of",
     "transposed",
     "transposed_conv2d",
     "vjp",

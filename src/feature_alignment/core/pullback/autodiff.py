@@ -48,7 +48,8 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
     found = None if network in _refused else _attempt(lambda: _by_func(network, point))
     if found is None:
         found = _by_autograd(network, point)
-        _refused.add(network)
+        if len(point):  # of no samples torch.func refuses what it does for others
+            _refused.add(network)
     return cast(tuple[Structure, PullBack], found)
 
 
@@ -101,7 +102,8 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
         pulled = _attempt(lambda: explaining(pull(cotangent), network, point))
         if pulled is None:  # such as for an operation that vmap has no rule for
             pulled = _by_autograd(network, point)[1](cotangent)
-            _refused.add(network)
+            if len(point):
+                _refused.add(network)
         return cast(Tensor, pulled)
 
     return _show_none(output), pull_or_fall_back

@@ -6,7 +6,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,38 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["let_checkpoints_repeat_it", "outside_inference_mode", "twice_differentiable"]
 
 _inside = threading.local()
+
+
+class _Shared:
+    """Settings of the whole process: the first thread to enter sets them, the last to leave restores them.
+
+    Restored by each thread for itself, they would stay as another one had set them.
+    """
+
+    def __init__(self, settings: Callable[[], Iterator[AbstractContextManager[Any]]]) -> None:
+        self.settings, self.lock, self.users, self.stack = settings, threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.users:
+                for each in self.settings():
+                    self.stack.enter_context(each)
+            self.users += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self.stack.close()
+
+
+def _without_fusion() -> Iterator[AbstractContextManager[Any]]:
+    yield sdpa_kernel(SDPBackend.MATH)
+    if "torch._dynamo" in sys.modules:  # nothing is compiled otherwise
+        yield torch.compiler.set_stance("force_eager")
+
+
+_unfused = _Shared(_without_fusion)
 
 
 @contextmanager
@@ -38,10 +70,8 @@ def twice_differentiable() -> Iterator[None]:
     _inside.depth = 1
     try:
         with ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_unfused)
             stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
-            if "torch._dynamo" in sys.modules:  # nothing is compiled otherwise
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(_Replacing())
             yield
     finally:
@@ -73,15 +103,28 @@ def _recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
-        enabled = torch._C._get_mkldnn_enabled()
-        torch._C._set_mkldnn_enabled(False)  # what backends.mkldnn.flags() does, but for a warning about TF32
-        try:
-            with torch.backends.cudnn.flags(enabled=False):
-                return function(*args, **kwargs)
-        finally:
-            torch._C._set_mkldnn_enabled(enabled)
+        with _native:
+            return function(*args, **kwargs)
 
     return plain
+
+
+def _without_libraries() -> Iterator[AbstractContextManager[Any]]:
+    yield _without_onednn()
+    yield torch.backends.cudnn.flags(enabled=False)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # what backends.mkldnn.flags() does, but for a warning about TF32
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+_native = _Shared(_without_libraries)
 
 
 def _batch_norm(

@@ -31,6 +31,7 @@ class Uses:
     """Applies a weight, shape ``(K, D)``, and its transpose; lives as long as a graph of one of its uses."""
 
     def __init__(self, weight: Tensor) -> None:
+        self.version = weight._version
         self.factors: Factors = defaultdict(list)
         self.weight: Tensor = _Gathered.apply(weight, self.factors)
 
@@ -58,7 +59,8 @@ def uses_of(weight: Tensor, x: Tensor) -> Uses | None:
         return None
     known = _alive.get(weight)
     uses: Uses | None = None if known is None else known()
-    if uses is None or uses.weight.data_ptr() != weight.data_ptr():
+    # A graph of before the last update may still be alive, as that of a loss is in a plain training loop.
+    if uses is None or uses.weight.data_ptr() != weight.data_ptr() or uses.version != weight._version:
         uses = Uses(weight)
         _alive[weight] = weakref.ref(uses)
     return uses

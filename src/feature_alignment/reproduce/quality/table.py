@@ -140,7 +140,7 @@ def _numbers(found: list[dict[str, Any]], samplers: list[str]) -> list[Any]:
         _over_seeds(found, lambda each: _refined(each["measures"].get("reconstruction_error"))),
         *_by_sampler(found, "classifier_fid", samplers, _stage),
         *_by_sampler(found, "classifier_fid", samplers, _refined),
-        *_by_sampler(found, "class_agreement", samplers, lambda each: _refined(each) or _stage(each)),
+        *_by_sampler(found, "class_agreement", samplers, _last),
         None if parameters is None else round(parameters, 3),
         1000 * min(times) if times else None,  # whatever else the machine did only adds
         str(len(found)),
@@ -176,6 +176,11 @@ def _stage(stages: dict[str, float] | None) -> float | None:
 
 def _refined(stages: dict[str, float] | None) -> float | None:
     return (stages or {}).get("refined")
+
+
+def _last(stages: dict[str, float] | None) -> float | None:
+    refined = _refined(stages)
+    return _stage(stages) if refined is None else refined
 
 
 def _used(columns: list[str], rows: dict[str, list[Any]]) -> list[str]:

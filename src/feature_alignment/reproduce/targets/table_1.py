@@ -37,7 +37,8 @@ def _make(study: Study) -> Result:
     decisive = "fid" if "fid" in names else "classifier_fid"
     title, place = MEASURES[decisive].title, names.index(decisive)
     rows = _rows(study, names)
-    bars = {method: bar(cells[place]) for method, cells in rows.items()}
+    # Runs trained before without Inception's weights have no FID.
+    bars = {method: bar(cells[place]) for method, cells in rows.items() if cells[place]}
     charts.bars(bars, study.directory / "table1.png", title=f"{title}, {study.name}", unit=title)
     return Result(
         "table1",
