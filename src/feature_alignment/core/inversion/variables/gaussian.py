@@ -128,7 +128,7 @@ def _full(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
 
 
 def _low_rank(centred: Tensor, floor: float, rank: int) -> tuple[Map, Map]:
-    r""":math:`\sigma I + V (\max(\sigma, \sqrt{\Lambda + f}) - \sigma) V^\top`, f the floor, :math:`\sigma^2` all else plus f."""
+    r""":math:`\sigma I + V (\max(\sigma, \sqrt{\Lambda + f}) - \sigma) V^\top`; f: floor."""
     data = centred.flatten(1).to(torch.promote_types(centred.dtype, torch.float32))
     kept = min(rank, *data.shape)
     _, values, vectors = torch.linalg.svd(data, full_matrices=False)
