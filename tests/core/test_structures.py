@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, namedtuple
+
 import torch
 
 from feature_alignment.core.structures import describe, from_rows, named_leaves, rows, tensors
@@ -23,3 +25,9 @@ def test_names_and_words():
     assert [name for name, _ in named_leaves("target", structure)] == ["target['a']", "target['b'][1]"]
     assert [float(each[0]) for each in tensors(structure)] == [0.0, 1.0]
     assert describe(structure) == "{'a': Tensor, 'b': [None, Tensor]}"
+
+
+def test_containers_of_other_types_are_named():
+    assert describe(OrderedDict(out=torch.zeros(1))) == "OrderedDict({'out': Tensor})"
+    assert describe(namedtuple("Pair", "a b")(torch.zeros(1), None)) == "Pair(Tensor, None)"
+    assert describe({"out": [torch.zeros(1)]}) == "{'out': [Tensor]}"

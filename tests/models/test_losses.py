@@ -116,3 +116,11 @@ def test_the_penalty_has_a_weight_for_each_kind():
     assert [AdversarialOptions(adversarial=kind).penalty(colour) for kind in kinds] == [0, 0, 10, 12]
     assert [AdversarialOptions(adversarial=kind, penalty_weight=3).penalty(colour) for kind in kinds] == [0, 0, 3, 3]
     assert AdversarialOptions(adversarial="relativistic", penalty_weight=0).penalty(digits) == 0
+
+
+def test_a_gradient_penalty_of_images_generated_in_half_precision():
+    """As under autocast: the interpolates are in the dtype of the real images."""
+    weights, real = torch.randn(12), torch.rand(5, 1, 3, 4)
+    fake = torch.rand(5, 1, 3, 4, dtype=torch.bfloat16)
+    found = gradient_penalty(lambda x: x.flatten(1) @ weights, real, fake)
+    torch.testing.assert_close(found, (weights.norm() - 1).square())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import re
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from feature_alignment import models
-from feature_alignment.models import AE, FA, VAE, VFA, VFAGAN, Model
+from feature_alignment.models import AE, FA, VAE, VFA, VFAGAN, Model, Updates
 
 MODELS = [getattr(models, name) for name in ("AE", "FA", "GAN", "GON", "Local", "VAE", "VFA", "VFAGAN")]
 
@@ -91,3 +95,54 @@ def test_one_augmentation_may_be_given_by_its_name():
     model = VFAGAN((1, 8, 8), channels=(4,), width=8, refiner_filters=2, augment="cutout")
     assert model.options.augment == ("cutout",)
     assert models.Updates(model, 1).step(torch.rand(4, 1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"channels": 4}, "channels: expected several, each a whole number, got 4"),
+        ({"steps": 2.0}, "steps: expected a whole number, got 2.0"),
+        ({"width": 2.5}, "width: expected a whole number, got 2.5"),
+        ({"learn_step_size": 1}, "learn_step_size: expected true or false, got 1"),
+        ({"clip_gradient": True}, "clip_gradient: expected a number or none, got True"),
+        ({"start": 3}, "start: expected a name, got 3"),
+    ],
+)
+def test_values_of_another_kind_are_named(given, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        FA((1, 16, 16), **{"latent": 3, "channels": (4,), "width": 8} | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"step_size": math.inf}, "step_size: expected a positive number"),
+        ({"steps": 0, "start": "layers", "squash": "every", "decode_steps": 2}, "decode_steps: a model of 0 steps has"),
+        (
+            {"encoder": nn.Flatten(), "width": 8},
+            r"encoder: expected an output of shape (N, 8), for one image got (1, 256)",
+        ),
+    ],
+)
+def test_values_that_no_model_can_have_are_named(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FA((1, 16, 16), **{"latent": 3, "channels": (4,), "width": 8} | given)
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = FA((1, 16, 16), latent=np.int64(3), channels=[np.int32(4)], width=8, step_size=np.float32(0.5))
+    assert model.decode(torch.zeros(1, 3)).shape == (1, 1, 16, 16)
+
+
+def test_more_steps_than_none_are_refused():
+    model = FA((1, 16, 16), latent=3, channels=(4,), width=8, steps=0, start="layers", squash="every")
+    with pytest.raises(ValueError, match="steps: a model of 0 steps has no step size for 1 of them"):
+        model.feature(torch.zeros(1, 3), steps=1)
+
+
+def test_a_frozen_network_is_not_trained():
+    model = FA((1, 16, 16), latent=3, channels=(4,), width=8).requires_grad_(False)
+    with pytest.raises(ValueError, match="FA: all parameters of one of its optimisers are frozen"):
+        Updates(model, total=1)
+    with pytest.raises(ValueError, match="total: expected at least 1, got 0"):
+        Updates(FA((1, 16, 16), latent=3, channels=(4,), width=8), total=0)

@@ -181,7 +181,16 @@ def build(options: type[ModelOptions], model: str, given: dict[str, Any]) -> Any
         if name in hints and not _is_of(hints[name], value):
             got = f"the text {value!r}" if isinstance(value, str) else repr(value)
             raise TypeError(f"{name}: expected {_words(hints[name])}, got {got}")
-    return options(**given)
+    return options(**{name: _plain(value) for name, value in given.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's own numbers in place of others, such as NumPy's, which JSON does not have."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 #: Kinds of values: how to recognise one, and what it is called.

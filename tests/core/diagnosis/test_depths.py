@@ -119,3 +119,9 @@ def reaches(outputs, x, without):
         seen.add(node)
         waiting += [following for following, _ in node.next_functions]
     return False
+
+
+def test_layers_are_found_in_inference_mode_too():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    with torch.inference_mode():
+        assert find_layers(network, torch.rand(1, 1, 4, 4)) == ["2", "3"]

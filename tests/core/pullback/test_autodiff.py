@@ -388,3 +388,10 @@ def test_exported_modules_take_any_batch():
     )
     dynamic = torch.export.export(network, (torch.zeros(4, 6),), dynamic_shapes=({0: torch.export.Dim("N")},)).module()
     assert any_batch(dynamic) is dynamic
+
+
+def test_a_batch_of_no_samples_is_no_reason_to_leave_torch_func():
+    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    for _ in range(2):
+        assert align(network, torch.zeros(0, 4), torch.zeros(0, 3), steps=2).shape == (0, 3)
+    assert path_of(network, torch.zeros(1, 3)) == "torch.func"

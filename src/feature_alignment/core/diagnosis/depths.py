@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..pullback import any_batch
+from ..pullback import any_batch, outside_inference_mode
 from ..structures import Network, Structure, standard, tensors
 from .cuts import cuts
 
@@ -71,13 +71,17 @@ def find_layers(network: Network, images: Tensor, wanted: str | None = None, mos
     """
     if not isinstance(network, nn.Module):
         return [""]
-    pair = images[:1].repeat(2, *[1] * (images.ndim - 1)).requires_grad_()  # two, to know the batch from other sizes
+    return outside_inference_mode(lambda: _names(network, images[:1], wanted, most)) or [""]
+
+
+def _names(network: nn.Module, image: Tensor, wanted: str | None, most: int) -> list[str]:
+    pair = image.repeat(2, *[1] * (image.ndim - 1)).requires_grad_()  # two, to know the batch from other sizes
     output, calls = _record(network, pair)
     calls = _distinct(calls)
     if wanted != "all":
         through = cuts(tensors(standard(output)), pair)
-        calls = _thinned(_merged([call for call in calls if call.node in through], images[0].numel()), most)
-    return [call.name for call in calls] or [""]
+        calls = _thinned(_merged([call for call in calls if call.node in through], image.numel()), most)
+    return [call.name for call in calls]
 
 
 def _record(network: nn.Module, batch: Tensor) -> tuple[Structure, list[_Call]]:

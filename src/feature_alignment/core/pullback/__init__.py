@@ -5,6 +5,7 @@ from .explanations import NotDifferentiableError, explained
 from .exported import any_batch
 from .rules import transposed_conv2d
 from .vjp import Chain, PullBack, path_of, register_pull_back, rule_of, vjp
+from .workarounds import outside_inference_mode
 
 __all__ = [
     "Chain",
@@ -15,6 +16,7 @@ __all__ = [
     "differentiated",
     "explained",
     "leaving_its_input",
+    "outside_inference_mode",
     "path_of",
     "register_pull_back",
     "rule_of",
