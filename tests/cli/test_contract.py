@@ -159,13 +159,15 @@ def test_a_data_set_without_held_out_images_is_refused_before_the_training(tmp_p
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {".lock"}
 
 
-def test_other_options_and_modules_are_refused_by_name_on_resuming(tmp_path, capsys, no_report):
+def test_other_options_and_modules_are_refused_by_name_on_resuming(tmp_path, monkeypatch, capsys, no_report):
     """A module whose weights fit by chance is not the network that was trained."""
-    out = f"--out={tmp_path}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "flat.py").write_text("import torch\n\nclass Flat(torch.nn.Flatten):\n    pass\n")
+    out = f"--out={tmp_path / 'run'}"
     options = ["--model=VFA", "--model.width=784", "--model.encoder=torch.nn.Flatten", "--training.steps=2"]
     assert main(["train", *options, out, "--data.batch_size=4"]) == 0
     capsys.readouterr()
-    assert main(["train", "--resume", out, "--model.encoder=torch.nn.Identity"]) == 2
+    assert main(["train", "--resume", out, "--model.encoder=flat.Flat"]) == 2
     assert "--model.encoder: was {'class_path': 'torch.nn.Flatten'" in capsys.readouterr().err
     assert main(["train", "--resume", out, "--seed=4"]) == 2
     assert "training.seed was 0 and is now 4; order and noise" in capsys.readouterr().err

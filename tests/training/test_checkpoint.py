@@ -72,7 +72,12 @@ def test_every_changed_byte_is_noticed(killed, tmp_path):
     content = killed[1].checkpoint.read_bytes()
     assert torch.load(killed[1].checkpoint, weights_only=True)["updates"] == 8  # a plain file of PyTorch's all the same
     copy = tmp_path / "copy.ckpt"
-    for place in [*records(content), *range(0, len(content), len(content) // 100)]:
+    for place in [
+        *records(content),
+        content.index(b"asked"),
+        len(content) - 36,
+        *range(0, len(content), len(content) // 100),
+    ]:
         copy.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
         with pytest.raises(TrainingError, match=r"copy\.ckpt: not a readable checkpoint"):
             load_checkpoint(copy)

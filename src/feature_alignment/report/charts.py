@@ -118,6 +118,7 @@ def plots(
     x_label: str = "step",
     x_scale: str = "linear",
     x_ticks: Sequence[float] = (),
+    y_label: str = "",
     marker: str = "",
     styles: Mapping[str, Mapping[str, str]] | None = None,
 ) -> bytes:
@@ -128,6 +129,7 @@ def plots(
         path, title: as for :func:`curves`.
         x_label, x_scale: of the abscissae; scales as matplotlib names them.
         x_ticks: abscissae that get a tick; by default round ones.
+        y_label: of the ordinates.
         marker: of the points, as matplotlib names it.
         styles: by label, what matplotlib's ``errorbar`` is given, such as ``color``; others are coloured in turn.
 
@@ -148,8 +150,10 @@ def plots(
         axes.set_yscale("log")
         for axis in (axes.yaxis, *([axes.xaxis] if x_scale == "log" else [])):  # 20, 50, 100 in the place of 2 x 10^1
             low, high = axis.get_view_interval()
-            subs = (1, 2, 5) if high > 20 * low else (1, 2, 3, 5, 7)
-            axis.set_major_locator(ticker.LogLocator(subs=subs) if high > 4 * low else ticker.MaxNLocator(6))
+            subs = (
+                (1, 2, 5) if high > 20 * low else (1, 2, 3, 5, 7) if high > 4 * low else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+            )
+            axis.set_major_locator(ticker.LogLocator(subs=subs) if high > 2 * low else ticker.MaxNLocator(6))
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
         if x_ticks:
@@ -157,6 +161,7 @@ def plots(
         (name,), fonts = drawn([name])
         axes.set_title(name, fontsize=10, fontfamily=fonts)
         axes.set_xlabel(x_label, fontsize=8)
+        axes.set_ylabel(y_label, fontsize=8)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)

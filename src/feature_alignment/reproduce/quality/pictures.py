@@ -14,7 +14,8 @@ from .settings import Method
 
 __all__ = ["draw"]
 
-
+#: Of all ordinates.
+BETTER = "lower is better"
 #: One colour in all pictures for the models of a kind, whose lines differ in their style.
 COLOURS = {"AE": "C0", "VAE": "C0", "GON": "C1", "FA": "C2", "VFA": "C2", "VFAGAN": "C2", "GAN": "C3"}
 #: Marker and line of the first of a kind, of the second, ...
@@ -85,7 +86,7 @@ def draw(
             "Held-out error after other numbers of steps, over that after the trained number; a line for each seed."
         )
         curves = {f"{name}: error over that after T steps": _over_steps(steps, titles)}
-        charts.plots(curves, directory / "error-steps.png", x_label="steps", marker="o")
+        charts.plots(curves, directory / "error-steps.png", x_label="steps", y_label=BETTER, marker="o")
     return found
 
 
@@ -139,4 +140,4 @@ def _plot(
         marker, line = next(left[colour])
         styles[label] = {"color": colour, "marker": marker, "linestyle": line}
     drawn = {title: {model: [line] for model, line in lines.items()} for title, lines in panels.items()}
-    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, x_ticks=x_ticks, styles=styles)
+    charts.plots(drawn, path, x_label=x_label, x_scale=x_scale, x_ticks=x_ticks, y_label=BETTER, styles=styles)
