@@ -34,6 +34,31 @@ class Components(NamedTuple):
     covariances: Tensor
 
 
+class Densities(NamedTuple):
+    """K Gaussians of a class: weights ``(K,)``, means ``(K, d)``, Cholesky factors of covariances ``(K, d, d)``."""
+
+    weights: Tensor
+    means: Tensor
+    roots: Tensor
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        """Return the log-density of latents, shape ``(N, d)``: log-sum-exp over the components."""
+        terms = []
+        for weight, mean, root in zip(*self, strict=True):
+            if weight > 0:
+                white = torch.linalg.solve_triangular(root, (latents - mean).T, upper=False)
+                exponent = -0.5 * (white.square().sum(0) + latents.shape[1] * math.log(2 * math.pi))
+                terms.append(weight.log() + exponent - root.diagonal().log().sum())
+        return torch.stack(terms).logsumexp(0)
+
+
+class Candidate(NamedTuple):
+    """The densities of all classes, and the mean log-likelihood of held-out latents under them."""
+
+    likelihood: float
+    classes: list[Densities]
+
+
 class Mixture(ConditionalSampler):
     r"""For each class c, :math:`p(z|c) = \sum_k w_{ck} \, \mathcal N(z; m_{ck}, C_{ck})`; N(0, I) until fitted.
 
@@ -78,41 +103,31 @@ class Mixture(ConditionalSampler):
         fitted, spared = held_out(len(double))
         standard = (double - shift) / scale
         groups = [standard[fitted][known[fitted] == label] for label in range(self.groups)]
-        common, chosen, best = _common_covariance(groups), None, -math.inf
+        common, best = _common_covariance(groups), Candidate(-math.inf, [])
         for count in COUNTS_OF_A_CLASS if self.classes else COUNTS:
             components = [_components(group, count) for group in groups]
-            found = [self._scored(components, s, common, standard[spared], known[spared]) for s in STRENGTHS]
-            score, strength = max(found)
-            if score <= best:
+            candidates = [_shrunk(components, strength * self.latent, common) for strength in STRENGTHS]
+            scored = (Candidate(_likelihood(each, standard[spared], known[spared]), each) for each in candidates)
+            found = max(scored, key=lambda each: each.likelihood)
+            if not found.likelihood > best.likelihood:
                 break
-            best, chosen = score, (components, strength)
-        if chosen is None:
+            best = found
+        if not best.classes:
             raise ValueError("latents: expected finite numbers")
-        self._set(*chosen, common)
-        self.means.copy_(shift + scale * self.means)
-        self.roots.copy_(scale[:, None] * self.roots)
+        self._set(best.classes, shift, scale)
 
-    def _scored(
-        self, components: list[Components], strength: float, common: Tensor, latents: Tensor, labels: Tensor
-    ) -> tuple[float, float]:
-        """Return the mean log-likelihood of held-out latents with the covariances so shrunk, and the strength."""
-        self._set(components, strength, common)
-        return float(self.log_density(latents, labels).mean()), strength
-
-    def _set(self, components: list[Components], strength: float, common: Tensor) -> None:
-        """Set the buffers; classes of fewer components than others are padded with ones of weight 0."""
-        count, prior = max(len(each.sizes) for each in components), strength * self.latent
+    def _set(self, classes: list[Densities], shift: Tensor, scale: Tensor) -> None:
+        """Set the buffers from densities of standardised latents; classes of fewer components get ones of weight 0."""
+        count = max(len(each.weights) for each in classes)
         where, kind = self.weights.device, torch.float32
         self.weights = torch.zeros(self.groups, count, device=where, dtype=kind)
         self.means = torch.zeros(self.groups, count, self.latent, device=where, dtype=kind)
         self.roots = torch.eye(self.latent, device=where, dtype=kind).repeat(self.groups, count, 1, 1)
-        for label, (sizes, means, covariances) in enumerate(components):
-            n = sizes[:, None, None]
-            shrunk = (n * covariances + prior * common) / (n + prior)
-            part = slice(len(sizes))
-            self.weights[label, part] = (sizes / sizes.sum() if sizes.sum() else torch.ones_like(sizes)).to(kind)
-            self.means[label, part] = means.to(kind)
-            self.roots[label, part] = torch.linalg.cholesky(shrunk).to(kind)
+        for label, (weights, means, roots) in enumerate(classes):
+            part = slice(len(weights))
+            self.weights[label, part] = weights.to(self.weights)
+            self.means[label, part] = (shift + scale * means).to(self.means)
+            self.roots[label, part] = (scale[:, None] * roots).to(self.roots)
 
     def draw(  # noqa: D102
         self,
@@ -135,20 +150,9 @@ class Mixture(ConditionalSampler):
         found = torch.empty_like(double[:, 0])
         for label in labels.unique().tolist():
             rows = (labels == label).to(found.device)
-            found[rows] = self._log_density(double[rows], label)
+            one = Densities(self.weights[label].double(), self.means[label].double(), self.roots[label].double())
+            found[rows] = one.log_density(double[rows])
         return found
-
-    def _log_density(self, latents: Tensor, label: int) -> Tensor:
-        """Return the log-density of latents of one class: log-sum-exp over its components."""
-        terms = []
-        for weight, mean, root in zip(self.weights[label], self.means[label], self.roots[label], strict=True):
-            if weight > 0:
-                root = root.double()
-                white = torch.linalg.solve_triangular(root, (latents - mean.double()).T, upper=False)
-                log_determinant = root.diagonal().log().sum()
-                exponent = -0.5 * (white.square().sum(0) + self.latent * math.log(2 * math.pi))
-                terms.append(weight.double().log() + exponent - log_determinant)
-        return torch.stack(terms).logsumexp(0)
 
 
 def _common_covariance(groups: list[Tensor]) -> Tensor:
@@ -156,6 +160,23 @@ def _common_covariance(groups: list[Tensor]) -> Tensor:
     scatter = sum(((each - each.mean(0)).T @ (each - each.mean(0)) for each in groups if len(each)), torch.zeros(()))
     size = groups[0].shape[1]
     return scatter / sum(map(len, groups)) + REGULARIZER * torch.eye(size, dtype=groups[0].dtype)
+
+
+def _shrunk(components: list[Components], prior: float, common: Tensor) -> list[Densities]:
+    """Return the densities of all classes with covariances shrunk towards the common one by ``prior`` pseudo-counts."""
+    found = []
+    for sizes, means, covariances in components:
+        n = sizes[:, None, None]
+        shrunk = (n * covariances + prior * common) / (n + prior)
+        weights = sizes / sizes.sum() if sizes.sum() else torch.ones_like(sizes)
+        found.append(Densities(weights, means, torch.linalg.cholesky(shrunk)))
+    return found
+
+
+def _likelihood(classes: list[Densities], latents: Tensor, labels: Tensor) -> float:
+    """Return the mean log-likelihood of latents given their classes."""
+    total = sum(float(each.log_density(latents[labels == label]).sum()) for label, each in enumerate(classes))
+    return total / len(latents)
 
 
 def _components(group: Tensor, count: int) -> Components:

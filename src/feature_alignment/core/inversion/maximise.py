@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..checks import check_finite, check_start
 from ..pullback import Chain, any_batch, vjp
-from ..structures import Network, standard
+from ..structures import Network
 from .outputs import Matched
-from .problem import begin, checked
+from .problem import begin, checked, matched_output
 from .variables import Variables, as_variables
 
 __all__ = ["Maximum", "maximise"]
@@ -80,8 +80,8 @@ def maximise(
         check_finite("start", start)
     space = as_variables(variables)
     u, inputs = begin(space, start, 1 if start is None else len(start))
-    matched, whole = Matched(checked(network, inputs), units, weights), any_batch(network)
-    composed = Chain([space.forward, lambda x: matched(standard(whole(x))).mean(1)])
+    found = matched_output(any_batch(network), Matched(checked(network, inputs), units, weights))
+    composed = Chain([space.forward, lambda x: found(x).mean(1)])
     return _ascend(composed, space, u, radius * math.sqrt(u[0].numel()), max_evaluations)
 
 

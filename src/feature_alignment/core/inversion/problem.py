@@ -27,7 +27,7 @@ from ..structures import Network, Structure, describe, rows, standard, tensors
 from .outputs import Matched, shifted
 from .variables import Pixels, Variables
 
-__all__ = ["Problem", "begin", "checked", "draw_starts", "evaluation", "pose"]
+__all__ = ["Problem", "begin", "checked", "draw_starts", "evaluation", "matched_output", "pose"]
 
 #: Shifts of an image in the mean over jitter, itself among them.
 SHIFTS = 5
@@ -108,23 +108,25 @@ def pose(
         _check_target(output, target, plain)
     check_dtypes(output, target)
     check_finite("target", target)
-    inner, goal, whole = network, target, any_batch(network)
-    if not plain or jitter:
+    parts, goal = [any_batch(network)], target
+    if jitter or not plain:
         goal = matched.target(target)
-        if jitter:
-            inner = shifted(lambda x: matched(standard(whole(x))), jitter, SHIFTS, seed)
-            goal = goal.repeat(1, SHIFTS) / math.sqrt(SHIFTS)
-        elif isinstance(output, Tensor):
-            inner = Chain([whole, matched])
-        else:
-            inner = lambda x: matched(standard(whole(x)))  # noqa: E731
+        parts = [*parts, matched] if isinstance(output, Tensor) else [matched_output(parts[0], matched)]
+    if jitter:
+        parts = [shifted(matched_output(any_batch(network), matched), jitter, SHIFTS, seed)]
+        goal = goal.repeat(1, SHIFTS) / math.sqrt(SHIFTS)
     if not isinstance(variables, Pixels):
-        parts = inner.parts if isinstance(inner, Chain) else [any_batch(inner)]
-        inner = Chain([variables.forward, *parts])
+        parts = [variables.forward, *parts]
+    inner = parts[0] if len(parts) == 1 else Chain(parts)
     level = noise * float(matched([torch.ones_like(part[:1]) for part in tensors(output)]).norm()) if noise else 0.0
     start = u.expand(len(rows(target)), *u.shape[1:])
     logits = variables.logits if getattr(variables, "squash", False) else None
     return Problem(inner, evaluation(inner), goal, start, level, SHIFTS if jitter else 1, logits)
+
+
+def matched_output(network: Network, matched: Matched) -> Callable[[Tensor], Tensor]:
+    """Return the function from inputs to what is matched of the network's output."""
+    return lambda x: matched(standard(network(x)))
 
 
 def draw_starts(problem: Problem, count: int, deviation: float, seed: int) -> Problem:

@@ -162,21 +162,21 @@ def _by_autograd(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
 def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     grad_mode = torch.is_grad_enabled()
     with torch.enable_grad(), twice_differentiable():
-        own = not (grad_mode and point.requires_grad)
-        x = point.detach().requires_grad_() if own else point.view_as(point)
+        ours = not (grad_mode and point.requires_grad)
+        x = point.detach().requires_grad_() if ours else point.view_as(point)
         output = standard(any_batch(network)(x.clone()))  # it may work in place
     check_floating("the network's output", output)
     check_dependence(output, network, point)
     parts = tensors(output)
-    # Without anything to differentiate for but x, which is our own, nobody needs a graph.
-    wanted = grad_mode and not (own and all(leaf is x for leaf in graph_leaves(parts)))
+    # Without anything to differentiate for but x, which is ours, nobody needs the graph afterwards.
+    outlives = grad_mode and not (ours and all(leaf is x for leaf in graph_leaves(parts)))
 
     def pull(cotangent: Structure) -> Tensor:
         errors = tensors(cotangent)
         if len(x) == 1 < len(errors[0]):  # correct, if not as fast as one evaluation
             expanded = point.expand(len(errors[0]), *point.shape[1:])
             return _graph(network, expanded)[1](cotangent)
-        create = torch.is_grad_enabled() and (wanted or any(error.requires_grad for error in errors))
+        create = torch.is_grad_enabled() and (outlives or any(error.requires_grad for error in errors))
         connected = [(part, error) for part, error in zip(parts, errors, strict=True) if part.requires_grad]
         with twice_differentiable(), explained(network, point):
             (gradient,) = torch.autograd.grad(
@@ -193,7 +193,7 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     def pull_outside(cotangent: Structure) -> Tensor:
         return cast(Tensor, outside_inference_mode(lambda: pull(cotangent)))
 
-    return output if wanted else pytree.tree_map(_detached, output), pull_outside
+    return output if outlives else pytree.tree_map(_detached, output), pull_outside
 
 
 def _detached(leaf: Tensor | None) -> Tensor | None:
