@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Iterable
 
 __all__ = ["NetworkError", "nearest", "reason"]
+
+
+#: Sequences by which terminals are told colours.
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class NetworkError(Exception):
@@ -26,5 +31,5 @@ def nearest(wanted: str, known: Iterable[str], count: int = 3) -> str:
 
 def reason(error: BaseException) -> str:
     """Return an error of another library as one line of at most 300 characters."""
-    text = textwrap.shorten(str(error), 300, placeholder=" ...")
+    text = textwrap.shorten(ESCAPES.sub("", str(error)), 300, placeholder=" ...")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
+import pathlib
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import NetworkError, reason
 
-__all__ = ["fill", "in_torch_cache", "misfit", "read_weights"]
+__all__ = ["fill", "in_torch_cache", "misfit", "part_for", "read_weights"]
 
 #: Under which names checkpoints of training loops have the state dict, beside other things.
-ENTRIES = ("state_dict", "model_state_dict", "model", "module", "network", "net")
-#: What DistributedDataParallel and ``torch.compile`` put before all names.
-WRAPPERS = ("module.", "_orig_mod.")
+ENTRIES = ("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "params_ema", "params")
+#: What checkpoints of training loops have beside it, and may be built from the file: they hold values, and run no code.
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.dtype,
+    np.ndarray,
+    np.float64(0).__reduce__()[0],  # the functions that scalars and arrays are made by
+    np.zeros(1).__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
+]
+#: PyTorch's words for a class that it does not build from a file.
+UNKNOWN = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
+#: A buffer that PyTorch does not ask for, as networks of before 0.4.1 have none.
+COUNT = "num_batches_tracked"
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict, in safetensors or PyTorch's format (tensors only: no code in the file is run).
 
-    A file that holds it under one of the usual names, see :data:`ENTRIES`, beside other things, will do, and what
-    :data:`WRAPPERS` put before every name is taken away.
+    A file that holds it under one of the usual names, see :data:`ENTRIES`, beside other things, will do.
 
     Raises:
         NetworkError: there is no such file, or no state dict in it.
@@ -34,9 +51,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         found: Any = load_file(path) if path.suffix == ".safetensors" else _load(path)
     except Exception as error:  # damaged files raise anything
+        if kind := UNKNOWN.search(str(error)):
+            raise NetworkError(
+                f"--weights {path}: holds a {kind[1]}, and code in a file is not run; save the network's state_dict() "
+                "alone"
+            ) from None
         raise NetworkError(
-            f"--weights {path}: expected tensors by name, in safetensors or by torch.save of a network's state_dict(), "
-            f"not of the network ({reason(error)})"
+            f"--weights {path}: expected tensors by name, in safetensors or by torch.save ({reason(error)})"
         ) from None
     for key in ENTRIES:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
@@ -44,17 +65,38 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not found or not all(isinstance(each, Tensor) for each in found.values()):
         raise NetworkError(f"--weights {path}: expected a state dict, tensors by name")
     weights: dict[str, Tensor] = found
-    while prefix := next((each for each in WRAPPERS if all(name.startswith(each) for name in weights)), ""):
-        weights = _under(prefix, weights)
     return weights
 
 
-def _under(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
-
-
 def _load(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(PLAIN):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def part_for(names: Collection[str], weights: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return the tensors that a network of these names takes, without what a wrapper or a larger network put before.
+
+    That is ``module.`` of DistributedDataParallel, ``_orig_mod.`` of ``torch.compile``, Lightning's ``model.``, or
+    another prefix. What does not fit is returned as it is.
+
+    Args:
+        names: of the network's state dict.
+        weights: a state dict.
+        source: the name of the weights, in messages.
+
+    Raises:
+        NetworkError: several parts fit.
+    """
+    needed = [name for name in names if not name.endswith(COUNT)]
+    if not needed or all(name in weights for name in needed):
+        return weights
+    prefixes = [name.removesuffix(needed[0]) for name in weights if name.endswith(f".{needed[0]}")]
+    fitting = [prefix for prefix in prefixes if all(prefix + name in weights for name in needed)]
+    if len(fitting) > 1:
+        raise NetworkError(f"{source}: holds several such networks, under {', '.join(fitting)}; save one of them alone")
+    if not fitting:
+        return weights
+    return {name.removeprefix(fitting[0]): each for name, each in weights.items() if name.startswith(fitting[0])}
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], what: str, source: str) -> None:
@@ -70,7 +112,8 @@ def fill(network: nn.Module, weights: dict[str, Tensor], what: str, source: str)
         NetworkError: they do not fit; missing, superfluous and differently shaped tensors are named. Or several do.
     """
     own = network.state_dict()
-    weights = _part(weights, set(own), source)
+    weights = part_for(own, weights, source)
+    weights = {name: each for name, each in own.items() if name.endswith(COUNT)} | weights
     shapes = [name for name, each in weights.items() if name in own and own[name].shape != each.shape]
     wrong = misfit(
         [name for name in own if name not in weights],
@@ -79,19 +122,8 @@ def fill(network: nn.Module, weights: dict[str, Tensor], what: str, source: str)
     )
     if wrong:
         raise NetworkError(f"{source}: does not fit {what}: {wrong}{_classes(own, weights, shapes)}")
-    network.load_state_dict(weights)
-
-
-def _part(weights: dict[str, Tensor], own: set[str], source: str) -> dict[str, Tensor]:
-    """Return the tensors that have the names of a network, without what stands before these."""
-    if not own or own <= set(weights):
-        return weights
-    end = min(own)
-    prefixes = [name.removesuffix(end) for name in weights if name.endswith(f".{end}")]
-    fitting = [prefix for prefix in prefixes if all(prefix + name in weights for name in own)]
-    if len(fitting) > 1:
-        raise NetworkError(f"{source}: holds several such networks, under {', '.join(fitting)}; save one of them alone")
-    return _under(fitting[0], weights) if fitting else weights
+    for name, each in own.items():
+        each.copy_(weights[name])
 
 
 def _classes(own: dict[str, Tensor], weights: dict[str, Tensor], shapes: list[str]) -> str:

@@ -23,8 +23,11 @@ def build(request: Request) -> Source:
     """Return what ``package.module:Class`` makes, called with the arguments asked for."""
     module, _, name = request.name.partition(":")
     found = _attribute(_imported(module, request), name, request)
-    # A copy: what is loaded gets weights and hooks of its own.
-    found = copy.deepcopy(found) if isinstance(found, nn.Module) else _called(found, request)
+    if isinstance(found, nn.Module) and request.init:
+        raise NetworkError(f"{request.text}: --init: it is a network already, there is nothing to call")
+    if request.random:
+        raise NetworkError(f"{request.text}: --random: a network of your own has the weights that it gives itself")
+    found = _copied(found if isinstance(found, nn.Module) else _called(found, request))
     if not callable(found):
         raise NetworkError(f"{request.text}: expected a network, got {type(found).__name__}")
     if isinstance(found, nn.Module):
@@ -34,6 +37,16 @@ def build(request: Request) -> Source:
             raise NetworkError(f"{request.text}: --weights: it has none, being no torch.nn.Module")
         fill(found, read_weights(request.weights), request.text, f"--weights {request.weights}")
     return Source(found)
+
+
+def _copied(network: Any) -> Any:
+    """Return a copy, which gets weights and hooks of its own: a function may return the same network every time."""
+    if not isinstance(network, nn.Module):
+        return network
+    try:
+        return copy.deepcopy(network)
+    except Exception:  # what it holds cannot be copied
+        return network
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from ...extras import require
 from ..errors import NetworkError, nearest, reason
 from ..loaded import Request, Source
 from ..preprocessing import normalisation
-from ..weights import in_torch_cache, read_weights
+from ..weights import fill, in_torch_cache, part_for, read_weights
 
 __all__ = ["build"]
 
@@ -22,7 +22,7 @@ def build(request: Request) -> Source:
     if not timm.is_model(request.name):
         names = [*timm.list_models(), *timm.list_models(pretrained=True)]
         raise NetworkError(f"{request.text}: timm has no such model{nearest(request.name, names)}")
-    network = _made(timm, request, _weights(timm, request))
+    network = _own(timm, request) if request.weights else _made(timm, request, _weights(timm, request))
     config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     own, height, width = config["input_size"]
     channels = int(request.arguments.get("in_chans", own))
@@ -34,8 +34,6 @@ def build(request: Request) -> Source:
 def _weights(timm: Any, request: Request) -> dict[str, Tensor] | None:
     if request.random:
         return None
-    if request.weights:
-        return read_weights(request.weights)
     config = timm.get_pretrained_cfg(request.name)
     path = _cached(config)
     if path is None:
@@ -58,13 +56,30 @@ def _cached(config: Any) -> Path | None:
     return in_torch_cache(url) if url and not url.endswith(".npz") else None
 
 
-def _made(timm: Any, request: Request, weights: dict[str, Tensor] | None) -> nn.Module:
+def _own(timm: Any, request: Request) -> nn.Module:
+    """Return a model with the weights of a file, all of them."""
+    assert request.weights is not None
+    network = _made(timm, request, None)
+    own, source = network.state_dict(), f"--weights {request.weights}"
+    weights = part_for(own, read_weights(request.weights), source)
+    if {name: each.shape for name, each in weights.items()} == {name: each.shape for name, each in own.items()}:
+        fill(network, weights, request.text, source)
+        return network
+    # Of other origin or size. Where the number of classes were not the pretrained one, timm would leave out the
+    # classifier and no longer ask whether the rest is there.
+    return _made(timm, request, weights, num_classes=getattr(network, "num_classes", None), label_offset=0)
+
+
+def _made(timm: Any, request: Request, weights: dict[str, Tensor] | None, **overlay: Any) -> nn.Module:
     options = request.arguments
     if request.size and getattr(timm.get_pretrained_cfg(request.name), "fixed_input_size", False):
         options = {"img_size": request.size} | options
     if weights is not None:
         # By timm's own way in, which converts weights of other origin and resizes embeddings of positions.
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": weights, "custom_load": False}}
+        options |= {
+            "pretrained": True,
+            "pretrained_cfg_overlay": {"state_dict": weights, "custom_load": False, **overlay},
+        }
     try:
         return cast(nn.Module, timm.create_model(request.name, **options))
     except Exception as error:

@@ -12,7 +12,7 @@ from ...extras import require
 from ..errors import NetworkError, nearest, reason
 from ..loaded import Request, Source
 from ..preprocessing import colour_map, return_part
-from ..weights import misfit, read_weights
+from ..weights import misfit, part_for, read_weights
 
 __all__ = ["build"]
 
@@ -43,15 +43,27 @@ def _config(library: Any, request: Request) -> Any:
     types = library.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
     if request.name in types and (request.random or request.weights):
         try:
-            return library.AutoConfig.for_model(request.name, **request.arguments)
+            return _asked(library.AutoConfig.for_model(request.name), request)
+        except NetworkError:
+            raise
         except Exception as error:
             raise NetworkError(f"{request.text}: cannot be built as asked for ({reason(error)})") from None
     try:
-        return library.AutoConfig.from_pretrained(request.name, **LOCAL, **request.arguments)
+        return _asked(library.AutoConfig.from_pretrained(request.name, **LOCAL), request)
+    except NetworkError:
+        raise
     except Exception as error:
         if not isinstance(error, OSError):
             raise NetworkError(f"{request.text}: cannot be loaded ({reason(error)})") from None
         raise NetworkError(_missing(request, [*_cached_names(), *types])) from None
+
+
+def _asked(config: Any, request: Request) -> Any:
+    """Return the configuration with the entries asked for, which has to have them: others would be passed over."""
+    for name in request.arguments:
+        if not hasattr(config, name):
+            raise NetworkError(f"--init {name}: {type(config).__name__} has no such entry{nearest(name, dir(config))}")
+    return type(config).from_dict(config.to_dict() | request.arguments)
 
 
 def _missing(request: Request, names: list[str]) -> str:
@@ -89,7 +101,9 @@ def _made(library: Any, request: Request, config: Any, kind: Any) -> nn.Module:
         if request.random:
             return cast(nn.Module, kind(config))
         if request.weights:
-            weights: dict[str, Tensor] = read_weights(request.weights)
+            with torch.device("meta"):
+                names = kind(config).state_dict()
+            weights = part_for(names, read_weights(request.weights), f"--weights {request.weights}")
             network, info = kind.from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
         else:
             network, info = kind.from_pretrained(request.name, config=config, output_loading_info=True, **LOCAL)
