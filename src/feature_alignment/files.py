@@ -66,7 +66,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}.part")
+    scratch = place.with_name(f".{place.name[:40]}-{uuid.uuid4().hex[:8]}.part")  # a name has at most 255 bytes
     try:
         with naming(place, scratch):
             yield scratch

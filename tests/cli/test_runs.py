@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 import unicodedata
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from feature_alignment.cli.errors import UsageError
 from feature_alignment.cli.main import main
-from feature_alignment.cli.runs import labels_of
+from feature_alignment.cli.runs import data_of, labels_of
 from feature_alignment.cli.summary import print_summary
 from feature_alignment.models import AE, Model
-from feature_alignment.training import Run
+from feature_alignment.training import Run, TrainingError
 
 
 def labels(names, *wanted):
@@ -74,3 +77,51 @@ def test_a_model_without_classes_is_not_asked_for_them(run, tmp_path, capsys):
     AE((1, 8, 8), latent=2, channels=(4,), width=8).save_pretrained(tmp_path / "run")
     print_summary(Run(tmp_path / "run"))
     assert "--classes" not in capsys.readouterr().out
+
+
+OWN = """
+from torch import nn
+from feature_alignment.models import VFA
+
+class Enc(nn.Sequential):
+    def __init__(self, width: int = 8):
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.Tanh())
+
+class MyModel(VFA):
+    pass
+"""
+
+
+@pytest.mark.parametrize("own", ["encoder", "class"])
+def test_a_run_with_code_of_ones_own_is_used_from_its_directory(own, tmp_path, monkeypatch, capsys, no_report):
+    """Found in the working directory, when it is trained and afterwards; a run that was downloaded imports nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("mymod.py").write_text(OWN)
+    sys.modules.pop("mymod", None)
+    asked = ["--model", "VFA", "--model.encoder", "mymod.Enc"] if own == "encoder" else ["--model", "mymod.MyModel"]
+    small = [
+        "--model.latent=3",
+        "--model.width=8",
+        "--model.channels=[4, 4]",
+        "--training.steps=2",
+        "--data.batch_size=4",
+    ]
+    assert main(["train", *asked, *small, "--data.name=mnist-mini", "--data.batch_size=4", "--out=run"]) == 0, (
+        capsys.readouterr().err
+    )
+    assert main(["sample", "run", "--out", "sample.png"]) == 0, capsys.readouterr().err
+    if own == "encoder":
+        with pytest.raises(TrainingError, match="was built with encoder of your own, whose code is not saved"):
+            Run(Path("run"), own_code=False).model()
+    sys.modules.pop("mymod")
+    Path("mymod.py").write_text("")
+    assert main(["sample", "run", "--out", "sample.png"]) == 2
+    assert "cannot be imported" in capsys.readouterr().err
+
+
+def test_another_set_is_brought_to_the_shape_of_the_model(run, tmp_path):
+    for number in range(20):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    model = Model.from_pretrained(run)
+    assert data_of(Run(run), model, "test", str(tmp_path)).pixels.shape[1:] == model.image_shape

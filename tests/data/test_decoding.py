@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageOps
 
 from feature_alignment.data import decoding, read_image
 
@@ -48,3 +49,21 @@ def test_few_large_images_wait_to_be_decoded(monkeypatch):
         for _ in decoding._in_order(pictures(), lambda name, content: np.zeros(1, np.uint8)):
             waiting -= 1
         assert most == expected
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_what_pillow_makes_of_it(orientation, tmp_path):
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    pixels[:10, :10], pixels[:10, 10:], pixels[10:, :10] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture)).transpose(2, 0, 1)
+    assert (read_image(tmp_path / "a.png", 20, 3) == expected).all()
+
+
+def test_a_deep_tiff_whose_zero_is_white_is_no_negative(tmp_path):
+    values = np.repeat(np.array([[0, 65535]], np.uint16), 2, 0)
+    Image.fromarray(values).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    assert read_image(tmp_path / "a.tif", 2, 1)[0].tolist() == [[255, 0], [255, 0]]

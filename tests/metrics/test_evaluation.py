@@ -20,7 +20,8 @@ from feature_alignment.metrics import (
     ssim,
     stages_of,
 )
-from feature_alignment.models import VFA
+from feature_alignment.metrics.evaluation import _reconstruct_and_sample
+from feature_alignment.models import FA, VFA, VFAGAN
 
 
 def test_evaluate_reports_every_stage_beside_the_reference(splits, monkeypatch):
@@ -112,3 +113,13 @@ def test_samples_that_are_not_finite_leave_their_distance_out_and_the_rest_measu
     assert found["notes"]["classifier_fid"] == "left out: 1 of 20 samples, feature, are not finite"
     assert "classifier_fid" not in found
     assert found["psnr"]["feature"] > 0
+
+
+@pytest.mark.parametrize("kind", [FA, VFAGAN])
+def test_held_out_images_without_labels_of_a_conditional_model(kind):
+    """Classes of reconstructions are inferred, those of samples drawn."""
+    small = {"latent": 3, "channels": (4,), "width": 8, "classes": 3}
+    model = kind((1, 16, 16), **small).eval()
+    images = torch.rand(5, 1, 16, 16)
+    reconstructions, samples = _reconstruct_and_sample(model, images, None, 0)
+    assert {stage: each.shape for stage, each in samples.items()} == dict.fromkeys(reconstructions, images.shape)

@@ -1026,3 +1026,25 @@ def test_weights_of_fitted_samplers_are_loaded_with_the_others():
     assert set(empty.samplers) == set(fitted.samplers) == {"normal", "gaussian", "mixture"}
     drawn = [each.sample(3, generator=torch.Generator().manual_seed(0), sampler="mixture") for each in (fitted, empty)]
     assert torch.equal(*drawn)
+
+
+class OfOnesOwn(VFA):
+    """A class that brings its encoder is loaded without one."""
+
+    def __init__(self, image_shape, **options):
+        super().__init__(image_shape, encoder=nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Tanh()), **options)
+
+
+def test_a_model_with_a_module_of_ones_own_is_loaded_with_it_or_not_at_all(tmp_path):
+    """Another encoder with the same names and shapes would be another model, without an error."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Tanh())
+    model = FA((1, 16, 16), latent=3, width=8, encoder=encoder).eval()
+    model.save_pretrained(tmp_path / "own")
+    with pytest.raises(ValueError, match="was built with encoder of your own, whose code is not saved; pass encoder="):
+        Model.from_pretrained(tmp_path / "own")
+    images = torch.rand(2, 1, 16, 16)
+    same = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Tanh())
+    assert torch.equal(Model.from_pretrained(tmp_path / "own", encoder=same).encode(images), model.encode(images))
+    whole = OfOnesOwn((1, 16, 16), latent=3, width=8).eval()
+    whole.save_pretrained(tmp_path / "class")
+    assert torch.equal(Model.from_pretrained(tmp_path / "class").encode(images), whole.encode(images))

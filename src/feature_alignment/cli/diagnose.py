@@ -75,6 +75,8 @@ def run(options: Namespace) -> None:
 
     _check_second(options)
     out = writable_folder("--out", options.out)
+    if (out / "config.yaml").exists() or (out / "config.json").exists():
+        raise UsageError(f"--out {out}: is a run or a model, whose report would be replaced; choose another directory")
     refuse_overwriting("--out", out, [out / name for name in DRAWN], image_files(options.images))
     loaded = network_of(options, options.images)
     images = _images(options, loaded)

@@ -64,6 +64,10 @@ def _from_prior(model: Model, seed: int) -> tuple[Tensor, Tensor | None]:
 
 def _from_images(found: Run, model: Model, options: Namespace) -> tuple[Tensor, Tensor | None]:
     images, labels, _ = read_images(found, model, options.images, 4, options.negative)
+    if len(images) < 4:
+        raise UsageError(
+            f"images: there are {len(images)} held out, a grid needs 4 corners; give four files, or --random"
+        )
     if not model.classes:
         return model.encode(images), None
     return model.encode(images), model.assumed_labels(images) if labels is None else labels

@@ -140,7 +140,7 @@ def _class(loaded: LoadedNetwork, wanted: str, scores: Network) -> int:
     if loaded.class_names:
         return label_of(wanted, loaded.class_names)
     count = outputs_of(scores, torch.full((1, *loaded.image_shape), 0.5, device=device_of(loaded))).shape[1]
-    if not wanted.isdigit() or int(wanted) >= count:
+    if not wanted.isdecimal() or int(wanted) >= count:
         raise UsageError(
             f"--class {wanted}: {loaded.name} has {count} classes without names; expected 0 to {count - 1}"
         )

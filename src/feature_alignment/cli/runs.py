@@ -104,7 +104,7 @@ def existing_run(name: str, *, local: bool = False) -> Run:
 
     directory = Path(name)
     if not local and not directory.is_dir() and is_repository(name):
-        return Run(download(name))
+        return Run(download(name), own_code=False)
     if not directory.is_dir():
         others = sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))
         hint = f"; the runs here are {', '.join(others)}" if others else "; `falign quickstart` makes one"
@@ -127,8 +127,8 @@ def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str =
     return load(
         name or settings["name"],
         split,
-        image_size=settings.get("image_size"),
-        channels=settings.get("channels"),
+        image_size=model.image_shape[1] if name else settings.get("image_size"),
+        channels=model.image_shape[0] if name else settings.get("channels"),
         white=model.white or settings.get("white"),
         **columns,
     )
@@ -180,7 +180,7 @@ def label_of(wanted: str, names: Sequence[str]) -> int:
         raise UsageError(f"class {wanted!r}: which, {' or '.join(names[label] for label in similar)}?")
     if similar:
         return similar[0]
-    if wanted.isdigit() and int(wanted) < len(names):
+    if wanted.isdecimal() and int(wanted) < len(names):
         return int(wanted)
     if len(names) > MOST_NAMED:
         raise UsageError(f"class {wanted!r}: none of the {len(names)} classes{nearest(wanted, names)}")

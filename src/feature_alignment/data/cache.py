@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Of the way folders, archives and sets of the Hub are decoded: what an earlier one has cached is not used.
-VERSION = 3
+VERSION = 4
 
 #: Of a decoded set: ``count``, the number of images; ``classes``, their names; ``findings``, what was skipped;
 #: ``white``, the values of white in images of more than 8 bits.

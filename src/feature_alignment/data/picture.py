@@ -39,6 +39,7 @@ MOST_PIXELS = 64_000_000
 TOO_LARGE = f"more than {MOST_PIXELS // 10**6} million pixels"
 
 ORIENTATION = 0x0112  # EXIF's tag
+PHOTOMETRIC = 262  # TIFF's tag; 0 where 0 is white
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -80,7 +81,7 @@ def decode_image(name: str, content: Content, image_size: int, channels: int, wh
 def _decoded(name: str, picture: Image.Image, side: int, channels: int, white: White) -> Pixels:
     picture.load()
     fitted = _fitted(_eight_bits(name, picture, side, white) if is_deep(picture.mode) else _plain(picture), side)
-    if turn := _TURNS.get(_orientation(picture)):
+    if (turn := _TURNS.get(_orientation(picture))) is not None:  # to mirror is 0
         fitted = fitted.transpose(turn)
     if fitted.mode == "RGBA":
         fitted = Image.alpha_composite(Image.new("RGBA", fitted.size, "white"), fitted)
@@ -101,6 +102,8 @@ def _eight_bits(name: str, picture: Image.Image, side: int, white: White) -> Ima
     """Return a grey image of 8 bits from one of more, resized before it is rounded."""
     fitted = _fitted(picture.convert("F"), side)
     values = np.asarray(fitted, np.float64) / white(picture.mode)
+    if getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+        values = 1 - values  # Pillow inverts images of 8 bits only
     if not np.isfinite(values).all():
         raise UnreadableImage(name, "values that are not finite")
     return Image.fromarray((255 * values.clip(0, 1)).round().astype(np.uint8))

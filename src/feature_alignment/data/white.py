@@ -126,7 +126,7 @@ class White:
         if guess:
             self._findings.note(
                 f"in images of {kind}, {white:g} is taken for white, a guess: the largest value of all is {largest:g}; "
-                "--data.white sets it"
+                "a training's --data.white sets it"
             )
 
 

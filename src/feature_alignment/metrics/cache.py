@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -21,9 +22,11 @@ def cached_tensors(name: str, key: str, compute: Callable[[], dict[str, Tensor]]
     They are computed and cached if they are missing or damaged.
     """
     place = cache_directory() / f"{portable(name)}-{key}.safetensors"
-    if place.is_file():
-        with suppress(SafetensorError):
-            return load(place.read_bytes())  # not by its path, which need not be text
+    with suppress(SafetensorError, OSError):
+        return load(place.read_bytes())  # not by its path, which need not be text
     tensors = compute()
-    write_atomically(place, save(tensors))
+    try:
+        write_atomically(place, save(tensors))
+    except OSError as error:  # a shared cache, or a full disk, is no reason to lose what follows
+        warnings.warn(f"{place}: cannot be kept for the next time ({error.strerror or error})", stacklevel=2)
     return tensors

@@ -108,10 +108,13 @@ def _reconstruct_and_sample(
     with seeded(seed, model.device):  # of starts of noise
         for start in progress(range(0, len(images), size), "reconstructing and sampling"):
             chunk = images[start : start + size].to(model.device, model.dtype)
-            given = None if labels is None else labels[start : start + size]
+            given = asked = None if labels is None else labels[start : start + size]
+            if model.classes and given is None:  # the held-out images have no labels, those trained on had
+                given = model.assumed_labels(chunk)
+                asked = torch.randint(model.classes, (len(chunk),), generator=generator)
             # Computed once for all measures: a reconstruction may be a long search.
             reconstructions.append(_stages(model, model.reconstruct(chunk, given), given))
-            samples.append(_stages(model, model.sample(len(chunk), given, generator=generator), given))
+            samples.append(_stages(model, model.sample(len(chunk), asked, generator=generator), asked))
     return _joined(reconstructions), _joined(samples)
 
 

@@ -14,6 +14,8 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from torch import nn
+
 from ..samplers import SAMPLERS
 from .sampling import BEST
 
@@ -123,6 +125,10 @@ def with_options(cls: type, options: type[ModelOptions]) -> None:
     @functools.wraps(function)
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
         function(self, *args, **kwargs)
+        # Not that of a base class, which a class of the user's calls with modules of its own.
+        outermost = self.__class__ is cls
+        if outermost:
+            self.own_modules = tuple(name for name, value in kwargs.items() if _has_modules(value))
 
     types = _hints(function)
     own = [
@@ -144,6 +150,10 @@ def with_options(cls: type, options: type[ModelOptions]) -> None:
     construct.__signature__ = inspect.Signature([*own, *fields])  # type: ignore[attr-defined]
     construct.__doc__ = "Build the model.\n\nArgs:\n" + "\n".join(_described(options))
     cls.__init__ = construct  # type: ignore[misc]
+
+
+def _has_modules(value: Any) -> bool:
+    return isinstance(value, nn.Module) or (isinstance(value, list | tuple) and any(map(_has_modules, value)))
 
 
 def _hints(owner: Any) -> dict[str, Any]:

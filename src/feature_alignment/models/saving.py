@@ -42,6 +42,8 @@ class Saved:
     image_shape: tuple[int, ...]
     white: dict[str, float]
     samplers: Samplers
+    #: Names of the constructor's arguments that were modules, such as ``encoder``, which ``config.json`` cannot hold.
+    own_modules: tuple[str, ...] = ()
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into ``directory``, each atomically."""
@@ -55,6 +57,7 @@ class Saved:
             "class_names": list(cast("Model", self).class_names),
             "white": self.white,
             "samplers": self.samplers.likelihoods,
+            "modules": list(self.own_modules),
             "dtype": str(cast("Model", self).dtype).removeprefix("torch."),
             "arguments": {"image_shape": list(self.image_shape), **dataclasses.asdict(self.options)},
         }
@@ -72,7 +75,8 @@ class Saved:
 
         Raises:
             FileNotFoundError: there is no such model.
-            ValueError: the files hold a model of another class, or weights that do not fit ``config.json``.
+            ValueError: the files hold a model of another class, or weights that do not fit ``config.json``; a module
+                that it was built with is missing in ``arguments``.
             MissingExtra: a name on the Hub, and its library is not installed.
         """
         directory = Path(name)
@@ -81,10 +85,15 @@ class Saved:
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        kind, saved, class_names, white, likelihoods, dtype = _read_config(directory / "config.json")
+        kind, saved, class_names, white, likelihoods, modules, dtype = _read_config(directory / "config.json")
         known = {model.__name__: model for model in _subclasses(cls)}
         if kind not in known:
             raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
+        if missing := [name for name in modules if name not in arguments]:
+            raise ValueError(
+                f"{directory}: was built with {' and '.join(missing)} of your own, whose code is not saved; pass "
+                f"{', '.join(f'{name}=' for name in missing)} to from_pretrained"
+            )
         constructor: Any = known[kind]
 
         def built() -> Any:
@@ -180,6 +189,7 @@ class _Config(NamedTuple):
     class_names: list[str]
     white: dict[str, float]
     likelihoods: dict[str, float]
+    modules: list[str]
     dtype: torch.dtype
 
 
@@ -189,10 +199,11 @@ def _read_config(path: Path) -> _Config:
         names = [str(each) for each in config.get("class_names", ())]
         white = {str(name): float(value) for name, value in config.get("white", {}).items()}
         likelihoods = {str(name): float(value) for name, value in config.get("samplers", {}).items()}
+        modules = [str(each) for each in config.get("modules", ())]
         if not all(0 < value < math.inf for value in white.values()):
             raise ValueError(f"white: expected numbers above 0, got {white}")
         dtype = DTYPES[config.get("dtype", "float32")]  # which earlier versions do not name
-        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods, dtype)
+        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods, modules, dtype)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: not the configuration of a model: {_one_line(error)}") from None
 

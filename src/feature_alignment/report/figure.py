@@ -20,6 +20,8 @@ else:  # at import, so that a missing library is reported before a training and 
 __all__ = ["DPI", "Figure", "finish", "new_axes", "new_figure", "new_panels"]
 
 DPI = 100
+#: Largest side of a WebP, in pixels.
+WEBP = 16_383
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -66,7 +68,16 @@ def finish(figure: Figure, path: str | Path | None) -> bytes:
     if place is not None and not place.suffix:
         place = place.with_name(f"{place.name}.png")
     content = io.BytesIO()
-    figure.savefig(content, format=place.suffix[1:] if place is not None else "png")
+    kind = place.suffix[1:] if place is not None else "png"
+    try:
+        figure.savefig(content, format=kind)
+    except ValueError as error:
+        if kind == "webp":
+            width, height = (figure.get_size_inches() * figure.dpi).round().astype(int)
+            raise OSError(
+                f"{place}: webp holds at most {WEBP:,} pixels a side, this is {width:,} x {height:,}; write .png"
+            ) from error
+        raise
     if place is not None:
         write_atomically(place, content.getvalue())
     return content.getvalue()
