@@ -80,11 +80,14 @@ def test_a_network_of_ones_own_is_measured_and_drawn(place, capsys):
         (["--against", "mine:grey"], "--against mine:grey: takes images of 1 x 32 x 32, mine:small of 3 x 32 x 32"),
         (["--against-weights", "nowhere.pt", "--against-random"], "--against-weights, --against-random: say more of a"),
         (["--images", "photos", "--out", "photos"], "--out photos: would overwrite photos/strips.png"),
+        (["--out", "run"], "--out run: is a run or a model, whose report would be replaced"),
         (["--tolerance", "-1"], "mine:small: layer '1': tol: expected"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(place, arguments, words, capsys):
     Image.new("RGB", (80, 64)).save(place / "photos" / "strips.png")
+    (place / "run").mkdir(exist_ok=True)
+    (place / "run" / "config.yaml").touch()
     given = ["diagnose", "mine:small", "--images", "photos", "--out", "out", "--size", "32", *arguments]
     assert main(given) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]

@@ -13,3 +13,15 @@ def test_between_images_and_between_draws(run, tmp_path):
     assert main(["interpolate", str(run), "--random", "--size", "4", "--out", str(draws)]) == 0
     with Image.open(images) as small, Image.open(draws) as large:
         assert large.size[0] > small.size[0]
+
+
+def test_fewer_than_four_held_out_images_are_one_line(tmp_path, capsys, no_report):
+    for number in range(16):  # of which two are held out
+        Image.new("L", (16, 16), 15 * number).save(tmp_path / f"{number}.png")
+    small = ["--model.latent=3", "--model.width=8", "--model.channels=[4]", "--training.steps=1", "--data.batch_size=4"]
+    data = [f"--data.name={tmp_path}", "--data.image_size=16", f"--out={tmp_path / 'run'}"]
+    assert main(["train", "--model=AE", *small, *data]) == 0
+    capsys.readouterr()
+    assert main(["interpolate", str(tmp_path / "run"), "--out", str(tmp_path / "a.png")]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("held out, a grid needs 4 corners; give four files, or --random")

@@ -82,3 +82,10 @@ def test_a_directory_that_cannot_be_written_to_is_refused_before_any_computation
     (line,) = capsys.readouterr().err.splitlines()
     place = arguments[-1].replace("=", " ").rstrip("/")
     assert line.startswith(f"falign: error: {place}: nothing can be written to /proc (")
+
+
+def test_a_picture_too_large_for_its_format_is_one_line(tmp_path, capsys):
+    model(tmp_path / "run")
+    assert main(["sample", str(tmp_path / "run"), "--rows=250", "--out", str(tmp_path / "out.webp")]) == 2
+    assert "webp holds at most 16,383 pixels a side" in capsys.readouterr().err
+    assert not (tmp_path / "out.webp").exists()

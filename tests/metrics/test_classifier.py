@@ -84,3 +84,10 @@ def test_what_is_cached_for_a_data_set_of_any_name_is_found_again(name, tmp_path
     (path,) = (tmp_path / "\udcff").iterdir()
     path.write_bytes(path.read_bytes()[:20])
     assert cached_tensors(name, "key", compute)["x"].tolist() == [0, 1, 2]
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_next_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALIGN_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").touch()  # where a directory would have to be
+    with pytest.warns(UserWarning, match="cannot be kept for the next time"):
+        assert cached_tensors("a", "key", lambda: {"x": torch.arange(3)})["x"].tolist() == [0, 1, 2]
