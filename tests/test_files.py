@@ -89,8 +89,9 @@ def test_aliases_are_counted_as_the_values_they_stand_for(tmp_path):
 
 
 def test_an_error_names_the_file_and_not_the_scratch_file(tmp_path):
-    """Where the scratch file cannot be made, and where it cannot be renamed."""
-    long, folder = tmp_path / ("a" * 250), tmp_path / "folder"
+    """Where it cannot be renamed, its name being too long or a folder's; that of a scratch file is short."""
+    long, folder = tmp_path / ("a" * 300), tmp_path / "folder"
+    write_atomically(tmp_path / ("ä" * 120), "x")
     folder.mkdir()
     for path in (long, folder):
         with pytest.raises(OSError, match=r"\[Errno") as caught:

@@ -134,7 +134,8 @@ class Run:
         if not self.own_code or not self.config.is_file():
             return {}
         model = self.settings().get("model", {})
-        if isinstance(path := model.get("class_path"), str):
+        path = model.get("class_path")
+        if isinstance(path, str) and "." in path:  # an import path; importing it is what makes a class known
             self._imported("class_path", path)
         given = model.get("init_args", {})
         return {name: self._built(name, each) for name, each in given.items() if _names_a_class(each)}
