@@ -55,7 +55,7 @@ class VAE(AE):
     def posterior(self, images: Tensor) -> Posterior:
         """Return the posterior of each image; it has no class scores."""
         hidden = self.encoder(images)
-        return Posterior(self.mean(hidden), self.log_variance(hidden), hidden.new_empty(len(hidden), 0))
+        return Posterior.bounded(self.mean(hidden), self.log_variance(hidden), hidden.new_empty(len(hidden), 0))
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the loss of equation 4."""

@@ -15,6 +15,9 @@ from .options import ModelOptions, at_least, one_of
 __all__ = ["Beta", "Posterior", "VariationalOptions", "kl_weight"]
 
 Beta = Literal["uniform"]
+#: Bound on the log-variance, a deviation of 148 where the prior has 1. Beyond it the exponential of a single image makes
+#: gradients of 1e9, and in the end infinite draws; within it nothing changes.
+LARGEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,19 @@ class VariationalOptions(ModelOptions):
 
 
 class Posterior(NamedTuple):
-    """Mean and log-variance of q(z|x), shape ``(N, latent)``, and class scores, shape ``(N, classes)``."""
+    """Mean and log-variance of q(z|x), shape ``(N, latent)``, and class scores, shape ``(N, classes)``.
+
+    Made by :meth:`bounded`.
+    """
 
     mean: Tensor
     log_variance: Tensor
     scores: Tensor
+
+    @classmethod
+    def bounded(cls, mean: Tensor, log_variance: Tensor, scores: Tensor) -> Posterior:
+        """Return the posterior of a network's outputs, with log-variances of at most :data:`LARGEST`."""
+        return cls(mean, log_variance.clamp(max=LARGEST), scores)
 
     @property
     def deviation(self) -> Tensor:

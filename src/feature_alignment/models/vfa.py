@@ -128,7 +128,7 @@ class VFA(FA):
 
     def split(self, outputs: Tensor) -> Posterior:
         """Split the concatenated outputs of the heads, shape ``(N, 2 latent + classes)``, into a posterior."""
-        return Posterior(*outputs.split([self.latent, self.latent, self.classes], 1))
+        return Posterior.bounded(*outputs.split([self.latent, self.latent, self.classes], 1))
 
     def aligned_parts(self) -> list[Network]:  # noqa: D102
         return [self._aligned]
