@@ -15,9 +15,9 @@ from .options import ModelOptions, at_least, one_of
 __all__ = ["Beta", "Posterior", "VariationalOptions", "kl_weight"]
 
 Beta = Literal["uniform"]
-#: Bound on the log-variance, a deviation of 148 where the prior has 1. Beyond it the exponential of a single image makes
-#: gradients of 1e9, and in the end infinite draws; within it nothing changes.
-LARGEST = 10.0
+#: Bound on the log-variance: a deviation of 22,000, where the prior has 1. Far beyond it the exponential of a single image
+#: is infinite, and the training ends; within it nothing changes.
+LARGEST = 20.0
 
 
 @dataclass(frozen=True)
