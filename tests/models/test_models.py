@@ -1048,3 +1048,18 @@ def test_a_model_with_a_module_of_ones_own_is_loaded_with_it_or_not_at_all(tmp_p
     whole = OfOnesOwn((1, 16, 16), latent=3, width=8).eval()
     whole.save_pretrained(tmp_path / "class")
     assert torch.equal(Model.from_pretrained(tmp_path / "class").encode(images), whole.encode(images))
+
+
+@pytest.mark.parametrize("kind", [VAE, VFA])
+def test_a_log_variance_far_beyond_the_prior_is_bounded_and_any_other_is_the_networks(kind):
+    """At 180 a deviation is infinite, a draw no number, and with it the loss of the whole batch."""
+    model = kind((1, 16, 16), latent=3, channels=(4,), width=8, clip_gradient=10.0)
+    images = torch.rand(4, 1, 16, 16)
+    hidden = model.encoder(images)
+    assert torch.equal(model.posterior(images).log_variance, model.log_variance(hidden))
+    with torch.no_grad():
+        model.log_variance.bias.fill_(180.0)
+    assert float(model.posterior(images).log_variance.max()) == 20
+    losses = Updates(model, total=2).step(images)
+    assert all(bool(each.isfinite()) for each in losses.values())
+    assert all(bool(each.isfinite().all()) for each in model.parameters())
