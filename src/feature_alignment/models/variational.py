@@ -15,8 +15,8 @@ from .options import ModelOptions, at_least, one_of
 __all__ = ["Beta", "Posterior", "VariationalOptions", "kl_weight"]
 
 Beta = Literal["uniform"]
-#: Bound on the log-variance: a deviation of 22,000, where the prior has 1. Far beyond it the exponential of one image is
-#: infinite, and the training ends; within it nothing changes.
+#: Bound on the log-variance: a deviation of 22,000, where the prior has 1. Far beyond it an image has an infinite one,
+#: and the training ends; within it nothing changes.
 LARGEST = 20.0
 
 
