@@ -111,7 +111,17 @@ def test_a_run_with_code_of_ones_own_is_used_from_its_directory(own, tmp_path, m
         capsys.readouterr().err
     )
     assert main(["sample", "run", "--out", "sample.png"]) == 0, capsys.readouterr().err
+    Image.new("L", (28, 28), 200).save("digit.png")
+    for more in ([], ["--variables", "run"]):
+        asked = ["invert", "run", "digit.png", "--evaluations", "5", "--out", "out.png", *more]
+        assert main(asked) == 0, capsys.readouterr().err
     if own == "encoder":
+        config = Path("run/config.yaml").read_text()
+        Path("run/config.yaml").write_text(config.replace("mymod.Enc", "os.mkdir").replace("width: 8", "path: made"))
+        assert main(["sample", "run", "--out", "sample.png"]) == 2
+        assert "model.encoder: expected a class of modules, got os.mkdir" in capsys.readouterr().err
+        assert not Path("made").exists()
+        Path("run/config.yaml").write_text(config)
         with pytest.raises(TrainingError, match="was built with encoder of your own, whose code is not saved"):
             Run(Path("run"), own_code=False).model()
     sys.modules.pop("mymod")

@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help", "--version"):
         overview().parse_args(given or ["--help"])
     warnings.showwarning = show_warning
-    if str(Path.cwd()) not in sys.path:  # where modules of the user's own are, as for `python -m`
-        sys.path.append(str(Path.cwd()))
+    with suppress(OSError):  # a working directory that was removed
+        here = str(Path.cwd())  # where modules of the user's own are, as for `python -m`
+        sys.path.extend([here] if here not in sys.path else [])
     try:
         _run(*given)
     except KeyboardInterrupt as interrupt:

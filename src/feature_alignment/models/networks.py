@@ -265,6 +265,9 @@ def check_width(encoder: nn.Module, image_shape: Sequence[int], width: int) -> N
     encoder.eval()
     try:
         found = encoder(parameter.new_zeros(1, *image_shape))
+    except Exception as error:  # code of the user's
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(f"encoder: fails for an image of shape {tuple(image_shape)}: {said}") from None
     finally:
         for module, training in modes:
             module.training = training

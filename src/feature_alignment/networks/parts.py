@@ -15,6 +15,7 @@ from ..core.select import select
 from ..core.structures import Network, Structure, standard, tensors
 from ..models import FA, GAN, Model
 from ..models.ae import with_class
+from ..models.runs import model_of_run
 from .errors import NetworkError, nearest
 from .images import load_images
 from .loaded import LoadedNetwork
@@ -98,7 +99,7 @@ def variables_of(name: str, loaded: LoadedNetwork) -> str | Variables:
 
 def _decoding(path: Path, loaded: LoadedNetwork) -> Variables:
     try:
-        model = Model.from_pretrained(path).requires_grad_(False).to(device_of(loaded))
+        model = model_of_run(path).requires_grad_(False).to(device_of(loaded))
     except (FileNotFoundError, ValueError) as error:
         raise NetworkError(f"--variables {error}") from None
     if model.image_shape != loaded.image_shape:

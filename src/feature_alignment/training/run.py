@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,48 +119,18 @@ class Run:
             TrainingError: the run has no model (yet), or a class or module of the user's own cannot be imported.
         """
         from ..models import Model
+        from ..models.runs import model_of_run
 
         try:
-            return Model.from_pretrained(self.directory, **self._own_modules())
+            return model_of_run(self.directory) if self.own_code else Model.from_pretrained(self.directory)
         except FileNotFoundError as error:
             hint = "; it was not trained to its end, continue with --resume" if self.checkpoints else ""
             raise TrainingError(f"{error}{hint}") from None
         except ValueError as error:
             raise TrainingError(str(error)) from None
 
-    def _own_modules(self) -> dict[str, Any]:
-        """Import the model's class, if it is the user's own, and return the modules that it was given."""
-        if not self.own_code or not self.config.is_file():
-            return {}
-        model = self.settings().get("model", {})
-        path = model.get("class_path")
-        if isinstance(path, str) and "." in path:  # an import path; importing it is what makes a class known
-            self._imported("class_path", path)
-        given = model.get("init_args", {})
-        return {name: self._built(name, each) for name, each in given.items() if _names_a_class(each)}
-
-    def _built(self, name: str, value: Any) -> Any:
-        """Return what a configuration's value stands for: an object of a class that it names, or itself."""
-        if not _names_a_class(value):
-            return value
-        kind = self._imported(name, value["class_path"])
-        try:
-            return kind(**{key: self._built(name, each) for key, each in value.get("init_args", {}).items()})
-        except Exception as error:  # code of the user's
-            raise TrainingError(f"{self.config}: model.{name}: {value['class_path']} fails: {error}") from None
-
-    def _imported(self, name: str, path: str) -> Any:
-        try:
-            return pkgutil.resolve_name(path)
-        except Exception as error:  # code of the user's
-            raise TrainingError(f"{self.config}: model.{name}: {path} cannot be imported: {error}") from None
-
     def rows(self) -> list[dict[str, float]]:
         """Return the log, one dictionary of numbers per line."""
         from .log import read_rows
 
         return read_rows(self.log)
-
-
-def _names_a_class(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("class_path"), str)

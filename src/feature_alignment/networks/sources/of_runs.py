@@ -9,6 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from ...models import FA, Model
+from ...models.runs import model_of_run
 from ..errors import NetworkError
 from ..loaded import Request, Source
 
@@ -34,7 +35,7 @@ def build(request: Request) -> Source:
             f"{request.text}: --weights, --random, --init, --mean and --std are not for a run, which has its own"
         )
     try:
-        model = Model.from_pretrained(Path(request.name))
+        model = model_of_run(Path(request.name))
     except (FileNotFoundError, ValueError) as error:
         raise NetworkError(str(error)) from None
     module = encoder_of(model.float(), request.text)

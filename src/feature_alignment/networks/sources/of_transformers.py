@@ -43,13 +43,15 @@ def _config(library: Any, request: Request) -> Any:
     types = library.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
     if request.name in types and (request.random or request.weights):
         try:
-            return _asked(library.AutoConfig.for_model(request.name), request)
+            _check_entries(library.AutoConfig.for_model(request.name), request)
+            return library.AutoConfig.for_model(request.name, **request.arguments)
         except NetworkError:
             raise
         except Exception as error:
             raise NetworkError(f"{request.text}: cannot be built as asked for ({reason(error)})") from None
     try:
-        return _asked(library.AutoConfig.from_pretrained(request.name, **LOCAL), request)
+        _check_entries(library.AutoConfig.from_pretrained(request.name, **LOCAL), request)
+        return library.AutoConfig.from_pretrained(request.name, **LOCAL, **request.arguments)
     except NetworkError:
         raise
     except Exception as error:
@@ -58,12 +60,11 @@ def _config(library: Any, request: Request) -> Any:
         raise NetworkError(_missing(request, [*_cached_names(), *types])) from None
 
 
-def _asked(config: Any, request: Request) -> Any:
-    """Return the configuration with the entries asked for, which has to have them: others would be passed over."""
+def _check_entries(config: Any, request: Request) -> None:
+    """Refuse entries that the configuration does not have, which the library would pass over."""
     for name in request.arguments:
         if not hasattr(config, name):
             raise NetworkError(f"--init {name}: {type(config).__name__} has no such entry{nearest(name, dir(config))}")
-    return type(config).from_dict(config.to_dict() | request.arguments)
 
 
 def _missing(request: Request, names: list[str]) -> str:
