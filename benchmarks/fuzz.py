@@ -111,6 +111,7 @@ def forked(kind: Kind, numbers: list[int], seed: int, scratch: Path) -> dict[int
 def _child(kind: Kind, numbers: list[int], seed: int, scratch: Path, pipe: int) -> None:
     """Read inputs and report each; never return."""
     try:
+        torch.set_num_threads(1)  # a forked process has none of the threads that computed before
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
@@ -158,7 +159,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     begun, records, out = time.perf_counter(), [], options.out and options.out.resolve()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FALIGN_CACHE"] = str(Path(folder) / "cache")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import time
@@ -65,6 +67,8 @@ def launched(options: TrainingOptions) -> Fabric:
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         given = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
         raise TrainingError(f"training with {given}: {str(error).strip().splitlines()[0]}") from None
+    if several or nodes > 1:
+        atexit.register(disconnect)
     return fabric
 
 
@@ -123,13 +127,16 @@ def together(fabric: Fabric) -> Iterator[None]:
 
 
 def disconnect() -> None:
-    """End the connection of several processes when all have come so far; no training of theirs may follow.
+    """End the connection of several processes, and its threads; no training of theirs may follow.
 
-    Its threads, left alone, may abort a process that ends, and torchrun then kills the others.
+    A thread of gloo that frees the tensors of the last exchange while the interpreter ends aborts the process, and
+    torchrun then kills the others. The threads end with the last reference to the connection, and modules that hold
+    one are parts of cycles.
     """
     if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        gc.collect()
         torch.distributed.destroy_process_group()
+        gc.collect()
 
 
 def refuse_unsynchronised(model: nn.Module, device: torch.device, processes: int) -> None:
