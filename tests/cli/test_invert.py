@@ -270,6 +270,7 @@ MISTAKES = [
     (["halves_net:Net", "china.jpg", "--unit=2"], "output unit 2: units: the output has 2 channels, 0 to 1, got 2"),
     (["halves_net:Net", "china.jpg", "--class=2"], "--class 2: halves_net:Net has 2 classes without names; expected 0"),
     (["halves_net:Net", "china.jpg", "--class=1", "--layer=same"], "--class: is a unit of the network's output"),
+    (["halves_net:Net", "china.jpg", "--unit=-1"], "--unit: expected at least 0, got -1"),
     (["halves_net:Net"], "images: expected at least one, or --unit or --class for what excites it most"),
     (["halves_net:Net", "--unit=1", "--variables=pixels"], "--variables pixels: have no bounds to maximise within"),
     (["halves_net:Net", "--unit=1", "--jitter=4"], "--jitter: is of the search for an image's pre-image; there are no"),

@@ -30,6 +30,10 @@ def test_the_exact_name_comes_first():
     assert labels(["cat", "dog"], "1") == [1]
     with pytest.raises(UsageError, match="class 'straße': which, STRASSE or Straße"):
         labels(["STRASSE", "Straße"], "straße")
+    for asked in ("crane", "Crane"):
+        with pytest.raises(UsageError, match=f"class '{asked}': is the name of 0 and 2; give the number"):
+            labels(["crane", "egret", "crane"], asked)
+    assert labels(["crane", "egret", "crane"], "2", "egret") == [2, 1]
 
 
 def test_composed_and_decomposed_letters_are_the_same():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -106,13 +107,16 @@ def test_images_of_12_bits_are_scaled_by_the_white_of_the_model(trained, tmp_pat
     assert not [each for each in recwarn if "guess" in str(each.message)]
 
 
-def test_what_was_scored_stays_when_it_is_interrupted(trained, folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_what_was_scored_stays_when_it_is_interrupted(number, trained, folder, tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         yield dict(zip(score.COLUMNS, ("a", 1.0, 0, 0, 4, 0.5), strict=True))
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr(score, "_rows", interrupted)
-    assert main(["score", str(trained), str(folder), f"--out={tmp_path / 's.csv'}"]) == 130
+    out = tmp_path / "s.csv"
+    assert main(["score", str(trained), str(folder), f"--out={out}"]) == 128 + number
+    assert f"interrupted (what was scored, if anything, is in {out})" in capsys.readouterr().err
     assert [row["file"] for row in rows_of(tmp_path / "s.csv")] == ["a"]
 
 

@@ -74,6 +74,8 @@ def run(options: Namespace) -> None:
 
 
 def _check(options: Namespace) -> None:
+    if options.unit is not None and options.unit < 0:
+        raise UsageError(f"--unit: expected at least 0, got {options.unit}")
     if options.label and (options.layer or options.unit is not None):
         raise UsageError("--class: is a unit of the network's output; give either it or --layer and --unit")
     if not options.images and not options.label and options.unit is None:

@@ -166,17 +166,19 @@ def label_of(wanted: str, names: Sequence[str]) -> int:
     """Return the number of a class given by name, by the first of the names that are separated by commas, or by number.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: there is no such class, or several.
 
     Example:
         >>> label_of("Cat", ["dog", "cat, tabby"]), label_of("0", ["dog", "cat, tabby"])
         (1, 0)
     """
     known, asked = [unicodedata.normalize("NFC", name) for name in names], unicodedata.normalize("NFC", wanted)
-    if asked in known:
-        return known.index(asked)
-    similar = _similar(asked, known) or _similar(asked, [name.partition(",")[0] for name in known])
+    similar = [label for label, name in enumerate(known) if name == asked]
+    similar = similar or _similar(asked, known) or _similar(asked, [name.partition(",")[0] for name in known])
     if len(similar) > 1:
+        named = [known[label] for label in similar]
+        if len(set(named)) < len(named):  # as two of ImageNet's classes are called crane
+            raise UsageError(f"class {wanted!r}: is the name of {' and '.join(map(str, similar))}; give the number")
         raise UsageError(f"class {wanted!r}: which, {' or '.join(names[label] for label in similar)}?")
     if similar:
         return similar[0]

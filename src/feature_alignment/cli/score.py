@@ -49,6 +49,7 @@ def parse(arguments: list[str]) -> Namespace:
 def run(options: Namespace) -> None:
     """Score, write what was scored even if it is interrupted, and name the worst."""
     from ..networks import image_files
+    from ..training.stopping import interruptible
 
     found = existing_run(options.run)
     model = model_of(found, options)
@@ -58,7 +59,8 @@ def run(options: Namespace) -> None:
     maps = _maps(options.maps, paths)
     rows: list[dict[str, Any]] = []
     try:
-        rows.extend(_rows(model, options, side, paths, maps))  # one by one: what is there when it is stopped stays
+        with interruptible(f"(what was scored, if anything, is in {out})"):
+            rows.extend(_rows(model, options, side, paths, maps))  # one by one: what is there when it is stopped stays
     finally:
         if rows:
             write_atomically(out, _table(rows))
