@@ -77,6 +77,27 @@ def test_a_missing_library_costs_its_sampler_only(digits, monkeypatch):
     assert model.sampler() is model.samplers["gaussian"]
 
 
+def test_no_class_is_held_out_from_the_samplers():
+    """Whatever the order: classes that take turns, and a class of one in a place that would be held out."""
+    for labels in (torch.arange(1000) % 10, (torch.arange(1000) == 109).long()):
+        means = 5.0 * torch.arange(10)[:, None].expand(-1, 2)
+        latents, samplers = means[labels] + 0.1 * torch.randn(1000, 2), room.Samplers(2, int(labels.max()) + 1)
+        samplers.fit(latents, labels)
+        drawn = samplers["mixture"].draw(50, torch.full((50,), int(labels.max())))
+        assert (drawn.mean(0) - means[labels.max()]).abs().max() < 0.5
+        assert torch.equal(samplers.most_likely_class(latents), labels)
+
+
+def test_a_sampler_that_needs_more_latents_is_missed_and_a_model_without_a_prior_takes_the_best(digits):
+    model = AE((1, 28, 28), **SMALL, sampler="flow")
+    with pytest.warns(UserWarning, match="the sampler flow is left out: it needs 100 latents, and there are 81"):
+        model.fit_samplers(digits[0][:90])
+    assert model.sampler() is model.sampler("best")
+    assert model.sampler() is not model.samplers["normal"]
+    with pytest.warns(UserWarning, match="the sampler mixture is left out: a GAN draws latents from N"):
+        GAN((1, 28, 28), **SMALL, sampler="mixture").fit_samplers(*digits)
+
+
 def test_bad_names_are_refused_in_a_line(digits):
     model = VAE((1, 28, 28), **SMALL)
     model.fit_samplers(*digits)

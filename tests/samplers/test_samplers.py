@@ -55,6 +55,13 @@ def test_temperature_of_a_flow_is_a_factor_on_its_noise():
     assert len(cool[2].unique(dim=0)) == 1
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_latents_are_drawn_when_none_are_asked_for(name):
+    sampler = SAMPLERS[name](4, 3)
+    sampler.fit(torch.randn(200, 4), torch.arange(200) % 3) if sampler.learns else None
+    assert sampler.draw(0).shape == (0, 4)
+
+
 def test_normal_is_standard():
     drawn = Normal(3).draw(50_000)
     torch.testing.assert_close(drawn.mean(0), torch.zeros(3), atol=0.03, rtol=0)

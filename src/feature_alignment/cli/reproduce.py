@@ -79,6 +79,8 @@ def _compare(options: Namespace, out: Path) -> None:
     """Run the comparison with rivals."""
     from ..reproduce.quality import PARTS, compare
 
+    if options.fid == "yes" or options.inception_weights:
+        raise UsageError(f"--fid, --inception-weights: {QUALITY} has the classifier FID")
     if options.scale == "paper":
         raise UsageError(f"--scale paper: {QUALITY} has the scales smoke and cpu")
     if unknown := [part for part in options.part if part not in PARTS]:

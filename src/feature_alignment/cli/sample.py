@@ -17,7 +17,9 @@ def parser() -> Parser:
     """Return the parser of the command."""
     parser = run_parser("sample")
     parser.add_argument("--out", type=path, default="", help="picture to write (default: RUN/sample.png)")
-    parser.add_argument("--classes", nargs="+", default=[], help="classes, by name or number (default: all)")
+    parser.add_argument(
+        "--classes", nargs="+", default=[], help="classes, by name or number (default: all, at most 20)"
+    )
     parser.add_argument("--rows", type=int, default=10, help="samples of each class (default: %(default)s)")
     parser.add_argument("--stress", type=float, default=1.0, help="above 1 emphasises the class (default: %(default)s)")
     parser.add_argument(

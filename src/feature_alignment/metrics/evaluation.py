@@ -34,7 +34,7 @@ def evaluate(
     """Measure a model on held-out images.
 
     Reconstructions are decoded from the latent that :meth:`~Model.encode` gives (a posterior's mean); a
-    conditional model is given the label. As many samples are drawn from the prior as there are held-out
+    conditional model is given the label. As many samples are drawn by the model's sampler as there are held-out
     images, with their labels. Decoded images and, if the model has a refiner, refined images are measured
     separately. For comparison, ``reference`` has each measure of real images: the mean training image as a
     constant reconstruction, and training images as samples.
@@ -64,6 +64,7 @@ def evaluate(
         "images": len(compared.held_out),
         "samples": len(compared.held_out),
         "seed": seed,
+        "sampler": model.samplers.name_of(model.sampler()),
     }
     for name, measure in MEASURES.items():
         try:

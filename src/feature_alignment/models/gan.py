@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -135,6 +136,10 @@ class GAN(Model):
 
     def fit_samplers(self, images: Tensor, labels: Tensor | None = None, chunk: int = 250) -> None:
         """Do nothing: the latent of an image is found by a long search, and training draws all of them from N(0, I)."""
+        if self.options.sampler not in (None, "normal"):
+            warnings.warn(
+                f"the sampler {self.options.sampler} is left out: a GAN draws latents from N(0, I)", stacklevel=2
+            )
 
     @inference
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:  # noqa: D102

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..extras import MissingExtra
 from ..samplers import SAMPLERS, Normal, Sampler
 from ..samplers.sampler import ConditionalSampler, known_classes
+from ..samplers.split import spare_classes
 
 __all__ = ["BEST", "Samplers"]
 
@@ -43,7 +44,7 @@ class Samplers(nn.ModuleDict):
 
     def __init__(self, latent: int, classes: int = 0, asked: str | None = None, has_prior: bool = True) -> None:
         super().__init__({"normal": Normal(latent, classes)})
-        self.latent, self.classes = latent, classes
+        self.latent, self.classes, self.has_prior = latent, classes, has_prior
         #: Name of the sampler that is used if none is named, or ``best``.
         self.used = asked or ("normal" if has_prior else BEST)
         #: Names of those that :meth:`fit` fits.
@@ -63,12 +64,15 @@ class Samplers(nn.ModuleDict):
     def choose(self, name: str | None = None) -> Sampler:
         """Return a sampler by its name, or ``best``; by default the one that is used.
 
-        Before the samplers are fitted, the one that is used is N(0, I).
+        Before the samplers are fitted, the one that is used is N(0, I). In place of one that could not be fitted it is
+        the prior if there is one, and the best otherwise.
 
         Raises:
             ValueError: a name unknown, or of a sampler that was not fitted.
         """
         found = self.used if name is None else name
+        if name is None and found not in self and not self.has_prior:
+            found = BEST
         if found == BEST:
             known = self.likelihoods
             found = max(known, key=lambda each: known[each], default="normal")
@@ -81,6 +85,10 @@ class Samplers(nn.ModuleDict):
         sampler = self[found]
         assert isinstance(sampler, Sampler)
         return sampler
+
+    def name_of(self, sampler: Sampler) -> str:
+        """Return the name of one of the samplers."""
+        return next(name for name, each in self.items() if each is sampler)
 
     @property
     def tell_classes(self) -> list[str]:
@@ -140,12 +148,19 @@ class Samplers(nn.ModuleDict):
             warnings.warn(f"no sampler is fitted: {reason}", stacklevel=2)
             return
         spared = torch.arange(len(latents)) % STRIDE == STRIDE - 1 if len(latents) >= 2 * STRIDE else None
+        if spared is not None and labels is not None:
+            spared = spare_classes(spared, labels)
         parts = (latents, latents) if spared is None else (latents[~spared], latents[spared])
         known = (labels, labels) if labels is None or spared is None else (labels[~spared], labels[spared])
         found = {"normal": float(self["normal"].log_prob(parts[1]).mean())}  # type: ignore[operator]
         for name in self.fitted:
             sampler = SAMPLERS[name](self.latent, self.classes)
-            if not sampler.learns or len(parts[0]) < sampler.fewest:
+            if not sampler.learns:
+                continue
+            if len(parts[0]) < sampler.fewest:
+                if name == self.used:
+                    reason = f"it needs {sampler.fewest} latents, and there are {len(parts[0])}"
+                    warnings.warn(f"the sampler {name} is left out: {reason}", stacklevel=2)
                 continue
             try:
                 sampler.fit(parts[0], known[0])

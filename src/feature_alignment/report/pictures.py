@@ -76,7 +76,7 @@ def sample_picture(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> bytes:
-    """Draw samples from the prior, refined if the model has a refiner; one column per class if it is conditional.
+    """Draw samples, refined if the model has a refiner; one column per class if it is conditional.
 
     Args:
         model: any model.

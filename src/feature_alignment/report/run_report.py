@@ -31,7 +31,7 @@ require("torchmetrics", "train", "the measures of a report")
 PICTURES = {
     "reconstructions.png": "Held-out images, never trained on: the original, the image decoded from its latent (a "
     "feature is the encoder run backwards) and, if the model has a refiner, the refined image.",
-    "samples.png": "Samples from the prior.",
+    "samples.png": "Samples: latents drawn by the model's sampler, decoded.",
     "interpolation.png": "Latents between those of four held-out images.",
     "losses.png": "Losses during training.",
 }

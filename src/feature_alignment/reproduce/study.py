@@ -19,6 +19,7 @@ from ..metrics import Inception
 from ..models.model import Model
 from ..report.run_report import write_report
 from ..training import Run, TrainingError, TrainingOptions, fit
+from ..training.resuming import belongs_to
 from .settings import Scale, Setting, paper_set, setting
 
 __all__ = ["Cell", "Study", "cell"]
@@ -45,6 +46,7 @@ class Study:
 
     Raises:
         DataError: the data set cannot be loaded.
+        TrainingError: ``out`` has trainings on another data set of the same name.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Study:
         self.data, self.scale, self.seeds, self.inception = data, scale, list(seeds), inception
         self.train, self.test = load(data, "train"), load(data, "test")
         #: Name of the data set, without folders.
-        self.name = Path(data).name
+        self.name = (Path(data).resolve() if Path(data).is_dir() else Path(data)).name
         #: The data set of the paper with which this one is compared.
         self.like = paper_set(self.name, self.train.shape)
         self.directory = out / self.name
         self.runs = out / "runs" / self.name
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.runs.mkdir(parents=True, exist_ok=True)
+        belongs_to(self.runs, self.train)
 
     def setting(self, model: str) -> Setting:
         """Return the setting of a model's training."""

@@ -56,7 +56,7 @@ class Flow(ConditionalSampler):
 
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:  # noqa: D102
         known, where = self.count_classes(latents, labels), self.weights.device
-        fitted, spared = held_out(len(latents))
+        fitted, spared = held_out(known)
         self.gaussian.fit(latents[fitted])
         white, context = self.gaussian.whiten(latents)[0].float().cpu(), self._context(known)
         flow = self._empty().requires_grad_(True)

@@ -100,7 +100,7 @@ class Mixture(ConditionalSampler):
         known, double = self.count_classes(latents, labels), latents.double().cpu()
         shift, scale = double.mean(0), double.std(0)
         scale = scale.clamp_min(max(REGULARIZER * float(scale.max()), torch.finfo(torch.float32).tiny))
-        fitted, spared = held_out(len(double))
+        fitted, spared = held_out(known)
         standard = (double - shift) / scale
         groups = [standard[fitted][known[fitted] == label] for label in range(self.groups)]
         common, best = _common_covariance(groups), Candidate(-math.inf, [])

@@ -132,6 +132,8 @@ class ConditionalSampler(Sampler):
         """
         if not self.classes:
             return torch.zeros(count, dtype=torch.long)
+        if labels is None and not count:
+            return torch.zeros(0, dtype=torch.long)
         if labels is None:
             return torch.multinomial(self.shares.cpu(), count, replacement=True, generator=generator)
         return known_classes(labels, count, self.classes)

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from ..data import Images, TrainingData
+from ..files import write_atomically
 from ..models import Model
 from .options import TrainingError, TrainingOptions
 
-__all__ = ["APPLIED", "REFUSED", "asked", "fingerprint", "refuse_changes"]
+__all__ = ["APPLIED", "REFUSED", "asked", "belongs_to", "fingerprint", "refuse_changes"]
 
 #: Options that may change between two parts of a training, by section: nothing of theirs is in the restored state.
 #: Of the data, where and how the images are found is free: the images themselves are compared.
@@ -74,6 +75,19 @@ def fingerprint(images: Images) -> str:
     shape = " x ".join(map(str, images.shape))
     classes = 0 if images.labels is None else len(images.classes)
     return f"{len(images):,} images of {shape} in {classes} classes, SHA-256 {digest.hexdigest()[:12]}"
+
+
+def belongs_to(directory: Path, images: Images) -> None:
+    """Let a directory of trainings belong to a data set, by the fingerprint of its training images, if it does not yet.
+
+    Raises:
+        TrainingError: it belongs to another, of the same name.
+    """
+    path, asked = directory / "images.txt", fingerprint(images)
+    if not path.is_file():
+        write_atomically(path, asked + "\n")
+    elif (found := path.read_text().strip()) != asked:
+        raise TrainingError(f"{directory}: has the results of {found}, not of {asked}; choose another --out")
 
 
 def refuse_changes(path: Path, state: Mapping[str, Any], now: Mapping[str, Any]) -> None:

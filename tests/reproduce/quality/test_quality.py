@@ -19,6 +19,7 @@ from feature_alignment.reproduce.quality import pictures, splits
 from feature_alignment.reproduce.quality.comparison import Comparison
 from feature_alignment.reproduce.quality.entries import Entry, Folder
 from feature_alignment.reproduce.quality.pictures import draw
+from feature_alignment.reproduce.quality.samples import samplers_of
 from feature_alignment.reproduce.quality.search import chosen, grid
 from feature_alignment.reproduce.quality.settings import plan
 from feature_alignment.reproduce.quality.splits import evenly, every_tenth
@@ -46,6 +47,32 @@ def test_a_tenth_of_the_training_images_is_held_out_and_the_two_parts_are_the_wh
     both = [*train.pixels[:, 0, 0, 0].tolist(), *held_out.pixels[:, 0, 0, 0].tolist()]
     assert sorted(both) == list(range(200))
     assert held_out.labels.tolist() == [images.labels[at] for at in held_out.pixels[:, 0, 0, 0].tolist()]
+
+
+def test_no_class_is_held_out_whole():
+    train, held_out = every_tenth(numbered(200))  # of which every tenth is of one class
+    assert train.labels.bincount().tolist() == [18] * 10
+    assert held_out.labels.bincount().tolist() == [2] * 10
+
+
+def test_real_images_are_measured_again_when_they_are_others(tmp_path):
+    def measured(scale):
+        return Comparison("mnist-mini", scale, [0], tmp_path, ["ae"]).reference()
+
+    smoke, narrow = measured("smoke"), measured("cpu")  # of 100 and of all test images
+    assert smoke != narrow
+    assert measured("cpu") == narrow
+    assert measured("smoke") == smoke
+
+
+def test_sizes_named_twice_are_one(tmp_path):
+    assert list(Comparison("mnist-mini", "smoke", [0], tmp_path, ["ae"], [4, 8, 4]).plan.latents) == [4, 8]
+
+
+def test_samplers_that_need_more_images_than_there_are_are_not_compared():
+    method = plan("smoke", (1, 28, 28), ["ae"]).methods["ae"]
+    assert samplers_of(method, numbered(200)) == ["normal", "gaussian", "mixture", "flow"]
+    assert samplers_of(method, numbered(60)) == ["normal", "gaussian", "mixture"]
 
 
 def test_a_search_never_reads_the_test_images(tmp_path, monkeypatch):
@@ -297,6 +324,7 @@ def test_a_finished_comparison_is_repeated_bit_for_bit_and_never_twice(tmp_path,
         ),
         (["--scale", "paper"], "--scale paper: quality has the scales smoke and cpu"),
         (["--updates", "0"], "--updates: expected at least 1, got 0"),
+        (["--fid", "yes"], "--fid, --inception-weights: quality has the classifier FID"),
         (["--latents", "16", "0"], "--latents: expected at least 1, got 0"),
     ],
 )

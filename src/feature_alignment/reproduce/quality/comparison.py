@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from ...models import Model
 from ...training import Stopped, TrainingError
-from ...training.resuming import fingerprint
+from ...training.resuming import belongs_to, fingerprint
 from .entries import Entry, Folder
 from .measures import criterion, measure, reference
 from .samples import samplers_of, write_sheet
@@ -65,11 +65,11 @@ class Comparison:
     ) -> None:
         self.data, self.scale, self.seeds = data, scale, list(seeds)
         #: Name of the data set, without folders.
-        self.name = Path(data).name
+        self.name = (Path(data).resolve() if Path(data).is_dir() else Path(data)).name
         self.sets = Sets(data)
         found = plan(scale, self.sets.train.shape, models)
         self.plan = dataclasses.replace(
-            found, latents=tuple(latents) or found.latents, updates=updates or found.updates
+            found, latents=tuple(dict.fromkeys(latents)) or found.latents, updates=updates or found.updates
         )
         self.sets.images = self.plan.images
         self.folder = Folder(out / self.name)
@@ -143,7 +143,7 @@ class Comparison:
                 failed.
         """
         self._refuse(parts)
-        self.folder.belongs_to(fingerprint(self.sets.train))
+        belongs_to(self.folder.directory, self.sets.train)
         while pending := [entry for entry in self._pending(parts) if entry.name not in self.failed]:
             if not any(self._work_on(entry) for entry in pending):
                 time.sleep(PAUSE)  # other processes work on all of them
@@ -174,7 +174,9 @@ class Comparison:
         if not self.folder.finished(entry.name):
             return False
         measures = self.folder.read(entry.name, self.settings(entry)).get("measures")
-        return not measures or set(samplers_of(self.method(entry))) <= set(measures["classifier_fid"])
+        return not measures or set(samplers_of(self.method(entry), self.split(entry).train)) <= set(
+            measures["classifier_fid"]
+        )
 
     def _work_on(self, entry: Entry) -> bool:
         """Finish an entry; return whether it was, which is not so if another process has claimed it."""
@@ -232,11 +234,14 @@ class Comparison:
         return self.timing(method, (best["learning_rate"], best["activation"]))
 
     def reference(self) -> dict[str, float]:
-        """Return the measures of real images, taken once."""
-        if not self.folder.finished("real-images"):
-            self.folder.write("real-images", {"measures": reference(self.sets.table)})
-        found: dict[str, float] = self.folder.read("real-images")["measures"]
-        return found
+        """Return the measures of real images, taken once for the same images."""
+        settings = {"train": fingerprint(self.sets.table.train), "held_out": fingerprint(self.sets.table.held_out)}
+        found = self.folder.read("real-images") if self.folder.finished("real-images") else {}
+        if found.get("settings") != settings:
+            found = {"settings": settings, "measures": reference(self.sets.table)}
+            self.folder.write("real-images", found)
+        measures: dict[str, float] = found["measures"]
+        return measures
 
 
 def _has_beta(method: Method) -> bool:

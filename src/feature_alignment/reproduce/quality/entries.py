@@ -67,22 +67,6 @@ class Folder:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def belongs_to(self, images: str) -> None:
-        """Let the directory belong to a data set, if it does not yet.
-
-        Args:
-            images: the fingerprint of its training images.
-
-        Raises:
-            TrainingError: it belongs to another, of the same name.
-        """
-        path = self.directory / "images.txt"
-        if not path.is_file():
-            write_atomically(path, images + "\n")
-        elif path.read_text() != images + "\n":
-            found = path.read_text().strip()
-            raise TrainingError(f"{self.directory}: has the results of {found}, not of {images}; choose another --out")
-
     def run(self, name: str) -> Run:
         """Return the run directory of an entry."""
         return Run(self.directory / "runs" / name)

@@ -65,7 +65,7 @@ def measure(model: Model, method: Method, split: Split, seed: int, known: dict[s
         images = chosen.images()
         stages = reconstructed(model, images, chosen.labels if model.classes else None)
         found["reconstruction_error"] = {name: reconstruction_error(images, each) for name, each in stages.items()}
-    for name in samplers_of(method):
+    for name in samplers_of(method, split.train):
         if name not in found.get("classifier_fid", {}):
             drawn = decoded(model, fitted(name, model, split.train, seed), split.held_out, seed)
             for title, values in _of_samples(drawn, classifier_for(split.train), split.held_out, model).items():

@@ -87,14 +87,16 @@ def _markdown(found: dict[str, Any]) -> Iterator[str]:
 def _facts(found: dict[str, Any]) -> str:
     plan, counts = found["settings"], found["trainings"]
     missing = f", {counts['missing']} not finished" * bool(counts["missing"])
+    few = {name: each["reconstructed"] for name, each in plan["methods"].items() if each["reconstructed"]}
+    of_few = f"; errors of {', '.join(f'{name} of {count}' for name, count in few.items())} held-out images" * bool(few)
     return (
         f"{found['data']}: {found['train_images']:,} training and {found['test_images']:,} test images of shape "
         f"{' x '.join(map(str, found['image_shape']))}; {plan['updates']:,} updates of {plan['batch_size']} images; "
         f"seeds {', '.join(map(str, found['seeds']))}; {counts['finished']} trainings{missing}, "
         f"{found['training_seconds']:,} s; {'; '.join(found['machines'])}; {'; '.join(found['devices'])}; "
         f"commits {', '.join(each[:10] for each in found['commits'])}. FID is the classifier FID; errors after "
-        f"numbers of steps other than T are of at most {CURVE_IMAGES} held-out images. Times of an update are of whole "
-        "trainings, which may have shared the machine; those that took turns are in the table of training times."
+        f"numbers of steps other than T are of at most {CURVE_IMAGES} held-out images{of_few}. Times of an update "
+        "are of whole trainings, which may have shared the machine; those that took turns are in the table of training times."
     )
 
 

@@ -34,9 +34,13 @@ def reconstructed(model: Model, images: Tensor, labels: Tensor | None) -> dict[s
     return {stage: torch.cat([part[stage] for part in parts]) for stage in parts[0]}
 
 
-def samplers_of(method: Method) -> list[str]:
-    """Return the names of the samplers to compare; those that need a library which is not installed are left out."""
-    return [name for name in method.samplers or SAMPLERS if _installed(getattr(SAMPLERS[name], "needs", None))]
+def samplers_of(method: Method, train: Images) -> list[str]:
+    """Return the names of the samplers to compare, but those that need more images, or a library, than there is."""
+    return [
+        name
+        for name in method.samplers or SAMPLERS
+        if _installed(getattr(SAMPLERS[name], "needs", None)) and SAMPLERS[name].fewest <= min(FITTED, len(train))
+    ]
 
 
 def write_sheet(model: Model, method: Method, split: Split, seed: int, path: Path) -> None:
@@ -44,7 +48,7 @@ def write_sheet(model: Model, method: Method, split: Split, seed: int, path: Pat
     images, labels = one_of_each(split.held_out, 20)
     chosen = dataclasses.replace(split.held_out, pixels=(255 * images).round().byte(), labels=labels)
     shown = {"held-out image": images, **reconstructed(model, images, labels if model.classes else None)}
-    for name in samplers_of(method):
+    for name in samplers_of(method, split.train):
         made = decoded(model, fitted(name, model, split.train, seed), chosen, seed)
         shown |= {f"sample, {name}" if stage != "refined" else f"refined, {name}": each for stage, each in made.items()}
     path.parent.mkdir(parents=True, exist_ok=True)

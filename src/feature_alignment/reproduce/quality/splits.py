@@ -10,6 +10,7 @@ import torch
 
 from ...data import DataOptions, Images, TrainingData, load
 from ...data.splits import held_out
+from ...samplers.split import spare_classes
 
 __all__ = ["Given", "Sets", "Split", "evenly", "every_tenth"]
 
@@ -54,6 +55,8 @@ def every_tenth(images: Images) -> Split:
         [[0, 1, 2, 3, 4, 5, 6, 7, 8], [9]]
     """
     chosen = torch.from_numpy(held_out(len(images)))
+    if images.labels is not None:
+        chosen = spare_classes(chosen, images.labels)
     return Split(_selected(images, ~chosen), _selected(images, chosen))
 
 
