@@ -96,7 +96,8 @@ def _facts(found: dict[str, Any]) -> str:
         f"{found['training_seconds']:,} s; {'; '.join(found['machines'])}; {'; '.join(found['devices'])}; "
         f"commits {', '.join(each[:10] for each in found['commits'])}. FID is the classifier FID; errors after "
         f"numbers of steps other than T are of at most {CURVE_IMAGES} held-out images{of_few}. Times of an update "
-        "are of whole trainings, which may have shared the machine; those that took turns are in the table of training times."
+        "are of whole trainings, which may have shared the machine; those that took turns are in the table of training "
+        "times."
     )
 
 
