@@ -35,6 +35,11 @@ class Against(Net):
         means = super().forward(x)
         return means - means.flip(1)
 
+class Labelled(Net):
+    def forward(self, x):
+        scores = super().forward(x)
+        return {"label": scores.argmax(1), "name": "two halves", "scores": scores, "loss": None}
+
 class Noisy(Net):
     def forward(self, x):
         return super().forward(x + torch.rand(1))
@@ -94,6 +99,13 @@ def test_a_layer_that_keeps_two_means_gives_those_alone(here, drawn):
     assert what == "output unit 1"
     assert each.found[:, :, 16:].mean() == pytest.approx(float(each.photo[:, :, 16:].mean()), rel=2e-3)
     torch.testing.assert_close(each.found[:, :, :16], torch.full((3, 32, 16), 0.5))  # not asked for
+
+
+@pytest.mark.parametrize("chosen", ["--unit=1", "--class=1"])
+def test_outputs_that_are_no_numbers_are_passed_over(here, drawn, chosen):
+    assert invert("halves_net:Labelled", *NET[1:], "china.jpg", chosen, "--variables=bounded") == 0
+    ((each, _),) = drawn.values()
+    assert each.found[:, :, 16:].mean() == pytest.approx(float(each.photo[:, :, 16:].mean()), rel=2e-3)
 
 
 def test_what_excites_a_class_most(here, monkeypatch, capsys):

@@ -20,6 +20,17 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.mark.parametrize("value", [1e-3, 1.0, 100.0, 300.0, 2000.0])
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.float32])
+def test_the_largest_singular_value_in_half_precision(value, dtype):
+    """Its square is infinite in float16 above 256, and vanishes below 2e-4."""
+    network = nn.Linear(8, 8).to(dtype)
+    with torch.no_grad():
+        network.weight.copy_(value * torch.eye(8))
+    found, _ = largest_singular_value(network, torch.zeros(2, 8, dtype=dtype))
+    torch.testing.assert_close(found.float(), torch.full((2,), value), rtol=0.02, atol=0)
+
+
 def encoder(outputs=5, activation=nn.SiLU):
     return nn.Sequential(
         nn.Conv2d(2, 3, 3, 2, 1),

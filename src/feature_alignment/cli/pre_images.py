@@ -133,7 +133,7 @@ def search_of(loaded: LoadedNetwork, options: Namespace) -> Search:
     what = options.layer or "output"
     if options.unit is None:
         return Search(loaded, part, None, what, variables, options)
-    return Search(loaded, first_tensor(part), options.unit, f"{what} unit {options.unit}", variables, options)
+    return Search(loaded, first_tensor(loaded, part), options.unit, f"{what} unit {options.unit}", variables, options)
 
 
 def _class(loaded: LoadedNetwork, wanted: str, scores: Network) -> int:

@@ -31,6 +31,7 @@ from .checks import (
     check_start,
     is_random,
     refuse_batch_statistics,
+    refuse_inference,
     refuse_quantised,
 )
 from .divergence import DivergenceWarning, check_feature, check_step
@@ -129,7 +130,8 @@ def align(
     rule, bounds = step_rule(step_size, steps), None if max_step is None else per_step("max_step", max_step, steps)
     target = standard(target)
     start = as_shared(start if isinstance(start, Tensor) or not callable(start) else start(target))
-    check = check and not torch.compiler.is_compiling()
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, which hides the numbers
+    check = check and not torch.compiler.is_compiling() and not transformed
     if check:
         check_positive("step_size", step_size)
         check_positive("max_step", max_step)
@@ -200,6 +202,7 @@ def _check_arguments(network: Network, target: Structure, start: Tensor, values:
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)
         refuse_quantised(network)
+        refuse_inference(network)
 
 
 def _draws_masks(network: Network) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "is_random",
     "named_leaves",
     "refuse_batch_statistics",
+    "refuse_inference",
     "refuse_quantised",
     "standard",
     "tensors",
@@ -140,6 +141,18 @@ def refuse_quantised(network: nn.Module) -> None:
             raise ValueError(
                 f"network: {type(module).__name__} at '{name}' is quantised: PyTorch has no derivative of it, and its "
                 "scale depends on the whole batch; use the network as it was before quantisation"
+            )
+
+
+def refuse_inference(network: nn.Module) -> None:
+    """Raise a ValueError that names the first weight made in inference mode, through which there is no derivative."""
+    if torch.compiler.is_compiling():
+        return
+    for name, weight in network.named_parameters():
+        if weight.is_inference():
+            raise ValueError(
+                f"network: '{name}' was made under torch.inference_mode(), and PyTorch has no derivatives through it; "
+                "make or load the network outside"
             )
 
 

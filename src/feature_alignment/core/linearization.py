@@ -3,10 +3,11 @@ r"""A network linearised at a point: Jacobian, largest singular value, and a fea
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from .pullback import PullBack, explained, transposed, vjp
 from .structures import Network, Structure, from_rows, rows, tensors, wide
@@ -102,12 +103,13 @@ def largest_singular_value(
             push = transposed(pull_back, output)
         square = point.new_zeros(point.shape[0])
         for _ in range(iterations):
-            direction = direction / _norms(direction).clamp_min(torch.finfo(point.dtype).tiny)
             with explained(network, point):
-                pushed = push(direction)
-            direction = pull_back(pushed).detach()
-            square = _norms(direction).flatten()
-    return square.sqrt(), direction
+                pushed = push(cast(Tensor, _normalised(direction, _norms(direction))))
+            length = wide(rows(pushed)).norm(dim=1)
+            # Of unit length between the two: in half precision their product overflows, and vanishes.
+            direction = pull_back(_normalised(pushed, length)).detach()
+            square = length * _norms(direction)
+    return square.sqrt().to(point.dtype), direction
 
 
 def stable_step_size(network: Network, point: Tensor, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -126,6 +128,16 @@ def _scattered(like: Tensor) -> Tensor:
 
 
 def _norms(points: Tensor) -> Tensor:
-    """Return the norm of each sample, shape ``(N, 1, ...)``."""
-    norms: Tensor = points.flatten(1).norm(dim=1)
-    return norms.view(-1, *[1] * (points.ndim - 1))
+    """Return the norm of each sample, shape ``(N,)``, in float32 if the points are in half precision."""
+    norms: Tensor = wide(points).flatten(1).norm(dim=1)
+    return norms
+
+
+def _normalised(structure: Structure, norms: Tensor) -> Structure:
+    """Divide each sample by its norm, if that is not 0."""
+    factors = norms.clamp_min(torch.finfo(norms.dtype).tiny)
+
+    def divided(part: Tensor | None) -> Tensor | None:
+        return None if part is None else (wide(part) / factors.view(-1, *[1] * (part.ndim - 1))).to(part.dtype)
+
+    return pytree.tree_map(divided, structure)

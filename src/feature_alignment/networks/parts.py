@@ -8,11 +8,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ..core.inversion import Generative, Variables
-from ..core.pullback import Chain, any_batch
+from ..core.pullback import any_batch
 from ..core.select import select
-from ..core.structures import Network, Structure, standard, tensors
+from ..core.structures import Network, Structure, standard
 from ..models import FA, GAN, Model
 from ..models.ae import with_class
 from ..models.runs import model_of_run
@@ -45,9 +46,26 @@ def outputs_of(network: Network, images: Tensor) -> Structure:
     return standard(any_batch(network)(images.clone()))  # it may work in place
 
 
-def first_tensor(network: Network) -> Network:
-    """Return a network of which the first tensor is put out, where the given one has several."""
-    return Chain([any_batch(network), lambda output: tensors(standard(output))[0]])
+def first_tensor(loaded: LoadedNetwork, network: Network) -> Network:
+    """Return a network of which the first floating-point tensor is put out, where the given one has several."""
+    return _one_tensor(network, outputs_of(network, _example(loaded)), 0)
+
+
+def _one_tensor(network: Network, output: Structure, place: int) -> Network:
+    """Return a network that puts out one of the floating-point tensors of an output; itself, if that is a tensor."""
+    if isinstance(output, Tensor):
+        return network
+    inner = any_batch(network)
+    return lambda x: _floating(standard(inner(x)))[place]
+
+
+def _floating(output: Structure) -> list[Tensor]:
+    leaves = pytree.tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def _example(loaded: LoadedNetwork) -> Tensor:
+    return torch.full((1, *loaded.image_shape), 0.5, device=device_of(loaded))
 
 
 def class_scores(loaded: LoadedNetwork) -> Network:
@@ -56,13 +74,13 @@ def class_scores(loaded: LoadedNetwork) -> Network:
     Raises:
         NetworkError: its output has no classes.
     """
-    example = torch.full((1, *loaded.image_shape), 0.5, device=device_of(loaded))
-    parts = tensors(outputs_of(loaded.module, example))
+    output = outputs_of(loaded.module, _example(loaded))
+    parts = _floating(output)
     count = loaded.class_names and len(loaded.class_names)
     fitting = [place for place, part in enumerate(parts) if part.ndim == 2 and count in (None, part.shape[1])]
     if not fitting or (count is None and len(parts) > 1):
         raise NetworkError(f"--class: {loaded.name} has no scores of classes; --layer and --unit name one of its units")
-    return Chain([any_batch(loaded.module), lambda output: tensors(standard(output))[fitting[0]]])
+    return _one_tensor(loaded.module, output, fitting[0])
 
 
 def device_of(loaded: LoadedNetwork) -> torch.device:

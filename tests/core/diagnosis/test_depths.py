@@ -94,6 +94,24 @@ def test_what_is_no_module_is_the_network_itself():
         assert find_layers(Functional(), torch.rand(1, 4)) == ["linear", ""]
 
 
+def test_where_no_module_has_everything_it_is_the_network_itself():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.a(x), self.b(x)
+
+    class Named(nn.Module):
+        def forward(self, x):
+            return {"twice": 2 * x}
+
+    for network in (Heads(), Named()):
+        assert find_layers(network, torch.rand(2, 4)) == [""]
+    assert find_layers(nn.Sequential(nn.Linear(4, 3), nn.Tanh()), torch.rand(2, 4, requires_grad=True)) == ["1"]
+
+
 def test_the_cuts_of_random_graphs_are_those_found_by_leaving_out_each_node():
     for seed in range(20):
         torch.manual_seed(seed)

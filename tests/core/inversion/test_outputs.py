@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -128,6 +129,18 @@ def test_a_residual_just_below_the_noise_is_left_as_it_is():
     assert any(float(each.residual[n] / tolerance[n]) >= 0.8 for n, each in enumerate(plain))
 
 
+def test_the_noise_is_met_by_a_network_that_works_in_place():
+    torch.manual_seed(3)
+    inside, start = nn.Linear(4, 3), torch.zeros(1, 4)
+    target = torch.randn(3, 3)
+    found = [
+        invert(nn.Sequential(nn.LeakyReLU(0.1, inplace=inplace), inside), target, start, noise=0.1)
+        for inplace in (True, False)
+    ]
+    torch.testing.assert_close(found[0].input, found[1].input)
+    torch.testing.assert_close(found[0].residual, found[1].residual)
+
+
 @pytest.mark.parametrize("budget", [8, 9, 10, 11, 12])
 def test_the_noise_is_met_within_the_budget(budget):
     weight, target = matrix(), torch.randn(4, 6, dtype=torch.double)
@@ -246,6 +259,29 @@ def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message) as refused:
         invert(lambda r: r @ weight.T, **given)
     assert "\n" not in str(refused.value)
+
+
+def test_units_in_a_structure_of_the_outputs_kind():
+    @dataclasses.dataclass
+    class Pair:
+        first: object
+        second: object
+
+    weight = matrix()
+
+    def network(r):
+        return Pair(r @ weight.T, r[:, :3])
+
+    target = Pair(torch.ones(1, 6).double(), torch.ones(1, 3).double())
+    found = invert(network, target, START, tol=1e-9, units=Pair(1, [0, 2]), weights=Pair(1.0, 2.0))
+    assert bool(found.converged.all())
+    assert float(found.input @ weight[1]) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(found.input[0, [0, 2]], torch.ones(2).double())
+
+
+def test_a_maximum_of_no_samples():
+    found = maximise(nn.Linear(4, 3), torch.zeros(0, 4), units=1, variables="bounded")
+    assert found.input.shape == (0, 4)
 
 
 def test_a_structure_of_units_has_to_be_like_the_output():

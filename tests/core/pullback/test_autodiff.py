@@ -106,6 +106,54 @@ class Hooked(nn.Module):
             return self.linear(x).tanh()
 
 
+class InTurn(nn.Sequential):
+    """What a chain computes, in a ``forward`` of its own."""
+
+    def forward(self, x):
+        for each in self:
+            x = each(x)
+        return x
+
+
+class Last(nn.Module):
+    def forward(self, outputs):
+        return outputs[0][:, -1]
+
+
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.transpose(0, 1)
+
+
+class Halved(nn.Conv1d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight / 2, bias)
+
+
+class Doubled(nn.Linear):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def hard_without_the_result(h):
+    h = 2 * h
+    functional.hardsigmoid(h, inplace=True)
+    return h
+
+
+def chained(name):
+    if name == "a tuple between":
+        return [nn.GRU(6, 5, batch_first=True), Last(), nn.Linear(5, 3)]
+    if name == "sequence first":
+        return [Transposed(), nn.Linear(6, 5), nn.Tanh(), Transposed(), nn.Linear(5, 2)]
+    if name == "merged into the batch":
+        return [nn.Flatten(0, 1), nn.Linear(6, 5), nn.Tanh(), nn.Unflatten(0, (-1, 4)), nn.Linear(5, 2)]
+    return [{"another convolution": Halved(4, 3, 3), "another call": Doubled(6, 5)}[name], nn.Tanh()]
+
+
+CHAINED = ["a tuple between", "sequence first", "merged into the batch", "another convolution", "another call"]
+
+
 def layers():
     return nn.Sequential(nn.Linear(6, 5), nn.Tanh())
 
@@ -136,6 +184,10 @@ def make(name):
         return Then(functional.hardsigmoid), Then(hard), "torch.func"
     if name == "functional hardsigmoid in place":
         return Then(lambda h: functional.hardsigmoid(2 * h, inplace=True)), Then(lambda h: hard(2 * h)), "torch.func"
+    if name == "functional hardsigmoid without its result":
+        return Then(hard_without_the_result), Then(lambda h: hard(2 * h)), "torch.func"
+    if name in CHAINED:
+        return nn.Sequential(*chained(name)), InTurn(*chained(name)), None
     if name == "hardsigmoid of aten":
         return Then(torch.ops.aten.hardsigmoid.default), Then(hard), "torch.func"
     if name == "hardswish":
@@ -165,7 +217,7 @@ KINDS = [
     *("attention", "transformer", "multi-head attention", "checkpoint", "checkpointed attention"),
     *("reentrant checkpoint", "old autograd function", "functional hardsigmoid", "functional hardsigmoid in place"),
     *("hardsigmoid of aten", "hardswish", "buffer", "saved-tensor hooks", "script", "compiled"),
-    *("compiled inside", "exported"),
+    *("compiled inside", "exported", "functional hardsigmoid without its result", *CHAINED),
     *("lstm", "gru", "rnn"),
 ]
 
@@ -373,6 +425,48 @@ def test_functions_that_overwrite_their_input_leave_the_callers():
     feature = align(network, torch.zeros(3, 2).double(), start, steps=2)
     assert bool((start == 1).all())
     torch.testing.assert_close(feature, algorithm_1(lambda r: (2 * r).tanh(), torch.zeros(3, 2), start, steps=2))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_is_written_to_the_input_unseen_by_autograd_leaves_the_callers(shared):
+    weight = torch.randn(3, 2).double()
+
+    def under_no_grad(r):
+        with torch.no_grad():
+            r.clamp_(0, 1)
+        return r @ weight
+
+    def by_data(r):
+        r.data.clamp_(0, 1)
+        return r @ weight
+
+    def detached(r):
+        r.detach().clamp_(0, 1)
+        return r @ weight
+
+    def by_hand(r):
+        return (r + (r.clamp(0, 1) - r).detach()) @ weight
+
+    start, target = torch.full((1 if shared else 4, 3), -0.5).double(), torch.randn(4, 2).double()
+    for network in (under_no_grad, by_data, detached):
+        feature = align(network, target, start, steps=2, step_size=0.1)
+        assert bool((start == -0.5).all())
+        torch.testing.assert_close(feature, algorithm_1(by_hand, target, start, steps=2, step_size=0.1))
+
+
+def test_a_weight_made_in_inference_mode_is_named():
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+    with pytest.raises(ValueError, match=r"network: '0.weight' was made under torch.inference_mode\(\)"):
+        align(network, torch.zeros(1, 2), torch.zeros(1, 3))
+
+
+def test_features_within_transformations_of_torch_func():
+    network, start = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).double(), torch.ones(1, 4).double()
+    target = torch.randn(2, 3).double()
+    jacobian = jacrev(lambda z: align(network, z, start))(target)
+    step = torch.autograd.functional.jacobian(lambda z: algorithm_1(network, z, start, steps=1), target)
+    torch.testing.assert_close(jacobian, step)
 
 
 def test_exported_modules_take_any_batch():

@@ -75,7 +75,7 @@ def find_layers(network: Network, images: Tensor, wanted: str | None = None, mos
 
 
 def _names(network: nn.Module, image: Tensor, wanted: str | None, most: int) -> list[str]:
-    pair = image.repeat(2, *[1] * (image.ndim - 1)).requires_grad_()  # two, to know the batch from other sizes
+    pair = image.detach().repeat(2, *[1] * (image.ndim - 1)).requires_grad_()  # two, to know the batch from other sizes
     output, calls = _record(network, pair)
     calls = _distinct(calls)
     if wanted != "all":
@@ -133,6 +133,8 @@ def _distinct(calls: list[_Call]) -> list[_Call]:
 
 def _merged(calls: list[_Call], inputs: int) -> list[_Call]:
     """Drop local modules at the image itself, and what a local module follows, if sizes are equal."""
+    if not calls:
+        return []
     deeper = list(itertools.dropwhile(lambda call: call.is_local and call.size == inputs, calls)) or calls[-1:]
     follows = [after.is_local and after.size == call.size for call, after in itertools.pairwise(deeper)]
     return [call for call, dropped in zip(deeper, [*follows, False], strict=True) if not dropped]

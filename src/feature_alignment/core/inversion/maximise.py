@@ -82,7 +82,7 @@ def maximise(
     u, inputs = begin(space, start, 1 if start is None else len(start))
     found = matched_output(any_batch(network), Matched(checked(network, inputs), units, weights))
     composed = Chain([space.forward, lambda x: found(x).mean(1)])
-    return _ascend(composed, space, u, radius * math.sqrt(u[0].numel()), max_evaluations)
+    return _ascend(composed, space, u, radius * math.sqrt(math.prod(u.shape[1:])), max_evaluations)
 
 
 def _check_options(max_evaluations: int, radius: float) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from ..structures import Network, Structure, rows, tensors
+from ..structures import Network, Structure, rows, standard, tensors
 
 __all__ = ["Matched", "Units", "shifted"]
 
@@ -75,7 +75,7 @@ def _per_tensor(name: str, given: Any, output: Structure, default: Any) -> list[
     if given is None:
         return [default] * sum(present)
     try:
-        found = [given] if structure.is_leaf() else structure.flatten_up_to(given)
+        found = [given] if structure.is_leaf() else structure.flatten_up_to(standard(given))
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{name}: expected a structure like the network's output of {sum(present)} tensors, "

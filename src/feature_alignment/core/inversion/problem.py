@@ -20,6 +20,7 @@ from ..checks import (
     check_start,
     is_random,
     refuse_batch_statistics,
+    refuse_inference,
     refuse_quantised,
 )
 from ..pullback import Chain, any_batch
@@ -151,6 +152,7 @@ def checked(network: Network, inputs: Tensor) -> Structure:
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)
         refuse_quantised(network)
+        refuse_inference(network)
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
     evaluate = evaluation(network)

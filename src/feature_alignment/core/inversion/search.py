@@ -100,7 +100,7 @@ class Search:
 
     def residual_at(self, index: Tensor, points: Tensor) -> Tensor:
         """Return the relative residuals at points, which are not kept."""
-        output = standard(self.network(self.inputs(points)))
+        output = standard(self.network(self.inputs(points).clone()))  # it may work in place
         residual: Tensor = (wide(rows(output)) - self.target[index]).norm(dim=1) / self.scale[index]
         return residual
 

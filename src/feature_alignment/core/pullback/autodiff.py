@@ -74,10 +74,10 @@ def path_taken(network: Network, point: Tensor) -> str:
 
 
 def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
-    inner = any_batch(leaving_its_input(network))
+    inner = any_batch(network)
 
     def floating(x: Tensor) -> Structure:
-        output = standard(inner(x))
+        output = standard(inner(x.clone()))  # it may write to its input
         check_floating("the network's output", output)
         check_dependence(output, network, point)
         return _hide_none(output)

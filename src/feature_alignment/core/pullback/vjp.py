@@ -86,15 +86,22 @@ def register_pull_back(kind: Any, rule: Rule) -> None:
 
 
 def rule_of(network: Network) -> Rule:
-    """Return how to pull back through this network: for a module, by the class it takes its ``forward`` from."""
+    """Return how to pull back through this network: for a module, by the class it takes its computation from."""
     if not isinstance(network, nn.Module):
         return RULES.get(network if network in (torch.sigmoid, torch.tanh) else type(network), by_differentiation)
     if not hooked(network) and "forward" not in vars(network):
         kind: Any
         for kind in type(network).__mro__:
-            if kind in RULES and type(network).forward is kind.forward:
+            if kind in RULES and _computes_as(network, kind):
                 return RULES[kind]
     return by_differentiation
+
+
+def _computes_as(network: nn.Module, kind: type) -> bool:
+    """Whether a module has all methods of this kind that compute its output."""
+    names = ("forward", "__call__", "_conv_forward")
+    of_kind = all(getattr(type(network), name, None) is getattr(kind, name, None) for name in names)
+    return of_kind and "_conv_forward" not in vars(network)
 
 
 def path_of(network: Network, point: Tensor) -> str:
@@ -102,8 +109,10 @@ def path_of(network: Network, point: Tensor) -> str:
 
     Of a chain, the last of these that one of its parts needs.
     """
-    found = ["rule"]
+    found, whole = ["rule"], point
     for part in _parts(network):
+        if not _is_batch(point, whole):
+            return path_taken(network, whole)
         if rule_of(part) is by_differentiation:
             found.append(path_taken(part, point))
         with torch.no_grad():
@@ -127,8 +136,11 @@ def _works_in_place(network: Network) -> bool:
 
 def chain(network: Chain | nn.Sequential, point: Tensor) -> tuple[Structure, PullBack]:
     """Pull back through the parts of a chain, last to first."""
-    pull_backs = []
+    pull_backs: list[PullBack] = []
+    whole = point
     for part in network.parts if isinstance(network, Chain) else network:
+        if not _is_batch(point, whole):
+            return by_differentiation(network, whole)
         point, pull = rule_of(part)(part, point)
         pull_backs.append(pull)
 
@@ -138,6 +150,14 @@ def chain(network: Chain | nn.Sequential, point: Tensor) -> tuple[Structure, Pul
         return cast(Tensor, cotangent)
 
     return point, pull_all
+
+
+def _is_batch(between: Structure, point: Tensor) -> bool:
+    """Whether what a part of a chain puts out is a tensor to which the cotangents of several samples can be pulled.
+
+    Those of a shared start are more than its batch of one, which has to stay the first dimension.
+    """
+    return isinstance(between, Tensor) and (point.shape[0] != 1 or between.shape[:1] == point.shape[:1])
 
 
 RULES[Chain] = RULES[nn.Sequential] = chain

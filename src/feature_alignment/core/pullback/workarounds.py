@@ -91,7 +91,8 @@ def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
     """``aten::hardsigmoid_backward`` has no derivative. Seen in 2.14."""
     slopes = ((x > -3) & (x < 3)).to(x.dtype) / 6
     inside = slopes * x + 0.5  # where the slope is 0 and x infinite, not a number, and not taken
-    return torch.where(x >= 3, torch.ones_like(x), torch.where(x <= -3, torch.zeros_like(x), inside))
+    result = torch.where(x >= 3, torch.ones_like(x), torch.where(x <= -3, torch.zeros_like(x), inside))
+    return x.copy_(result) if inplace else result
 
 
 def _hardsigmoid_(x: Tensor) -> Tensor:
