@@ -125,7 +125,7 @@ class Transposed(nn.Module):
         return x.transpose(0, 1)
 
 
-class Halved(nn.Conv1d):
+class Halved(nn.Conv2d):
     def _conv_forward(self, x, weight, bias):
         return super()._conv_forward(x, weight / 2, bias)
 
@@ -148,7 +148,9 @@ def chained(name):
         return [Transposed(), nn.Linear(6, 5), nn.Tanh(), Transposed(), nn.Linear(5, 2)]
     if name == "merged into the batch":
         return [nn.Flatten(0, 1), nn.Linear(6, 5), nn.Tanh(), nn.Unflatten(0, (-1, 4)), nn.Linear(5, 2)]
-    return [{"another convolution": Halved(4, 3, 3), "another call": Doubled(6, 5)}[name], nn.Tanh()]
+    if name == "another convolution":
+        return [nn.Unflatten(1, (1, 4)), Halved(1, 3, 3), nn.Tanh()]
+    return [Doubled(6, 5), nn.Tanh()]
 
 
 CHAINED = ["a tuple between", "sequence first", "merged into the batch", "another convolution", "another call"]
