@@ -59,6 +59,16 @@ def test_no_path_of_this_machine_is_pushed(run, tmp_path):
     assert "the training images of `photos`" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_a_mistake_in_the_card_comes_before_anything_is_written(run, tmp_path, capsys):
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "config.yaml").write_text("data: [")
+    assert main(["push", str(copy), "owner/name", f"--out={tmp_path / 'out'}"]) == 2
+    assert "config.yaml" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
 def test_a_run_is_exported(form, run, tmp_path, capsys):

@@ -72,6 +72,9 @@ def test_what_cannot_be_measured_is_left_out_with_the_reason(splits):
     assert found["psnr"]["feature"] > 0
     with pytest.raises(ValueError, match="limit: expected at least 1, got 0"):
         evaluate(model, *small, limit=0)
+    nothing = replace(small[1], pixels=small[1].pixels[:0], labels=small[1].labels[:0])
+    with pytest.raises(ValueError, match="test: expected at least one image, got none"):
+        evaluate(model, small[0], nothing)
 
 
 @pytest.mark.slow

@@ -44,7 +44,9 @@ def run(options: Namespace) -> None:
     model = found.model()
     if options.out:
         card = {"repository": options.repository, "licence": options.licence}
-        HubModel(model, found).save_pretrained(_empty(options.out), model_card_kwargs=card)
+        shared = HubModel(model, found)
+        shared.generate_model_card(**card)  # a mistake in it comes before anything is written
+        shared.save_pretrained(_empty(options.out), model_card_kwargs=card)
         print(f"Wrote {options.out} (licence: {options.licence}); read its README.md")
         return
     address = push(model, options.repository, run=found, licence=options.licence, private=options.private)

@@ -53,8 +53,11 @@ def evaluate(
         those left out.
 
     Raises:
-        ValueError: a ``limit`` below 1.
+        ValueError: a ``limit`` below 1, or no images.
     """
+    for name, images in (("train", train), ("test", test)):
+        if not len(images):
+            raise ValueError(f"{name}: expected at least one image, got none")
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1, got {limit}")
     compared = _compared(model, train, _evenly(test, len(test) if limit is None else limit), seed, inception)
