@@ -130,8 +130,8 @@ def align(
     rule, bounds = step_rule(step_size, steps), None if max_step is None else per_step("max_step", max_step, steps)
     target = standard(target)
     start = as_shared(start if isinstance(start, Tensor) or not callable(start) else start(target))
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by torch.func, which hides the numbers
-    check = check and not torch.compiler.is_compiling() and not transformed
+    check = check and not torch.compiler.is_compiling()
+    check = check and torch._C._functorch.peek_interpreter_stack() is None  # torch.func hides the numbers
     if check:
         check_positive("step_size", step_size)
         check_positive("max_step", max_step)
