@@ -65,7 +65,8 @@ def test_all_makes_every_table_and_figure_of_mnist_with_pictures(digits):
                 assert min(image.size) > 100
         assert (result["data"], result["scale"], result["seeds"]) == ("mnist-mini", "smoke", [0, 1])
     assert {path.name for path in (digits / "runs" / "mnist-mini").iterdir()} == {
-        f"{model}-seed{seed}" for model in MODELS for seed in (0, 1)
+        "images.txt",
+        *(f"{model}-seed{seed}" for model in MODELS for seed in (0, 1)),
     }
 
 
