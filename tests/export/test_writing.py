@@ -72,7 +72,7 @@ def test_no_size_of_a_model_is_taken_for_the_batch(name, tmp_path):
 
 def test_a_network_of_one_batch_alone_is_refused_in_one_line(tmp_path, monkeypatch):
     model = AE(**SMALL)
-    monkeypatch.setattr(model, "encode", lambda images: images.flatten(1)[: int(images.shape[0])])
+    monkeypatch.setattr(model, "encode", lambda images, labels=None: images.flatten(1)[: int(images.shape[0])])
     with pytest.raises(ExportError, match=r"^encoder: cannot be exported for batches of any size: [^\n]+$"):
         list(export(model, tmp_path, format="pt2"))
     assert not list(tmp_path.iterdir())

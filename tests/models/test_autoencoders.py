@@ -42,13 +42,14 @@ def test_the_decoder_is_given_the_label_beside_the_latent(kind):
 def test_an_update_of_a_conditional_autoencoder_is_that_of_its_loss(kind, monkeypatch):
     model = kind(**SMALL, classes=4).double()
     images, noise = torch.rand(5, 1, 8, 8, dtype=torch.double), torch.randn(5, 3, dtype=torch.double)
-    hidden = model.encoder(images)
+    hidden, beside = model.encoder(images), nn.functional.one_hot(LABELS, 4).double()
+    if kind is VAE:
+        hidden = model.given_class(torch.cat([hidden, beside], 1))
     mean, divergence = model.mean(hidden), torch.zeros(5)
     if kind is VAE:
         log_variance = model.log_variance(hidden)
         divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
         mean = mean + noise * (log_variance / 2).exp()
-    beside = nn.functional.one_hot(LABELS, 4).double()
     error = (model.decoder(torch.cat([mean, beside], 1)) - images).square().flatten(1).sum(1)
     wanted = torch.autograd.grad((error + divergence).mean(), list(model.parameters()))
     monkeypatch.setattr(torch, "randn", lambda *size, **options: noise)
@@ -57,6 +58,21 @@ def test_an_update_of_a_conditional_autoencoder_is_that_of_its_loss(kind, monkey
         torch.testing.assert_close(parameter.grad, expected)
     seen = model.decoder[0].weight.grad[:, 3:].abs().amin(0)
     assert seen.min() > 0  # every class is in the batch
+
+
+def test_the_posterior_of_a_conditional_vae_is_given_the_label_or_that_which_reconstructs_best():
+    model, images = VAE(**SMALL, classes=4).eval(), torch.rand(5, 1, 8, 8)
+    beside = nn.functional.one_hot(LABELS, 4).float()
+    mean = model.mean(model.given_class(torch.cat([model.encoder(images), beside], 1)))
+    torch.testing.assert_close(model.encode(images, LABELS), mean.detach())
+    assert (model.encode(images, LABELS) - model.encode(images, (LABELS + 1) % 4)).norm(dim=1).min() > 1e-3
+    under = torch.stack([model.reconstruct(images, torch.full((5,), label)) for label in range(4)])
+    best = (under - images).square().flatten(2).sum(2).argmin(0)
+    assert torch.equal(model.infer_labels(images), best)
+    torch.testing.assert_close(model.encode(images), model.encode(images, best))
+    torch.testing.assert_close(model.reconstruct(images), model.reconstruct(images, best))
+    model.fit_samplers(images.repeat(8, 1, 1, 1), LABELS.repeat(8), chunk=7)
+    assert VAE(**SMALL).given_class is None
 
 
 def test_a_conditional_vae_learns_to_draw_the_class_asked_for():

@@ -368,7 +368,7 @@ def test_infer_labels_finds_the_class_that_explains_the_image():
     model = VFA(**SMALL, classes=4, class_weight=100.0)
     labels = torch.tensor([3, 0, 2, 1])
     images = model.decode(torch.zeros(4, 6), labels)
-    model.encode = lambda images: torch.zeros(len(images), 6)
+    model.encode = lambda images, labels=None: torch.zeros(len(images), 6)
     assert model.infer_labels(images).tolist() == labels.tolist()
     trained = VFA(**SMALL, classes=4, cross_entropy_weight=1.0)
     assert torch.equal(trained.infer_labels(images), trained.posterior(images).scores.argmax(1))
@@ -632,6 +632,24 @@ def test_latent_search_finds_what_was_generated_image_by_image():
     single = (hasty.reconstruct(images) - images).square().sum((1, 2, 3))
     assert (errors <= single + 1e-4).all()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_gan_given_the_class_seeks_the_latent_of_that_class():
+    model = GAN(**(SMALL | {"latent": 2}), classes=3, projection=True, search_steps=150, search_restarts=3).eval()
+    with torch.no_grad():  # the class matters as much as the latent, as after training
+        model.generator[0].weight[:, 2:] *= 3
+    latent, labels = torch.tensor([[0.5, -1.0], [1.5, 0.3], [-0.7, -0.2], [0.0, 1.0]]), torch.tensor([2, 0, 1, 2])
+    images = model.decode(latent, labels)
+
+    def errors(reconstructed):
+        return (reconstructed - images).square().sum((1, 2, 3))
+
+    distance = images.var(0).sum()
+    assert errors(model.reconstruct(images, labels)).max() < 0.05 * distance
+    assert errors(model.reconstruct(images, (labels + 1) % 3)).min() > 0.05 * distance
+    assert torch.equal(model.infer_labels(images), labels)
+    torch.testing.assert_close(model.encode(images), model.encode(images, labels))
+    torch.testing.assert_close(model.reconstruct(images), model.reconstruct(images, labels))
 
 
 def test_local_trains_its_layers_and_inverts_them(digits):
@@ -1059,7 +1077,16 @@ def test_a_log_variance_far_beyond_the_prior_is_bounded_and_any_other_is_the_net
     torch.testing.assert_close(model.posterior(images).log_variance, model.log_variance(hidden))
     with torch.no_grad():
         model.log_variance.bias.fill_(180.0)
-    assert float(model.posterior(images).log_variance.max()) == 20
+    at = model.posterior(images)
+    assert float(at.log_variance.detach().max()) == 20
+    at.log_variance.sum().backward()  # or nothing would bring it back
+    torch.testing.assert_close(model.log_variance.bias.grad, torch.full((3,), 4.0))
     losses = Updates(model, total=2).step(images)
     assert all(bool(each.isfinite()) for each in losses.values())
     assert all(bool(each.isfinite().all()) for each in model.parameters())
+    narrow = kind((1, 16, 16), latent=3, channels=(4,), width=8, max_log_variance=0.5)
+    with torch.no_grad():
+        narrow.log_variance.bias.fill_(3.0)
+    assert float(narrow.posterior(images).log_variance.max()) == 0.5
+    with pytest.raises(ValueError, match="max_log_variance: expected at least 0, got -1"):
+        kind((1, 16, 16), latent=3, max_log_variance=-1.0)

@@ -70,4 +70,5 @@ def _from_images(found: Run, model: Model, options: Namespace) -> tuple[Tensor, 
         )
     if not model.classes:
         return model.encode(images), None
-    return model.encode(images), model.assumed_labels(images) if labels is None else labels
+    labels = model.assumed_labels(images) if labels is None else labels
+    return model.encode(images, labels), labels

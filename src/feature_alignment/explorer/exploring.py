@@ -63,9 +63,10 @@ class Explored:
     def read(self, images: Tensor) -> tuple[Point, int | None]:
         """Return the latent of an image, shape ``(1, C, H, W)``, and its inferred class."""
         images = images.to(self.model.device, self.model.dtype)
-        latent = self.model.encode(images)
+        labels = self.model.assumed_labels(images) if self.model.classes else None
+        latent = self.model.encode(images, labels)
         where = self.directions.coordinates(latent)[0].clamp(-FARTHEST, FARTHEST)
-        label = int(self.model.assumed_labels(images)) if self.model.classes else None
+        label = None if labels is None else int(labels)
         return Point(tuple(latent[0].tolist()), tuple(round(each, 2) for each in where.tolist())), label
 
     def moved(self, point: Point, sliders: Sequence[float]) -> Tensor:

@@ -39,6 +39,7 @@ def parts_of(model: Model) -> tuple[list[Part], dict[str, str]]:
     The encoder maps ``images``, floating point in [0, 1] of shape ``(N, C, H, W)``, to their ``latent``, shape
     ``(N, latent)``. The decoder maps a ``latent``, in a conditional model with ``labels``, int64 of shape ``(N,)``, to
     ``images`` after the trained number of steps; the refiner such images to ``refined`` ones, given the same labels.
+    The encoder of a conditional VAE takes these too.
 
     Args:
         model: a trained model, on the CPU.
@@ -63,7 +64,7 @@ def parts_of(model: Model) -> tuple[list[Part], dict[str, str]]:
         return (torch.arange(count) % model.classes,) if model.classes else ()
 
     def images(count: int) -> tuple[Tensor, ...]:
-        return (torch.rand(count, *model.image_shape, dtype=model.dtype),)
+        return (torch.rand(count, *model.image_shape, dtype=model.dtype), *(draw(count) if model.encodes_class else ()))
 
     def latents(count: int) -> tuple[Tensor, ...]:
         return (model.prior(count, labels=draw(count)[0] if model.classes else None), *draw(count))
@@ -73,8 +74,9 @@ def parts_of(model: Model) -> tuple[list[Part], dict[str, str]]:
         return (model.decode(latent, labels[0] if labels else None), *labels)
 
     given = ("labels",) if model.classes else ()
+    known = given if model.encodes_class else ()
     parts = [
-        Part("encoder", model.encode, ("images",), "latent", images),
+        Part("encoder", lambda x, *y: model.encode(x, mixture(y)), ("images", *known), "latent", images),
         Part("decoder", lambda z, *y: model.decode(z, mixture(y)), ("latent", *given), "images", latents),
         Part("refiner", lambda r, *y: model.refine(r, mixture(y)), ("images", *given), "refined", decoded),
     ]

@@ -61,7 +61,7 @@ class AE(Model):
         self.to(memory_format=torch.channels_last)
 
     @inference
-    def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         self.check_images(images)
         latent: Tensor = self.mean(self.encoder(images))
         return latent

@@ -107,7 +107,7 @@ class FA(Model):
     # --- the protocol -----------------------------------------------------------------------------------
 
     @inference
-    def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         self.check_images(images)
         latent: Tensor = self.mean(self.encoder(images))
         return latent

@@ -73,6 +73,7 @@ class GAN(Model):
     options: GANOptions
     stage = "decoded"
     has_encoder = False
+    encodes_class = True
     compiled: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 
     def __init__(
@@ -91,30 +92,49 @@ class GAN(Model):
         self.to(memory_format=torch.channels_last)
 
     @inference
-    def encode(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the latent whose image is nearest to each image, shape ``(N, latent)``, all found in one batch.
 
-        An image's latent depends on that image alone: the starting points are the same for every image and every
-        call, and Adam is elementwise.
+        An image's latent depends on that image and its class alone: the starting points are the same for every image
+        and every call, and Adam is elementwise. A class that is not given is sought first, see :meth:`infer_labels`.
         """
         self.check_images(images)
-        with torch.inference_mode(False), torch.enable_grad():
-            return self._nearest(images.clone())  # of which a derivative keeps ordinary tensors only
+        if self.classes and labels is None:
+            labels = self.infer_labels(images)
+        return self._sought(images, self.one_hot(labels, len(images)) if self.classes else None)[0]
 
-    def _nearest(self, images: Tensor) -> Tensor:
+    @inference
+    def infer_labels(self, images: Tensor) -> Tensor:
+        """Return the class of each image, int64, shape ``(N,)``, sought together with its latent.
+
+        Raises:
+            ValueError: the generator is not given the class.
+        """
+        self.check_classes()
+        self.check_images(images)
+        return self._sought(images)[1].argmax(1)
+
+    def _sought(self, images: Tensor, one_hot: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():  # a derivative keeps ordinary tensors only
+            return self._nearest(images.clone(), None if one_hot is None else one_hot.clone())
+
+    def _nearest(self, images: Tensor, one_hot: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return latents and class scores, both sought unless the class is given, or the generator knows of none."""
         count, restarts = len(images), self.options.search_restarts
         if not count:
-            return images.new_zeros(0, self.latent)
+            return images.new_zeros(0, self.latent), images.new_zeros(0, self.classes)
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
         starts = starts.expand(-1, count, -1).flatten(0, 1)
         latent = starts.to(self.device, self.dtype, copy=True).requires_grad_()
         scores = latent.new_zeros(len(latent), self.classes).requires_grad_()
         targets = images.repeat(restarts, 1, 1, 1)
+        given = None if one_hot is None else one_hot.repeat(restarts, 1)
 
         def errors() -> Tensor:
-            return squared_error(targets, self.generate(latent, scores.softmax(1) if self.classes else None))
+            classes = given if given is not None or not self.classes else scores.softmax(1)
+            return squared_error(targets, self.generate(latent, classes))
 
-        sought = [latent, scores] if self.classes else [latent]
+        sought = [latent, scores] if self.classes and given is None else [latent]
         optimizer = Adam(sought, lr=self.options.search_rate)
         for _ in range(self.options.search_steps):
             for each, gradient in zip(sought, torch.autograd.grad(errors().sum(), sought), strict=True):
@@ -122,7 +142,8 @@ class GAN(Model):
             optimizer.step()
         with torch.no_grad():
             best = errors().view(restarts, count).argmin(0)
-        return latent.detach().view(restarts, count, -1)[best, torch.arange(count, device=self.device)]
+        chosen = best * count + torch.arange(count, device=self.device)
+        return latent.detach()[chosen], scores.detach()[chosen]
 
     @property
     def classes(self) -> int:

@@ -114,7 +114,7 @@ class GON(Model):
             self._begin_at_unit_scale()
 
     @inference
-    def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         self.check_images(images)
         return self.infer(images)
 

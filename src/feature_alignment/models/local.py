@@ -84,7 +84,7 @@ class Local(Model):
             raise ValueError(f"layers: expected an output of shape ({latent},), got {self.network.shapes[-1]}")
 
     @inference
-    def encode(self, images: Tensor) -> Tensor:  # noqa: D102
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         self.check_images(images)
         latent: Tensor = self.network(images)
         return latent

@@ -76,6 +76,8 @@ class Model(Saved, nn.Module, ABC):
     has_prior: ClassVar[bool] = True
     #: Whether what :meth:`decode` returns depends on the class. Where it does not, a class has its latents alone.
     decodes_class: ClassVar[bool] = True
+    #: Whether the latent of an image depends on the class it is given, in a conditional model.
+    encodes_class: ClassVar[bool] = False
     #: Whether :meth:`encode` is a network, rather than a search.
     has_encoder: ClassVar[bool] = True
 
@@ -129,8 +131,14 @@ class Model(Saved, nn.Module, ABC):
     # --- the protocol -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the latent of each image, shape ``(N, latent)``; the posterior's mean in a variational model."""
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the latent of each image, shape ``(N, latent)``; the posterior's mean in a variational model.
+
+        Args:
+            images: in [0, 1], shape ``(N, C, H, W)``.
+            labels: their classes as for :meth:`decode`; they matter to a conditional model whose latents depend on them
+                (:attr:`encodes_class`), which infers them if none are given.
+        """
 
     @abstractmethod
     def decode(self, latent: Tensor, labels: Tensor | None = None, stress: float = 1.0) -> Tensor:
@@ -149,10 +157,9 @@ class Model(Saved, nn.Module, ABC):
     @inference
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Encode and decode. A conditional model infers the labels if none are given, see :meth:`infer_labels`."""
-        latent = self.encode(images)
         if self.classes and labels is None:
             labels = self.assumed_labels(images)
-        return self.decode(latent, labels)
+        return self.decode(self.encode(images, labels), labels)
 
     @inference
     def sample(
@@ -216,13 +223,16 @@ class Model(Saved, nn.Module, ABC):
             labels: their classes, int64 of shape ``(N,)``; required by a conditional model.
             chunk: number of images encoded at a time.
         """
-        latents = torch.cat([self.sampled_latents(self.as_floats(part)) for part in images.split(chunk)])
-        self.samplers.fit(latents, labels if self.classes else None)
+        given = labels if self.classes else None
+        classes = [None] * len(images) if given is None else given.split(chunk)
+        parts = zip(images.split(chunk), classes, strict=False)
+        latents = torch.cat([self.sampled_latents(self.as_floats(part), known) for part, known in parts])
+        self.samplers.fit(latents, given)
 
     @inference
-    def sampled_latents(self, images: Tensor) -> Tensor:
+    def sampled_latents(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the latent of each image to which samplers are fitted; of a variational model a posterior's draw."""
-        return self.encode(images)
+        return self.encode(images, labels)
 
     def as_floats(self, images: Tensor) -> Tensor:
         """Return images in [0, 1]: uint8 ones are divided by 255 in the model's dtype, others returned unchanged."""
@@ -251,12 +261,13 @@ class Model(Saved, nn.Module, ABC):
             ValueError: the model has no classes, or no sampler of their latents, where these alone tell them apart.
         """
         self.check_classes()
-        latent = self.encode(images)
+        latent = None if self.encodes_class else self.encode(images)
         if not self.decodes_class:
-            return self.samplers.most_likely_class(latent)
+            return self.samplers.most_likely_class(cast(Tensor, latent))
         errors = []
         for label in range(self.classes):
-            decoded = self.decode(latent, torch.full((len(images),), label, device=images.device))
+            labels = torch.full((len(images),), label, device=images.device)
+            decoded = self.decode(self.encode(images, labels) if latent is None else latent, labels)
             errors.append((images - decoded).square().flatten(1).sum(1))
         return torch.stack(errors).argmin(0)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .ae import AE, with_class
 from .losses import kl_divergence, squared_error
 from .model import inference
-from .networks import orthogonal_
+from .networks import ACTIVATIONS, orthogonal_
 from .options import EncoderOptions
 from .updates import Loss, Updates
 from .variational import Posterior, VariationalOptions, kl_weight
@@ -27,8 +27,8 @@ class VAEOptions(EncoderOptions, VariationalOptions):
 class VAE(AE):
     r"""Variational autoencoder: the loss of equation 4 with :math:`\hat r` replaced by a decoder's output.
 
-    With ``classes`` it is the conditional VAE whose encoder is not given the label: the decoder's input is the one-hot
-    label beside the latent.
+    With ``classes`` it is the conditional VAE (Sohn et al. 2015): decoder and encoder are given the one-hot label, the
+    decoder beside the latent, the encoder in one more layer before its heads.
 
     Args:
         image_shape, latent, encoder: as for :class:`AE`.
@@ -41,28 +41,50 @@ class VAE(AE):
     Options: ClassVar[type[Any]] = VAEOptions
     options: VAEOptions
     has_prior = True
+    encodes_class = True
 
     def __init__(
         self, image_shape: Sequence[int], latent: int = 32, *, encoder: nn.Module | None = None, **options: Any
     ) -> None:
         super().__init__(image_shape, latent, encoder=encoder, **options)
-        self.log_variance = nn.Linear(self.options.width, latent).apply(orthogonal_)
+        width = self.options.width
+        self.log_variance = nn.Linear(width, latent).apply(orthogonal_)
+        self.given_class: nn.Module | None = None
+        if self.classes:
+            activation = ACTIVATIONS[self.options.activation]()
+            self.given_class = nn.Sequential(nn.Linear(width + self.classes, width), activation).apply(orthogonal_)
 
     @inference
-    def sampled_latents(self, images: Tensor) -> Tensor:  # noqa: D102
-        return self.posterior(images).draw()
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the posterior's mean for each image, shape ``(N, latent)``, given its class or that inferred."""
+        self.check_images(images)
+        return self.posterior(images, labels).mean
 
-    def posterior(self, images: Tensor) -> Posterior:
-        """Return the posterior of each image; it has no class scores."""
+    @inference
+    def sampled_latents(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        return self.posterior(images, labels).draw()
+
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
+        """Return the posterior of each image, differentiable; it has no class scores.
+
+        Args:
+            images: in [0, 1], shape ``(N, C, H, W)``.
+            labels: as for :meth:`Model.encode`; a conditional model infers them if none are given.
+        """
         hidden = self.encoder(images)
-        return Posterior.bounded(self.mean(hidden), self.log_variance(hidden), hidden.new_empty(len(hidden), 0))
+        if self.given_class is not None:
+            one_hot = self.one_hot(self.infer_labels(images) if labels is None else labels, len(images))
+            hidden = self.given_class(with_class(hidden, one_hot))
+        scores, largest = hidden.new_empty(len(hidden), 0), self.options.max_log_variance
+        return Posterior.bounded(self.mean(hidden), self.log_variance(hidden), scores, largest)
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the loss of equation 4."""
-        options, one_hot = self.options, self.one_hot(labels if self.classes else None, len(images))
+        options, labels = self.options, labels if self.classes else None
+        one_hot = self.one_hot(labels, len(images))
 
         def loss() -> Loss:
-            posterior = self.posterior(images)
+            posterior = self.posterior(images, labels)
             error = squared_error(images, self.decoder(with_class(posterior.draw(), one_hot)))
             divergence = kl_divergence(posterior.mean, posterior.log_variance)
             beta = kl_weight(divergence, options.beta, options.kl_warmup, updates.done)

@@ -15,9 +15,6 @@ from .options import ModelOptions, at_least, one_of
 __all__ = ["Beta", "Posterior", "VariationalOptions", "kl_weight"]
 
 Beta = Literal["uniform"]
-#: Bound on the log-variance: a deviation of 22,000, where the prior has 1. Far beyond it an image has an infinite one,
-#: and the training ends; within it nothing changes.
-LARGEST = 20.0
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,14 @@ class VariationalOptions(ModelOptions):
     Args:
         beta: weight of the KL divergence: a number, or ``uniform`` for a draw from U(0, 1) per example and update.
         kl_warmup: number of updates over which this weight grows linearly from 0 to ``beta``; 0 for no warm-up.
+        max_log_variance: bound on the log-variance of a posterior, where the prior has 0. Without one an image can have
+            an infinite one, and the training ends; far above it a single image's noise can undo a training, of larger
+            images at high rates above all.
     """
 
     beta: float | Beta = 1.0
     kl_warmup: int = 0
+    max_log_variance: float = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,7 +39,7 @@ class VariationalOptions(ModelOptions):
             one_of("beta", self.beta, Beta)
         elif not 0 <= self.beta < math.inf:
             raise ValueError(f"beta: expected uniform or a number of at least 0, got {self.beta}")
-        at_least(0, kl_warmup=self.kl_warmup)
+        at_least(0, kl_warmup=self.kl_warmup, max_log_variance=self.max_log_variance)
 
 
 class Posterior(NamedTuple):
@@ -52,9 +53,12 @@ class Posterior(NamedTuple):
     scores: Tensor
 
     @classmethod
-    def bounded(cls, mean: Tensor, log_variance: Tensor, scores: Tensor) -> Posterior:
-        """Return the posterior of a network's outputs, with log-variances of at most :data:`LARGEST`."""
-        return cls(mean, log_variance.clamp(max=LARGEST), scores)
+    def bounded(cls, mean: Tensor, log_variance: Tensor, scores: Tensor, largest: float) -> Posterior:
+        """Return the posterior of a network's outputs, with log-variances of at most ``largest``.
+
+        Those beyond it are differentiated as if they were within, or nothing would bring them back.
+        """
+        return cls(mean, log_variance - (log_variance - largest).clamp(min=0).detach(), scores)
 
     @property
     def deviation(self) -> Tensor:

@@ -105,11 +105,11 @@ class VFA(FA):
     # --- the protocol -----------------------------------------------------------------------------------
 
     @inference
-    def sampled_latents(self, images: Tensor) -> Tensor:  # noqa: D102
+    def sampled_latents(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         return self.posterior(images).draw()
 
-    def posterior(self, images: Tensor) -> Posterior:
-        """Return mean, log-variance and class scores of each image, differentiable."""
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
+        """Return mean, log-variance and class scores of each image, differentiable; they depend on no label."""
         return self.snapshot(len(images)).posterior(images)
 
     @inference
@@ -128,7 +128,8 @@ class VFA(FA):
 
     def split(self, outputs: Tensor) -> Posterior:
         """Split the concatenated outputs of the heads, shape ``(N, 2 latent + classes)``, into a posterior."""
-        return Posterior.bounded(*outputs.split([self.latent, self.latent, self.classes], 1))
+        mean, log_variance, scores = outputs.split([self.latent, self.latent, self.classes], 1)
+        return Posterior.bounded(mean, log_variance, scores, self.options.max_log_variance)
 
     def aligned_parts(self) -> list[Network]:  # noqa: D102
         return [self._aligned]

@@ -97,7 +97,7 @@ def _interpolation(model: Model, test: Images, path: Path) -> None:
         raise ValueError(f"it needs 4 held-out images, there are {len(corners)}")
     given = labels if model.classes else None
     title = "between four held-out images"
-    interpolation_picture(model, model.encode(corners), given, path, title=title)
+    interpolation_picture(model, model.encode(corners, given), given, path, title=title)
 
 
 def _curves(run: Run, path: Path) -> None:

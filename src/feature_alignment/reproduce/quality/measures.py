@@ -96,7 +96,7 @@ def _bound(model: Model, images: Tensor, labels: Tensor | None = None) -> Tensor
     """Return reconstruction error plus beta times the KL divergence of each image, for a draw from its posterior."""
     known: Any = model
     images = images.to(model.device)
-    posterior = known.posterior(images)
+    posterior = known.posterior(images, labels)
     error = squared_error(images, model.decode(posterior.draw(), labels))
     found: Tensor = error + known.options.beta * kl_divergence(posterior.mean, posterior.log_variance)
     return found.cpu()

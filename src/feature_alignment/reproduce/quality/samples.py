@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -70,15 +69,16 @@ def fitted(name: str, model: Model, train: Images, seed: int) -> Sampler:
         chosen = evenly(train, FITTED)
         torch.manual_seed(seed)
         with torch.no_grad():
-            latents = in_chunks(lambda pixels: _latents(model, pixels), chosen.pixels)
-        sampler.fit(latents.cpu(), chosen.labels if model.classes else None)
+            labels = chosen.labels if model.classes else None
+            latents = in_chunks(
+                lambda *each: _latents(model, *each), chosen.pixels, *([] if labels is None else [labels])
+            )
+        sampler.fit(latents.cpu(), labels)
     return sampler
 
 
-def _latents(model: Model, pixels: Tensor) -> Tensor:
-    images = model.as_floats(pixels.to(model.device))
-    posterior = getattr(model, "posterior", None)
-    return model.encode(images) if posterior is None else cast(Tensor, posterior(images).draw())
+def _latents(model: Model, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
+    return model.sampled_latents(model.as_floats(pixels.to(model.device)), labels)
 
 
 def decoded(model: Model, sampler: Sampler, held_out: Images, seed: int) -> dict[str, Tensor]:

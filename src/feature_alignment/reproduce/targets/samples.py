@@ -42,7 +42,7 @@ def _between_held_out(target: str, study: Study) -> dict[str, str]:
     corners, labels = one_of_each(study.test, 4)
     path = study.directory / f"{target}-interpolation.png"
     given = labels if model.classes else None
-    interpolation_picture(model, model.encode(corners), given, path, title="between four held-out images")
+    interpolation_picture(model, model.encode(corners, given), given, path, title="between four held-out images")
     return {
         f"{target}-samples.png": "Refined samples from the prior, a column a class if there are classes.",
         path.name: "Refined images between four held-out images, whose reconstructions are in the corners.",
