@@ -30,8 +30,8 @@ APPLIED = {
         "learning_rate", "betas", "schedule", "clip_gradient", "recompute", "clamp_inputs", "clamp_weights", "beta",
         "kl_warmup", "max_log_variance", "class_weight", "cross_entropy_weight", "adversarial", "critic_clip",
         "penalty_weight", "discriminator_rate", "refiner_rate", "fakes", "perceptual_weight", "perceptual_spread",
-        "adversarial_weight", "further_steps", "decode_steps", "max_start", "augment", "loss", "sampler", "search_steps",
-        "search_rate", "search_restarts",
+        "adversarial_weight", "further_steps", "decode_steps", "max_start", "augment", "loss", "sampler",
+        "search_steps", "search_rate", "search_restarts",
     },
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from ...models import Model
 from ...training import Stopped, TrainingError
 from ...training.resuming import belongs_to, fingerprint
 from .entries import Entry, Folder
-from .measures import criterion, measure, reference
+from .measures import criterion, measure, principal_components, reference
 from .samples import samplers_of, write_sheet
 from .search import chosen, grid
 from .settings import Method, QualityScale, plan
@@ -174,9 +174,8 @@ class Comparison:
         if not self.folder.finished(entry.name):
             return False
         measures = self.folder.read(entry.name, self.settings(entry)).get("measures")
-        return not measures or set(samplers_of(self.method(entry), self.split(entry).train)) <= set(
-            measures["classifier_fid"]
-        )
+        samplers = set(samplers_of(self.method(entry), self.split(entry).train))
+        return not measures or ("reconstruction_error" in measures and samplers <= set(measures["classifier_fid"]))
 
     def _work_on(self, entry: Entry) -> bool:
         """Finish an entry; return whether it was, which is not so if another process has claimed it."""
@@ -242,6 +241,21 @@ class Comparison:
             self.folder.write("real-images", found)
         measures: dict[str, float] = found["measures"]
         return measures
+
+    def principal_components(self) -> dict[int, float]:
+        """Return the error of the linear map by number of latents, taken once for the same images."""
+        name, sizes = "principal-components", self.plan.latents
+        settings = {
+            "train": fingerprint(self.sets.table.train),
+            "held_out": fingerprint(self.sets.table.held_out),
+            "latents": sizes,
+        }
+        found = self.folder.read(name) if self.folder.finished(name) else {}
+        if found.get("settings") != settings:
+            errors = principal_components(self.sets.table, sizes)
+            found = {"settings": settings, "errors": {str(size): error for size, error in errors.items()}}
+            self.folder.write(name, found)
+        return {int(size): error for size, error in found["errors"].items()}
 
 
 def _has_beta(method: Method) -> bool:

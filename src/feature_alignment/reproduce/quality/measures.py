@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...data import Images
+from ...extras import require
 from ...metrics import Classifier, class_agreement, classifier_fid, classifier_for, reconstruction_error
 from ...metrics.chunks import CHUNK, in_chunks
 from ...models import FA, Model
@@ -18,7 +20,7 @@ from .samples import decoded, fitted, reconstructed, samplers_of
 from .settings import Criterion, Method
 from .splits import Split, evenly
 
-__all__ = ["criterion", "measure", "reference"]
+__all__ = ["criterion", "measure", "principal_components", "reference"]
 
 #: Steps of the curve of the error against the number of steps, and the number of images it is measured on.
 STEPS, CURVE_IMAGES = (0, 1, 2, 3, 4, 6, 8, 12, 16), 500
@@ -86,6 +88,27 @@ def reference(split: Split) -> dict[str, float]:
     }
     labels = split.held_out.labels
     return found if labels is None else found | {"class_agreement": class_agreement(classifier, images, labels)}
+
+
+def principal_components(split: Split, sizes: Sequence[int]) -> dict[int, float]:
+    r"""Return the error of the best linear map, by number of latents: what a network has to be better than.
+
+    An image is reconstructed as :math:`m + V V^\top (x - m)`, clamped to [0, 1], with the mean :math:`m` and the first
+    principal components :math:`V` of the training images; sizes of which there are not as many are left out.
+    """
+    train, images = split.train.images().flatten(1), split.held_out.images()
+    known = [size for size in sizes if size < min(train.shape)]
+    if not known:
+        return {}
+    # Exact, for many pixels and few images as for few pixels and many images; its first vector is drawn.
+    sklearn = require("sklearn.decomposition", "samplers", "the principal components")
+    fitted = sklearn.PCA(max(known), svd_solver="arpack", random_state=0).fit(train.numpy())
+    mean, components = torch.tensor(fitted.mean_), torch.tensor(fitted.components_.copy())
+    found = {}
+    for size in known:
+        latents = (images.flatten(1) - mean) @ components[:size].T
+        found[size] = reconstruction_error(images, (mean + latents @ components[:size]).clamp(0, 1).view_as(images))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------

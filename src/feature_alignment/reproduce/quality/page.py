@@ -86,7 +86,7 @@ def _markdown(found: dict[str, Any]) -> Iterator[str]:
 
 def _facts(found: dict[str, Any]) -> str:
     plan, counts = found["settings"], found["trainings"]
-    missing = f", {counts['missing']} not finished" * bool(counts["missing"])
+    missing = f", {counts['missing']} of those planned not run" * bool(counts["missing"])
     few = {name: each["reconstructed"] for name, each in plan["methods"].items() if each["reconstructed"]}
     of_few = f"; errors of {', '.join(f'{name} of {count}' for name, count in few.items())} held-out images" * bool(few)
     return (

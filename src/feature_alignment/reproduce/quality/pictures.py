@@ -11,6 +11,7 @@ from typing import Any
 from ...report import charts
 from ..result import Table
 from .settings import Method
+from .table import LINEAR
 
 __all__ = ["draw"]
 
@@ -51,7 +52,7 @@ def draw(
     """
     found = {}
     titles = {method.name: method.title for method in methods.values()}
-    colours = {method.title: COLOURS[method.model] for method in methods.values()}
+    colours = {method.title: COLOURS[method.model] for method in methods.values()} | {LINEAR: "C7"}
     by_latents = _lines(table.rows, 0, table.columns.index("error"), titles) if "error" in table.columns else {}
     by_latents = {model: line for model, line in by_latents.items() if len(line[0]) > 1}
     if by_latents:

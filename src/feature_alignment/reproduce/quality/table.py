@@ -17,6 +17,8 @@ __all__ = ["curve_over_betas", "quality_table", "search_table", "steps_table", "
 
 #: What a trained model is decoded to, before a refiner.
 DECODED = ("feature", "decoded")
+#: The best linear map, of which there is one: no training, no seed.
+LINEAR = "principal components"
 #: Most steps by which a feature was decoded.
 MOST = max(STEPS)
 
@@ -38,6 +40,9 @@ def quality_table(study: Comparison, part: Part = "table") -> Table:
             found = _read(study, [entry for entry in finished if entry.latent == latent])
             if found:
                 rows[f"{method.name}, {latent}"] = [latent, *_numbers(found, samplers)]
+    if rows and part == "table":
+        for latent, error in study.principal_components().items():
+            rows[f"{LINEAR}, {latent}"] = [latent, cell([error]), *[None] * (len(columns) - 2)]
     return Table(_used(columns, rows), {name: _used_of(columns, rows, cells) for name, cells in rows.items()})
 
 
