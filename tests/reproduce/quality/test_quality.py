@@ -178,7 +178,7 @@ def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch)
     assert (at, values, deviations[0], math.isnan(deviations[1])) == ([6.0, 13.0], [23.0, 30.0], 1.5, True)
     assert panels == {"digits: classifier FID, N(0, I)": {"VAE": ([7.0], [70.0])}}
     assert (label, axis) == ("error per image", {"x_scale": "linear"})
-    assert colours == {"VAE": "C0", "variational feature, T = 1": "C2"}
+    assert colours == {"VAE": "C0", "variational feature, T = 1": "C2", "principal components": "C7"}
 
 
 def test_models_with_several_sizes_are_drawn_over_them(tmp_path, monkeypatch):

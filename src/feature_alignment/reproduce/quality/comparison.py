@@ -244,7 +244,7 @@ class Comparison:
 
     def principal_components(self) -> dict[int, float]:
         """Return the error of the linear map by number of latents, taken once for the same images."""
-        name, sizes = "principal-components", self.plan.latents
+        name, sizes = "principal-components", list(self.plan.latents)
         settings = {
             "train": fingerprint(self.sets.table.train),
             "held_out": fingerprint(self.sets.table.held_out),
