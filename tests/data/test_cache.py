@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from image_files import write_image
 
 from feature_alignment.data import DataError, Images, cache, load
@@ -29,7 +30,7 @@ def test_a_set_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
 
     found = cache.cached("huge", build)
     images = Images("huge", "train", found.pixels, None, ())
-    pixels, labels = images.__getitems__([count - 1, 0])
+    pixels, labels = images.chosen(torch.tensor([count - 1, 0]))
     assert pixels.flatten(1).float().mean(1).tolist() == [7.0, 0.0]
     assert labels is None
 

@@ -13,12 +13,27 @@ from ..training.options import LARGEST_SEED
 from .commands import COMMANDS
 from .errors import UsageError
 
-__all__ = ["Parser", "Renamed", "description", "nearest", "path", "seed"]
+__all__ = ["Parser", "Renamed", "accelerator", "description", "nearest", "path", "seed"]
 
 
 def path(text: str) -> str:
     """Return a path in which ``~`` is the user's home, also after ``--out=``, where a shell leaves it as it is."""
     return os.path.expanduser(text)  # noqa: PTH111 (a trailing slash says that a folder is wanted)
+
+
+def accelerator(device: str) -> dict[str, Any]:
+    """Return a training's options for a device, ``cuda`` or, as PyTorch names one of several, ``cuda:1``.
+
+    Example:
+        >>> accelerator("cuda:1"), accelerator("auto")
+        ({'accelerator': 'cuda', 'devices': '1,'}, {'accelerator': 'auto'})
+    """
+    kind, colon, number = device.partition(":")
+    if not colon:
+        return {"accelerator": kind}
+    if not number.isdecimal():
+        raise UsageError(f"--device: expected a kind, or one and its number such as cuda:1, got {device}")
+    return {"accelerator": kind, "devices": 1 if kind == "cpu" else f"{int(number)},"}  # a list of one
 
 
 def seed(text: str) -> int:

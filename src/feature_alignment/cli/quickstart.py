@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from .parser import Parser, path, seed
+from .parser import Parser, accelerator, path, seed
 
 __all__ = ["parse", "parser", "run"]
 
@@ -35,7 +35,7 @@ def run(options: Namespace) -> None:
     out = options.out or ("runs/quickstart" if options.resume else _next_free("runs/quickstart"))
     arguments = [f"--out={out}", "--resume" if options.resume else "--config=quickstart"]
     # One device: further processes would each look for the next free directory, and the recipe is for small batches.
-    given = {"seed": options.seed, "steps": options.steps, "accelerator": options.device, "devices": 1}
+    given = {"seed": options.seed, "steps": options.steps, "devices": 1, **accelerator(options.device or "auto")}
     arguments += [f"--training.{name}={value}" for name, value in given.items() if value is not None]
     train.run(train.parse(arguments))
 

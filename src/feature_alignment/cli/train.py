@@ -7,7 +7,7 @@ from functools import reduce
 from pathlib import Path
 
 from .configuration import Configuration, bundled, class_of, combined, model_names, read, to_yaml
-from .parser import Parser, path, seed
+from .parser import Parser, accelerator, path, seed
 from .runs import existing_run
 from .training import train
 from .typed import TypedOptions
@@ -28,6 +28,8 @@ def parse(arguments: list[str]) -> Namespace:
         # The run's own configuration first, so that the options given now override it.
         configurations.insert(0, existing_run(out, local=True).settings())
     short = {option: value for name, option in SHORT.items() if (value := getattr(given, name)) is not None}
+    if given.device is not None:
+        short |= accelerator(given.device)
     configuration = reduce(combined, [*configurations, {"training": short}])
     name = given.model or configuration.get("model", {}).get("class_path")
     kind = class_of(name) if name else None

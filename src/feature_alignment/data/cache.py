@@ -61,8 +61,8 @@ class Decoded:
 
 def cache_directory() -> Path:
     """Return ``$FALIGN_CACHE``, or ``feature-alignment`` in the user's cache directory."""
-    if "FALIGN_CACHE" in os.environ:
-        return Path(os.environ["FALIGN_CACHE"]).expanduser()
+    if found := os.environ.get("FALIGN_CACHE"):
+        return Path(found).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "feature-alignment"
 
 

@@ -61,7 +61,9 @@ def decode(
     pixels = memory_map(directory, (len(labels), channels, image_size, image_size))
     kept: list[int] = []
     broken: list[UnreadableImage] = []
-    results = _in_order(pictures, lambda name, content: decode_image(name, content, image_size, channels, white))
+    results = _in_order(
+        pictures, lambda name, content: decode_image(name, content, image_size, channels, white, findings)
+    )
     shown = progress(results, f"decoding {Path(title).name}", len(labels))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # damaged metadata, which is not used
@@ -76,6 +78,8 @@ def decode(
             findings.unreadable(found)
     if not kept:
         raise DataError(f"{title}: none of the {len(labels)} images can be read; the first: {broken[0]}")
+    if lost := [classes[label] for label in sorted(set(labels) - set(kept) - {-1})]:
+        findings.note(f"no image can be read of {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}, which stay classes")
     np.save(directory / "labels.npy", np.asarray(kept, np.int64))
     return {"count": len(kept), "classes": list(classes), "findings": findings.as_json(), "white": white.found}
 

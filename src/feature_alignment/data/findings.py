@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import Any
 
@@ -28,6 +29,7 @@ class Findings:
 
     def __init__(self, saved: dict[str, Any] | None = None) -> None:
         saved = saved or {}
+        self._lock = threading.Lock()  # images are decoded by several threads
         self.skipped: dict[str, list[Any]] = {reason: list(each) for reason, each in saved.get("skipped", {}).items()}
         self.notes: list[str] = list(saved.get("notes", []))
         #: Something could not be read that another time may be, so the set is not to be kept in the cache.
@@ -35,10 +37,11 @@ class Findings:
 
     def skip(self, reason: str, example: str, count: int = 1) -> None:
         """Count what is skipped, under a reason; the first few are named."""
-        found = self.skipped.setdefault(reason, [0, []])
-        found[0] += count
-        if len(found[1]) < EXAMPLES:
-            found[1].append(example)
+        with self._lock:
+            found = self.skipped.setdefault(reason, [0, []])
+            found[0] += count
+            if len(found[1]) < EXAMPLES:
+                found[1].append(example)
 
     def unreadable(self, error: UnreadableImage) -> None:
         """Count an image that cannot be read."""
@@ -47,8 +50,9 @@ class Findings:
 
     def note(self, text: str) -> None:
         """Remember a note; the same one is said once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        with self._lock:
+            if text not in self.notes:
+                self.notes.append(text)
 
     def as_json(self) -> dict[str, Any]:
         """Return a value for a JSON file."""

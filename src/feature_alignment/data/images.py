@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -20,7 +19,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Images(Dataset[tuple[Tensor, Tensor | None]]):
+class Images(Dataset[Any]):
     """One split of a data set.
 
     Attributes:
@@ -48,13 +47,14 @@ class Images(Dataset[tuple[Tensor, Tensor | None]]):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:
-        return self.pixels[index], None if self.labels is None else self.labels[index]
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the pixels of an image, and its label if there are any, for a ``DataLoader`` of one's own."""
+        return self.pixels[index] if self.labels is None else (self.pixels[index], self.labels[index])
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def chosen(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a batch of images, and their labels, by index."""
-        chosen = torch.as_tensor(indices, device=self.pixels.device)
-        return self.pixels[chosen], None if self.labels is None else self.labels[chosen]
+        indices = indices.to(self.pixels.device)
+        return self.pixels[indices], None if self.labels is None else self.labels[indices]
 
     def images(self, count: int | None = None) -> Tensor:
         """Return the first ``count`` images (all by default) as float32 in [0, 1]."""

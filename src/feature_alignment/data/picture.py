@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -48,7 +48,9 @@ _TURNS = {
 _one_large_at_a_time = threading.Lock()
 
 
-def decode_image(name: str, content: Content, image_size: int, channels: int, white: White) -> Pixels:
+def decode_image(
+    name: str, content: Content, image_size: int, channels: int, white: White, findings: Findings | None = None
+) -> Pixels:
     """Decode one image: orient it, resize its shorter side, crop the centre; transparency becomes white.
 
     Args:
@@ -70,6 +72,8 @@ def decode_image(name: str, content: Content, image_size: int, channels: int, wh
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise UnreadableImage(name, f"{width} x {height}", TOO_LARGE)
+            if findings is not None:
+                _tell(findings, name, picture)
             with _one_large_at_a_time if width * height > MOST_PIXELS / 8 else nullcontext():
                 return _decoded(name, picture, image_size, channels, white)
     except UnreadableImage:
@@ -87,6 +91,27 @@ def _decoded(name: str, picture: Image.Image, side: int, channels: int, white: W
         fitted = Image.alpha_composite(Image.new("RGBA", fitted.size, "white"), fitted)
     array = np.asarray(fitted.convert("L" if channels == 1 else "RGB"), np.uint8)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _tell(findings: Findings, name: str, picture: Image.Image) -> None:
+    """Tell of what is in the file and is not read: further pages, the low bits of colours; before it is loaded."""
+    try:
+        pages = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)  # of a camera, beside the photograph
+    except Exception:  # damaged further pages; the first may be whole
+        pages = 1
+    if pages > 1:
+        findings.skip("pages or frames of a file after its first", name, pages - 1)
+    if not is_deep(picture.mode) and any(_is_wide(each) for each in getattr(picture, "tile", [])):
+        findings.note(
+            "of images of 16 bits in colour, or beside transparency, 65535 is white, whatever --data.white is: their "
+            "lower 8 bits are not read; save those that use fewer bits with 8"
+        )
+
+
+def _is_wide(tile: tuple[Any, ...]) -> bool:
+    """Whether a part of a file has more than 8 bits a channel: by the layout that its reader was told."""
+    layout = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
+    return any(";16" in each if isinstance(each, str) else each > 255 for each in layout[:2] if each is not None)
 
 
 def _plain(picture: Image.Image) -> Image.Image:

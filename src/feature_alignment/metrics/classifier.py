@@ -102,7 +102,7 @@ def _trained(classifier: Classifier, train: Images, steps: int) -> dict[str, Ten
 
 def _batch(train: Images) -> tuple[Tensor, Tensor]:
     """Return random images, shifted together, and their labels or quarter turns."""
-    images, labels = train.__getitems__(torch.randint(len(train), (BATCH,)).tolist())
+    images, labels = train.chosen(torch.randint(len(train), (BATCH,)))
     if labels is None:
         labels = torch.randint(4, (BATCH,))
         images = torch.stack([each.rot90(int(turns), (1, 2)) for each, turns in zip(images, labels, strict=True)])

@@ -91,7 +91,7 @@ def _compared(model: Model, train: Images, held_out: Images, seed: int, inceptio
 def _evenly(images: Images, count: int) -> Images:
     """Return ``count`` images, or all, evenly spaced over the split, which may be ordered by class."""
     chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
-    pixels, labels = images.__getitems__(chosen.tolist())
+    pixels, labels = images.chosen(chosen)
     return replace(images, pixels=pixels, labels=labels)
 
 

@@ -176,6 +176,10 @@ class GAN(Model):
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update of the discriminator (equation 6) and one of the generator (equation 5)."""
+        if self.options.normalize and len(images) == 1:
+            raise ValueError(
+                "images: the generator's batch normalisation needs 2 in a batch, got 1; normalize=False has none"
+            )
         latent = standard_normal(len(images), self.latent, images)
         one_hot = self.one_hot(labels, len(images)) if self.classes else None
         fake = self.generate(latent, one_hot)

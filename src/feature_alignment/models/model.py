@@ -335,6 +335,28 @@ class Model(Saved, nn.Module, ABC):
             )
         self._check_dtype("images", images)
 
+    def check_labels(self, labels: Tensor, count: int) -> None:
+        """Raise unless ``labels`` are ``count`` classes of this model, where reading them costs nothing: on the CPU.
+
+        Raises:
+            TypeError: labels that are no tensor, or whose numbers are no integers.
+            ValueError: labels of another shape, or out of range.
+        """
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels: expected a tensor, got {type(labels).__name__}")
+        if labels.dtype.is_floating_point or labels.dtype == torch.bool:
+            raise TypeError(f"labels: expected integers, got {labels.dtype}")
+        if labels.shape != (count,):
+            raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
+        self._check_classes_of(labels, on="cpu")
+
+    def _check_classes_of(self, labels: Tensor, on: str | None = None) -> None:
+        classes = self.options.classes
+        if (on is None or labels.device.type == on) and labels.numel():
+            lowest, highest = int(labels.min()), int(labels.max())
+            if not 0 <= lowest <= highest < classes:
+                raise ValueError(f"labels: expected 0 to {classes - 1}, got {lowest} to {highest}")
+
     def check_latent(self, latent: Tensor) -> None:
         """Raise a ValueError unless ``latent`` is a batch of this model's latents, in the dtype of its weights."""
         if latent.ndim != 2 or latent.shape[1] != self.latent:
@@ -378,10 +400,8 @@ class Model(Saved, nn.Module, ABC):
         if labels.shape != (count,):
             raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
         # Not in training: reading them would synchronise with the GPU in every update.
-        if not self.training and count and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise ValueError(
-                f"labels: expected 0 to {self.classes - 1}, got {int(labels.min())} to {int(labels.max())}"
-            )
+        if not self.training:
+            self._check_classes_of(labels)
         return nn.functional.one_hot(labels.long(), self.classes).to(self.dtype)
 
     # --- training ---------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ class Samplers(nn.ModuleDict):
     @likelihoods.setter
     def likelihoods(self, values: Mapping[str, float]) -> None:
         for name, sampler in self.items():
-            sampler.likelihood.fill_(values.get(name, -math.inf))  # type: ignore[operator]
+            value = torch.tensor(values.get(name, -math.inf), dtype=torch.float64)
+            sampler.likelihood.copy_(value)  # type: ignore[operator]  # beyond float32 it is infinite
 
     def choose(self, name: str | None = None) -> Sampler:
         """Return a sampler by its name, or ``best``; by default the one that is used.

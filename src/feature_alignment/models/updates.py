@@ -16,6 +16,9 @@ from .options import at_least
 
 __all__ = ["Loss", "Updates"]
 
+#: How far beyond [0, 1] a rounding may bring an image, in half precision too.
+SLACK = 0.01
+
 
 class Loss(NamedTuple):
     """The result of a loss function, for :meth:`Updates.take`.
@@ -69,14 +72,21 @@ class Updates:
             labels: their classes, int64 of shape ``(N,)``, or none.
 
         Raises:
-            ValueError: images of another shape or dtype than the model's, or labels that it cannot take.
+            ValueError: images of another shape or dtype than the model's, or, in the first update, outside of [0, 1];
+                labels that it cannot take, by their values if they are on the CPU.
         """
+        if not self.model.training:  # which inference in between leaves alone, a call of eval() does not
+            self.model.train()
         if not self.schedules:
             self.schedules = [LambdaLR(each, self._factor) for each in self.scheduled]
         self.terms = {}
         with self.arithmetic():
             images = self.model.as_floats(images)
             self.model.check_images(images)
+            if self.done == self.begun:
+                _check_range(images)
+            if labels is not None and self.model.options.classes:
+                self.model.check_labels(labels, len(images))
             self.model.training_step(images, labels, self)
         self.done += 1
         for schedule in self.schedules:
@@ -143,6 +153,17 @@ class Updates:
         finally:
             for parameter in others:
                 parameter.requires_grad_(True)
+
+
+def _check_range(images: Tensor) -> None:
+    """Raise a ValueError unless the values are those of images, in [0, 1] to rounding."""
+    if images.numel():
+        lowest, highest = (float(each) for each in images.detach().float().aminmax())
+        if not -SLACK <= lowest <= highest <= 1 + SLACK:
+            raise ValueError(
+                f"images: expected values in [0, 1], got {lowest:.3g} to {highest:.3g}; give pixels of 0 to 255 as "
+                "uint8, and normalise inside the network"
+            )
 
 
 def trained_by(optimizer: Optimizer) -> list[nn.Parameter]:

@@ -181,7 +181,7 @@ class VFA(FA):
         loss = reconstruction + (beta * divergence).mean()
         terms = {"reconstruction": error.detach(), "kl": divergence.mean().detach()}
         if labels is not None and options.cross_entropy_weight:
-            entropy = nn.functional.cross_entropy(posterior.scores, labels)
+            entropy = nn.functional.cross_entropy(posterior.scores, labels.long())
             loss = loss + options.cross_entropy_weight * entropy
             terms["cross_entropy"] = entropy.detach()
         return Loss(loss, terms, (posterior.detach(), features.detach()))

@@ -34,7 +34,7 @@ def one_of_each(images: Images, count: int) -> tuple[Tensor, Tensor | None]:
     """
     order = torch.arange(len(images)) if images.labels is None else images.labels.argsort(stable=True)
     chosen = order[torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()]
-    pixels, labels = images.__getitems__(chosen.tolist())
+    pixels, labels = images.chosen(chosen)
     return pixels.float() / 255, labels
 
 

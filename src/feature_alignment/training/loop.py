@@ -64,8 +64,8 @@ def fit(
 
     Raises:
         TrainingError: damaged checkpoints, an option that cannot change on resuming, a directory that another
-            training writes into, or an unavailable accelerator.
-        Diverged: a loss that is not finite.
+            training writes into or, without ``resume``, has written into, or an unavailable accelerator.
+        Diverged: a loss, or a weight at the end, that is not finite.
         OSError: a file cannot be written; the checkpoints are those from before.
         Stopped: by Ctrl-C, SIGTERM or SIGHUP, after writing a checkpoint.
     """
@@ -73,6 +73,8 @@ def fit(
         raise TrainingError(
             f"precision: {options.precision} scales the gradients that clip_gradient is to bound; take bf16-mixed"
         )
+    if not resume and (run.checkpoints or (run.directory / "model.safetensors").is_file()):
+        raise TrainingError(f"{run.directory}: has a training in it; resume it, or take another directory")
     fabric = launched(options)
     with run.locked() if fabric.is_global_zero else nullcontext(), together(fabric):
         return _fit(fabric, model, data, run, options, resume, accepted)
@@ -97,6 +99,8 @@ def _fit(
     done = {"steps": training.updates.done, "seconds": round(training.seconds, 1), "device": training.device_name()}
     if not fabric.is_global_zero:
         return done
+    if lost := next((name for name, each in model.named_parameters() if not each.isfinite().all()), None):
+        raise Diverged(f"{lost} is not finite at the end; a smaller learning_rate, or clip_gradient, keeps it finite")
     seed_update(options.seed, training.updates.done, 0, fabric.device)  # also where no update was left to do
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]

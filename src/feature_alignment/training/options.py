@@ -10,6 +10,9 @@ __all__ = ["LARGEST_SEED", "Diverged", "TrainingError", "TrainingOptions"]
 #: NumPy takes no larger seed.
 LARGEST_SEED = 2**32 - 1
 
+#: What Lightning's short names of precisions mean.
+SHORT_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
 
 class TrainingError(Exception):
     """A training cannot start or continue; the message is one line for the user."""
@@ -27,8 +30,9 @@ class TrainingOptions:
         steps: number of updates, each on one batch.
         seed: of initialisation, order of the images and noise; from 0 to 4294967295.
         accelerator: ``auto``, ``cpu``, ``gpu``, ...
-        devices: number of devices, or ``auto``: all GPUs, one CPU, or as many as torchrun or SLURM started processes.
-            Each process has a batch of its own: ``W`` of them train as one with a batch ``W`` times as large.
+        devices: number of devices, a list of theirs such as ``"1,"`` or ``"0,1"``, or ``auto``: all GPUs, one CPU, or
+            as many as torchrun or SLURM started processes. Each process has a batch of its own: ``W`` of them train as
+            one with a batch ``W`` times as large.
         strategy: of several processes: ``auto``, which is ``ddp`` if there are any; ``fsdp`` is refused with a reason.
         precision: of the arithmetic, as Lightning names it: ``32-true``, ``bf16-mixed``, ...; or ``tf32``: 32-true
             with matrix products in TensorFloat-32 on GPUs that support it.
@@ -57,6 +61,7 @@ class TrainingOptions:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", SHORT_PRECISIONS.get(str(self.precision), str(self.precision)))
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name}: expected at least 1, got {getattr(self, name)}")

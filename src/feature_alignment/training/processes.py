@@ -53,7 +53,7 @@ def launched(options: TrainingOptions) -> Fabric:
         raise TrainingError(NO_SHARDS)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices, nodes = _started(options) or (options.devices, 1)
-    several = _gpus(options) > 1 if devices == "auto" else str(devices) != "1"
+    several = _gpus(options) > 1 if devices == "auto" else _are_several(devices)
     try:
         fabric = Fabric(
             accelerator=options.accelerator,
@@ -64,12 +64,18 @@ def launched(options: TrainingOptions) -> Fabric:
             strategy=DDPStrategy(static_graph=True) if several or nodes > 1 else "auto",
         )
         fabric.launch()
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         given = f"accelerator={options.accelerator}, devices={options.devices}, precision={options.precision}"
         raise TrainingError(f"training with {given}: {str(error).strip().splitlines()[0]}") from None
     if several or nodes > 1:
         atexit.register(disconnect)
     return fabric
+
+
+def _are_several(devices: int | str) -> bool:
+    """Whether a number of devices, or a list of theirs, ``"1,"`` or ``"0,1"``, has more than one."""
+    listed = str(devices).split(",")
+    return len([each for each in listed if each]) > 1 if len(listed) > 1 else listed != ["1"]
 
 
 def _gpus(options: TrainingOptions) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data import Images, TrainingData
 from ..files import write_atomically
@@ -35,6 +36,9 @@ APPLIED = {
     },
 }  # fmt: skip
 
+#: Images of which the pixels are read at once.
+PART = 4096
+
 #: Why other options may not change, by section; an option that is in no list is refused.
 REFUSED = {
     "training": "order and noise of the updates done are functions of it",
@@ -53,6 +57,7 @@ def asked(model: Model, data: TrainingData, options: TrainingOptions, processes:
     return {
         "kind": type(model).__name__,
         "images": fingerprint(data.train if data.classes else dataclasses.replace(data.train, labels=None)),
+        "pixels": _digest(data.train.pixels),
         "training": _plain(dataclasses.asdict(options)),
         "data": _plain(dataclasses.asdict(data.options)) | {"batch_size": data.batch_size * processes},
         "model": _plain(dataclasses.asdict(model.options)),
@@ -75,6 +80,14 @@ def fingerprint(images: Images) -> str:
     shape = " x ".join(map(str, images.shape))
     classes = 0 if images.labels is None else len(images.classes)
     return f"{len(images):,} images of {shape} in {classes} classes, SHA-256 {digest.hexdigest()[:12]}"
+
+
+def _digest(pixels: Tensor) -> str:
+    """Return a digest of all pixels, read in parts: they may be more than the memory holds."""
+    digest = hashlib.sha256()
+    for part in pixels.split(PART):
+        digest.update(part.contiguous().numpy())
+    return digest.hexdigest()[:12]
 
 
 def belongs_to(directory: Path, images: Images) -> None:
@@ -109,11 +122,12 @@ def refuse_changes(path: Path, state: Mapping[str, Any], now: Mapping[str, Any])
         raise TrainingError(f"{path}: training.steps: expected at least the {done} updates done, got {steps}")
     _refuse(path, "training", before, now)
     _refuse(path, "data", before, now)
-    if before["images"] != now["images"]:
-        raise TrainingError(
-            f"{path}: data.name {now['data']['name']}: the updates done saw other images "
-            f"({before['images']}) than these ({now['images']}); take those, or start a new run"
-        )
+    for part in ("images", "pixels"):
+        if before.get(part, now[part]) != now[part]:  # none in a checkpoint of before
+            raise TrainingError(
+                f"{path}: data.name {now['data']['name']}: the updates done saw other images "
+                f"({before[part]}) than these ({now[part]}); take those, or start a new run"
+            )
     _refuse(path, "model", before, now)
 
 

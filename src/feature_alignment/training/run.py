@@ -32,6 +32,9 @@ class Run:
     directory: Path
     own_code: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", Path(self.directory))
+
     @property
     def config(self) -> Path:
         """The configuration that the run was started with."""
