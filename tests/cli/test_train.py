@@ -17,6 +17,7 @@ from command import SMALL
 from PIL import Image
 
 from feature_alignment import models
+from feature_alignment.cli import train
 from feature_alignment.cli.configuration import bundled, read
 from feature_alignment.cli.main import main
 from feature_alignment.data import load
@@ -240,3 +241,12 @@ def test_two_processes_train_one_model(by, tmp_path):
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert metrics["steps"] == 4
     assert metrics["device"].startswith("2 x cpu")
+
+
+def test_one_of_several_devices_is_named_as_pytorch_does(tmp_path, capsys):
+    for device, said in (("cuda:1", "accelerator=cuda, devices=1,"), ("cuda:x", "one and its number such as cuda:1")):
+        assert main(["train", "--config=cpu/ae", f"--out={tmp_path / 'out'}", f"--device={device}"]) == 2
+        assert said in capsys.readouterr().err
+    arguments = train.parse(["--config=cpu/ae", "--device=cpu:0"])
+    assert (arguments.training.accelerator, arguments.training.devices) == ("cpu", 1)
+    assert train.parse(["--config=cpu/ae", "--device=cuda:3"]).training.devices == "3,"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -126,3 +128,46 @@ def test_one_image_read_alone_is_a_set_of_one(folder):
     with pytest.warns(UserWarning, match="a guess"):
         assert read_image(folder / "00.png", 4, 1).unique().tolist() == [255]
     assert read_image(folder / "00.png", 4, 1, white=65535).unique().tolist() == [1]
+
+
+def png_of_16_bits(layout, channels, value):
+    """A PNG that Pillow cannot write: 16 bits in colour, or beside transparency."""
+
+    def part(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = (b"\0" + struct.pack(f">{4 * channels}H", *[value] * 4 * channels)) * 4
+    head = struct.pack(">IIBBBBB", 4, 4, 16, layout, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("layout", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bits_are_said_to_lose_their_lower_ones(folder, layout, channels):
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(png_of_16_bits(layout, channels, 40000))
+    with pytest.warns(UserWarning, match="of images of 16 bits in colour, or beside transparency, 65535 is white"):
+        load(str(folder), "train", image_size=4, channels=3, white=4095)
+
+
+def test_colours_of_8_bits_are_not(folder, quiet):
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (4, 4)).save(folder / f"{number}.png")
+        Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(folder / f"{number}.tif", compression="tiff_deflate")
+        Image.new("RGB", (4, 4)).save(folder / f"{number}.ppm")
+    load(str(folder), "train", image_size=4, channels=3)
+
+
+def test_further_pages_are_counted_and_refused_if_nothing_may_be_skipped(folder):
+    folder.mkdir()
+    pages = [Image.new("L", (4, 4), 10 * number) for number in range(5)]
+    for number in range(3):
+        pages[0].save(folder / f"{number}.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(folder / "9.gif", save_all=True, append_images=pages[1:3])
+    with pytest.warns(UserWarning, match="pages or frames of a file after its first: 12"):
+        load(str(folder), "train", image_size=4, channels=1)
+    with pytest.warns(UserWarning, match=r"pages or frames of a file after its first: 2 \([^ ]*9\.gif\)"):
+        load(str(folder), "test", image_size=4, channels=1)
+    with pytest.raises(DataError, match="nothing may be"):
+        load(str(folder), "train", image_size=4, channels=1, strict=True)

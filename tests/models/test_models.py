@@ -1090,3 +1090,53 @@ def test_a_log_variance_far_beyond_the_prior_is_bounded_and_any_other_is_the_net
     assert float(narrow.posterior(images).log_variance.max()) == 0.5
     with pytest.raises(ValueError, match="max_log_variance: expected at least 0, got -1"):
         kind((1, 16, 16), latent=3, max_log_variance=-1.0)
+
+
+@pytest.mark.parametrize("kind", [FA, VFA, AE, VAE, GAN, Local])
+@pytest.mark.parametrize(("scale", "shift"), [(2.0, -1.0), (255.0, 0.0), (math.nan, 0.0)])
+def test_images_outside_of_0_to_1_are_refused_in_the_first_update(kind, scale, shift):
+    images = torch.rand(4, 1, 28, 28).requires_grad_(False)
+    images[0, 0, 0, 0] = 0.0
+    images[0, 0, 0, 1] = 1.0
+    updates = Updates(kind(**SMALL), total=2)
+    with pytest.raises(ValueError, match=r"images: expected values in \[0, 1\], got .*; give pixels of 0 to 255 as"):
+        updates.step(scale * images + shift)
+    updates.step(images)
+    updates.step((255 * images).byte())
+
+
+@pytest.mark.parametrize("kind", [FA, VFA, AE, VAE, GAN, VFAGAN])
+def test_labels_that_are_no_classes_are_refused_by_an_update(kind):
+    updates = Updates(kind(**SMALL, classes=3, **(ADVERSARY if kind is VFAGAN else {})), total=9)
+    images = torch.rand(2, 1, 28, 28)
+    for labels, message in (
+        (torch.tensor([0, 3]), "labels: expected 0 to 2, got 0 to 3"),
+        (torch.tensor([-1, 0]), "labels: expected 0 to 2, got -1 to 0"),
+        (torch.tensor([0]), r"labels: expected shape \(2,\), got \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            updates.step(images, labels)
+    for labels in ([0, 1], torch.tensor([0.0, 1.0])):
+        with pytest.raises(TypeError, match="labels: expected"):
+            updates.step(images, labels)
+    updates.step(images, torch.tensor([0, 2], dtype=torch.int32))
+
+
+def test_labels_of_any_integer_reach_the_cross_entropy():
+    updates = Updates(VFA(**SMALL, classes=3, cross_entropy_weight=1.0), total=2)
+    updates.step(torch.rand(2, 1, 28, 28), torch.tensor([0, 2], dtype=torch.int16))
+
+
+def test_an_update_trains_though_the_model_was_evaluated_in_between():
+    model = GAN(**SMALL, average_weights=0.9, adversarial="relativistic", normalize=False)
+    updates, images = Updates(model, total=3), torch.rand(2, 1, 28, 28)
+    updates.step(images)
+    model.eval()
+    updates.step(images)
+    assert model.training
+
+
+def test_a_batch_of_one_is_refused_by_batch_normalisation():
+    with pytest.raises(ValueError, match=r"batch normalisation needs 2 in a batch, got 1; normalize=False has none"):
+        Updates(GAN(**SMALL), total=1).step(torch.rand(1, 1, 28, 28))
+    Updates(GAN(**SMALL, normalize=False), total=1).step(torch.rand(1, 1, 28, 28))

@@ -261,3 +261,45 @@ def test_a_single_training_image_is_no_reason_to_lose_the_model(tmp_path):
     data.train = dataclasses.replace(data.train, pixels=data.train.pixels[:1], labels=data.train.labels[:1])
     fit(model_of("fa"), data, Run(tmp_path), options(steps=2))  # its sampler takes a covariance of latents
     assert Model.from_pretrained(tmp_path).sample(2).shape == (2, 1, 28, 28)
+
+
+def test_a_training_is_not_written_over(data, tmp_path):
+    run = Run(tmp_path)
+    fit(model_of("fa"), data, run, options(steps=2))
+    written = run.log.read_bytes()
+    with pytest.raises(TrainingError, match=r"has a training in it; resume it, or take another directory"):
+        fit(model_of("fa"), data, Run(str(tmp_path)), options(steps=2))
+    assert run.log.read_bytes() == written
+    assert fit(model_of("fa"), data, run, options(steps=4), resume=True)["steps"] == 4
+
+
+def test_weights_that_are_no_numbers_are_not_saved(data, tmp_path, monkeypatch):
+    """The losses of a feature stay finite, as it is clamped."""
+
+    def lost(updates, *batch):
+        updates.done += 1
+        with torch.no_grad():
+            updates.model.mean.bias.fill_(math.inf)
+        return {"reconstruction": torch.tensor(1.0)}
+
+    monkeypatch.setattr(loop.FabricUpdates, "step", lost)
+    with pytest.raises(TrainingError, match=r"mean\.bias is not finite at the end; a smaller learning_rate"):
+        fit(model_of("fa"), data, Run(tmp_path), options(steps=2))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_short_names_of_precisions_are_those_that_they_mean(data, tmp_path):
+    short = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true", "tf32": "tf32"}
+    assert {name: options(precision=name).precision for name in short} == short
+    with pytest.raises(TrainingError, match="precision: 16-mixed scales the gradients that clip_gradient"):
+        fit(model_of("ae"), data, Run(tmp_path), options(precision="16"))
+    with pytest.raises(TrainingError, match=r"training with .*precision=transformer-engine"):
+        fit(model_of("fa"), data, Run(tmp_path), options(precision="transformer-engine"))
+
+
+def test_the_images_are_batched_by_a_data_loader_of_ones_own(data, unlabelled):
+    pixels, labels = next(iter(torch.utils.data.DataLoader(data.train, batch_size=5)))
+    assert torch.equal(pixels, data.train.pixels[:5])
+    assert torch.equal(labels, data.train.labels[:5])
+    images = dataclasses.replace(data.train, labels=None)
+    assert torch.equal(next(iter(torch.utils.data.DataLoader(images, batch_size=5))), pixels)

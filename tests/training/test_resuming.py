@@ -143,3 +143,18 @@ def test_another_precision_is_applied(precision, tiny, small, ten, tmp_path):
     weight = load_checkpoint(run.checkpoint)["model"]["mean.weight"]
     assert weight.dtype == {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
     assert Model.from_pretrained(tmp_path).sample(2).isfinite().all()
+
+
+def test_one_other_pixel_of_one_image_is_another_set(tiny, small, ten):
+    """Also of an image that the description of the set, of 64, does not look at."""
+    images = tiny.train
+    many = replace(images, pixels=images.pixels.repeat(3, 1, 1, 1), labels=None)
+    tiny.train = many
+    state = {"asked": asked(small(), tiny, ten(), 1), "updates": 4}
+    refuse_changes("last.ckpt", state, asked(small(), tiny, ten(), 1))
+    tiny.train = replace(many, pixels=many.pixels.clone())
+    tiny.train.pixels[1, 0, 0, 0] ^= 1
+    with pytest.raises(TrainingError, match=r"data\.name squares: the updates done saw other images \("):
+        refuse_changes("last.ckpt", state, asked(small(), tiny, ten(), 1))
+    del state["asked"]["pixels"]  # of a version that did not look
+    refuse_changes("last.ckpt", state, asked(small(), tiny, ten(), 1))
