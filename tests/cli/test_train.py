@@ -247,6 +247,5 @@ def test_one_of_several_devices_is_named_as_pytorch_does(tmp_path, capsys):
     for device, said in (("cuda:1", "accelerator=cuda, devices=1,"), ("cuda:x", "one and its number such as cuda:1")):
         assert main(["train", "--config=cpu/ae", f"--out={tmp_path / 'out'}", f"--device={device}"]) == 2
         assert said in capsys.readouterr().err
-    arguments = train.parse(["--config=cpu/ae", "--device=cpu:0"])
-    assert (arguments.training.accelerator, arguments.training.devices) == ("cpu", 1)
-    assert train.parse(["--config=cpu/ae", "--device=cuda:3"]).training.devices == "3,"
+    asked = [train.parse(["--config=cpu/ae", f"--device={each}"]).sections.training for each in ("cpu:0", "cuda:3")]
+    assert [(each.accelerator, each.devices) for each in asked] == [("cpu", 1), ("cuda", "3,")]
