@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -101,8 +102,8 @@ def table(rows: list[Row]) -> str:
         f"Of {len(rows)} networks, gradients through `align` are exact for {sum(row.exact for row in rows)}; `invert`",
         f"reaches a relative residual of {TOLERANCE:g} for {sum(row.reached for row in rows)}.",
         "",
-        f"Written by `python benchmarks/networks.py` with PyTorch {torch.__version__}; the networks are those of",
-        "`tests/architectures`: narrow, short, random weights, float64, eval mode.",
+        f"Written by `python benchmarks/networks.py` on {date.today()}, with PyTorch {torch.__version__};",
+        "the networks are those of `tests/architectures`: narrow, short, random weights, float64, eval mode.",
         "",
         "- *path*: how derivatives are taken, by layer rules (`rule`), `torch.func` or plain `autograd`: of a chain",
         "  of layers the last of these that one of them needs. Nobody has to choose.",

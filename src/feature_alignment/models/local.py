@@ -49,7 +49,7 @@ class LocalOptions(ModelOptions):
 
 
 class Local(Model):
-    r"""Encoder trained by Algorithm 2, decoded by Algorithm 3.
+    r"""Encoder trained by Algorithm 2 or by the error in the image (``loss``), decoded by Algorithm 3.
 
     The activation is :math:`\operatorname{arcsinh}`, which is inverted exactly. Samples are decoded from a normal
     distribution with the mean and covariance of the training images' latents.

@@ -150,9 +150,11 @@ def plots(
         axes.set_yscale("log")
         for axis in (axes.yaxis, *([axes.xaxis] if x_scale == "log" else [])):  # 20, 50, 100 in the place of 2 x 10^1
             low, high = axis.get_view_interval()
-            subs = (
-                (1, 2, 5) if high > 20 * low else (1, 2, 3, 5, 7) if high > 4 * low else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-            )
+            subs: tuple[float, ...] = (1,)  # of many powers of ten, no more
+            if high < 1e4 * low:
+                subs = (1, 2, 5) if high > 20 * low else (1, 2, 3, 5, 7)
+            if high < 4 * low:
+                subs = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
             axis.set_major_locator(ticker.LogLocator(subs=subs) if high > 2 * low else ticker.MaxNLocator(6))
             axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(ticker.NullFormatter())
