@@ -47,18 +47,21 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order(benchmark):
 
 
 def test_it_goes_on_where_it_was_stopped(benchmark, tmp_path, monkeypatch):
-    monkeypatch.setitem(benchmark.ENCODER, "channels", (4,))
-    monkeypatch.setitem(benchmark.ENCODER, "width", 16)
+    monkeypatch.setitem(benchmark.COMMON, "channels", (4,))
+    monkeypatch.setitem(benchmark.COMMON, "width", 16)
     path = tmp_path / "anomaly.json"
-    options = {"data": "squares", "latent": 2, "updates": 2, "batch": 8, "seeds": [0], "limit": None, "json": path}
+    options = {"data": "squares", "latent": 2, "updates": 2, "batch": 8, "seeds": [0, 1], "limit": None, "json": path}
     given = (squares(40, "train"), squares(20, "test"))
     benchmark.compared(*given, argparse.Namespace(**options, classes=[0]))
-    monkeypatch.setattr(benchmark, "measured", lambda *_: 0.75)
+    monkeypatch.setattr(benchmark, "measured", lambda *_: [0.75, 0.5])
     found = benchmark.compared(*given, argparse.Namespace(**options, classes=[0, 1]))
     assert found == json.loads(path.read_text())
     for name in ("fa", "ae"):
-        assert 0 <= found["auroc"][name]["dark"] <= 1
-        assert found["auroc"][name]["bright"] == 0.75
-        assert found["mean"][name] == pytest.approx((found["auroc"][name]["dark"] + 0.75) / 2)
+        dark, bright = (found["auroc"][name][each] for each in ("dark", "bright"))
+        assert all(0 <= each <= 1 for each in dark)
+        assert bright == [0.75, 0.5]
+        assert found["mean"][name] == pytest.approx((sum(dark) + 1.25) / 4)
+        first, second = ((dark[seed] + bright[seed]) / 2 for seed in (0, 1))
+        assert found["deviation"][name] == pytest.approx(abs(first - second) / 2**0.5)
     again = benchmark.compared(*given, argparse.Namespace(**options | {"updates": 3}, classes=[0]))
-    assert again["auroc"]["fa"] == {"dark": 0.75}
+    assert again["auroc"]["fa"] == {"dark": [0.75, 0.5]}
