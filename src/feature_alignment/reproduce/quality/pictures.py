@@ -61,7 +61,7 @@ def draw(
         panel = {f"{name}: error per image": by_latents}
         _plot(panel, directory / "error-latents.png", "latents", colours, x_ticks=sizes)
     one_size = {label: cells for label, cells in wall.rows.items() if cells[0] == latent}
-    by_time = _lines(one_size, 1, 2, titles)
+    by_time = _lines(one_size, 1, 2, titles, first_seed=True)  # not all times have the others
     if any(len(line[0]) > 1 for line in by_time.values()):
         found["error-time.png"] = (
             f"Held-out error against the training time, in multiples of the autoencoder's; {latent} latents, "
@@ -102,18 +102,21 @@ def _over_steps(steps: Table, titles: Mapping[str, str]) -> dict[str, list[chart
     return lines
 
 
-def _lines(rows: Mapping[str, Sequence[Any]], x: int, y: int, titles: Mapping[str, str]) -> dict[str, charts.Line]:
+def _lines(
+    rows: Mapping[str, Sequence[Any]], x: int, y: int, titles: Mapping[str, str], first_seed: bool = False
+) -> dict[str, charts.Line]:
     """Return a line for each model, which a row's label begins with, in the order of its abscissae.
 
-    Its values are means with their deviations over seeds.
+    Its values are means with their deviations over seeds, or those of the first seed.
     """
     points: dict[str, list[tuple[float, float, float]]] = {}
     for label, cells in rows.items():
         if cells[x] is not None and cells[y] is not None:
             abscissa = cells[x]["mean"] if isinstance(cells[x], Mapping) else cells[x]
             model = label.partition(",")[0]
-            deviation = math.nan if cells[y]["std"] is None else cells[y]["std"]
-            points.setdefault(titles.get(model, model), []).append((abscissa, cells[y]["mean"], deviation))
+            value = cells[y]["values"][0] if first_seed else cells[y]["mean"]
+            deviation = math.nan if first_seed or cells[y]["std"] is None else cells[y]["std"]
+            points.setdefault(titles.get(model, model), []).append((abscissa, value, deviation))
     lines: dict[str, charts.Line] = {}
     for model, each in points.items():
         at, values, deviations = (list(of) for of in zip(*sorted(each), strict=True))

@@ -66,17 +66,13 @@ def search_table(study: Comparison) -> Table:
 
 
 def wall_table(study: Comparison) -> Table:
-    """Return a row for every model, size and number of updates: its time over the autoencoder's, and its error.
-
-    Of the first seed, as trainings shorter than those of the table have no other.
-    """
+    """Return a row for every model, size and number of updates: its time over the autoencoder's, and its error."""
     rows: dict[str, list[Any]] = {}
     for method in study.plan.methods.values():
         best = chosen(method, study.plan, study.folder)
         entries = [each for part in ("wall", "table") for each in study.entries(part) if each.method == method.name]
         timed = study.folder.timing(f"timing-{method.name}-z{study.plan.latent}") if best else None
-        first = [each for each in entries if each.kind == "training" and each.seed == study.seeds[0]]
-        kept = {each.name: each for each in first} if timed else {}
+        kept = {each.name: each for each in entries if each.kind == "training"} if timed else {}
         for latent, updates in sorted({(each.latent, each.updates) for each in kept.values()}):
             found = _read(study, [each for each in kept.values() if (each.latent, each.updates) == (latent, updates)])
             if found and timed:
