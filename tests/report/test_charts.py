@@ -65,6 +65,13 @@ def test_lines_of_a_quantity_share_colour_and_name(drawn):
     (axes,) = charts.plots({"panel": {"a": [([0, 1], [16, 66])]}}).axes
     low, high = axes.get_ylim()
     assert [tick for tick in axes.get_yticks() if low <= tick <= high] == [20, 30, 50, 70]
+    for high in (3e1, 3e3, 3e5, 2e7, 1e12):  # however many powers of ten, some are named
+        (axes,) = charts.plots({"panel": {"a": [([0, 1], [1e-6, high])]}}).axes
+        axes.figure.canvas.draw()
+        low, top = axes.get_ylim()
+        shown = [each for each in axes.get_yticks() if low <= each <= top]
+        assert 3 <= len(shown) <= 12, high
+        assert all(each.get_text() for each in axes.get_yticklabels())
     (axes,) = charts.plots({"panel": {"a": [([0, 1], [0.9, 1.6])]}}).axes
     low, high = axes.get_ylim()  # less than a decade: one power of ten would be the only tick
     assert len([tick for tick in axes.get_yticks() if low <= tick <= high]) > 3
