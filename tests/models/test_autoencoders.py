@@ -145,7 +145,7 @@ def through_transposed(hidden, layer, point, inside, outside):
 
 def test_the_tied_decoder_is_the_encoders_transposed_layers_last_to_first():
     """The initial step sizes, 2 and 4, cancel the slopes of SiLU and sigmoid at the starts, which are 0."""
-    model, silu = tied().double(), nn.functional.silu
+    model, silu = tied(activation="silu").double(), nn.functional.silu
     first, second, third, fourth, wide = (x for x in model.encoder if isinstance(x, nn.Conv2d | nn.Linear))
     latent = torch.randn(5, 3, dtype=torch.double)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ..samplers import Sampler
+from .checked import Checked
 from .options import ModelOptions, build, with_options
 from .sampling import Samplers
 from .saving import Saved
@@ -51,7 +52,7 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
     return cast(Callable[Concatenate[M, P], R], wrapped)
 
 
-class Model(Saved, nn.Module, ABC):
+class Model(Saved, Checked, nn.Module, ABC):
     """A model of images that reconstructs and samples.
 
     A subclass defines :meth:`encode`, :meth:`decode`, :meth:`optimizers` and :meth:`training_step`, which states the
@@ -324,85 +325,6 @@ class Model(Saved, nn.Module, ABC):
         """
         corners = self.one_hot(labels, weights.shape[1])
         return None if corners is None else nn.functional.normalize(weights @ corners)
-
-    # --- arguments --------------------------------------------------------------------------------------
-
-    def check_images(self, images: Tensor) -> None:
-        """Raise a ValueError unless ``images`` is a batch of this model's images, in the dtype of its weights."""
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"images: expected shape (N, {', '.join(map(str, self.image_shape))}), got {tuple(images.shape)}"
-            )
-        self._check_dtype("images", images)
-
-    def check_labels(self, labels: Tensor, count: int) -> None:
-        """Raise unless ``labels`` are ``count`` classes of this model, where reading them costs nothing: on the CPU.
-
-        Raises:
-            TypeError: labels that are no tensor, or whose numbers are no integers.
-            ValueError: labels of another shape, or out of range.
-        """
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels: expected a tensor, got {type(labels).__name__}")
-        if labels.dtype.is_floating_point or labels.dtype == torch.bool:
-            raise TypeError(f"labels: expected integers, got {labels.dtype}")
-        if labels.shape != (count,):
-            raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
-        self._check_classes_of(labels, on="cpu")
-
-    def _check_classes_of(self, labels: Tensor, on: str | None = None) -> None:
-        classes = self.options.classes
-        if (on is None or labels.device.type == on) and labels.numel():
-            lowest, highest = int(labels.min()), int(labels.max())
-            if not 0 <= lowest <= highest < classes:
-                raise ValueError(f"labels: expected 0 to {classes - 1}, got {lowest} to {highest}")
-
-    def check_latent(self, latent: Tensor) -> None:
-        """Raise a ValueError unless ``latent`` is a batch of this model's latents, in the dtype of its weights."""
-        if latent.ndim != 2 or latent.shape[1] != self.latent:
-            raise ValueError(f"latent: expected shape (N, {self.latent}), got {tuple(latent.shape)}")
-        self._check_dtype("latent", latent)
-
-    def check_classes(self) -> None:
-        """Raise a ValueError unless the model has classes."""
-        if not self.classes:
-            raise ValueError(f"labels: this {type(self).__name__} was built without classes and has none to infer")
-
-    def _check_dtype(self, name: str, given: Tensor) -> None:
-        # Autocast converts what it is given; what it returned may be in half precision.
-        if given.dtype != self.dtype and not torch.is_autocast_enabled(self.device.type):
-            hint = "; as_floats() converts bytes" if given.dtype == torch.uint8 else ""
-            raise ValueError(f"{name}: expected {self.dtype} as the weights of the model, got {given.dtype}{hint}")
-
-    def one_hot(self, labels: Tensor | None, count: int) -> Tensor | None:
-        """Check ``labels`` (see :meth:`decode`) and return them as one-hot vectors, ``(count, classes)``, or none.
-
-        Raises:
-            ValueError: labels missing for a conditional model, given to an unconditional one, of the wrong
-                shape, or (in eval mode) out of range.
-            TypeError: labels that are no tensor.
-        """
-        if not self.classes:
-            if labels is not None:
-                raise ValueError(f"labels: this {type(self).__name__} was built without classes and takes none")
-            return None
-        if labels is None:
-            raise ValueError(f"labels: this {type(self).__name__} was built for {self.classes} classes and needs them")
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels: expected a tensor, got {type(labels).__name__}")
-        labels = labels.to(self.device)
-        if labels.is_floating_point():
-            if labels.shape != (count, self.classes):
-                raise ValueError(
-                    f"labels: expected mixtures of shape ({count}, {self.classes}), got {tuple(labels.shape)}"
-                )
-            return labels.to(self.dtype)
-        if labels.shape != (count,):
-            raise ValueError(f"labels: expected shape ({count},), got {tuple(labels.shape)}")
-        # Not in training: reading them would synchronise with the GPU in every update.
-        if not self.training:
-            self._check_classes_of(labels)
-        return nn.functional.one_hot(labels.long(), self.classes).to(self.dtype)
 
     # --- training ---------------------------------------------------------------------------------------
 
