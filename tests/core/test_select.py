@@ -147,3 +147,21 @@ def test_a_module_is_found_by_all_its_names(network):
     network.other = network.stem
     x = torch.randn(3, 6).double()
     torch.testing.assert_close(select(network, "other.0")(x), network.stem[0](x))
+
+
+@pytest.mark.parametrize("kind", ["whole", "inside", "method"])
+def test_a_compiled_network_that_has_run_is_one_like_any_other(kind):
+    """Compiled code that has run once calls no hook that was added since."""
+    chain = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).eval()
+    x, wanted = torch.randn(2, 4), chain[:2]
+    if kind == "method":
+        chain.compile(backend="eager")
+        network, name = chain, "1"
+    else:
+        network, name = torch.compile(chain, backend="eager"), "_orig_mod.1"
+        if kind == "inside":
+            network, name = nn.Sequential(network, nn.Linear(2, 2)), f"0.{name}"
+    with torch.no_grad():
+        network(x)
+        assert torch.equal(select(network, name)(x), wanted(x))
+    assert torch.equal(select(network, name)(x), wanted(x))

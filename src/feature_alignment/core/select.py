@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from .pullback.workarounds import uncompiled
 from .structures import Structure
 
 __all__ = ["Selection", "select"]
@@ -90,7 +91,8 @@ def _outputs(network: nn.Module, names: tuple[str, ...], x: Tensor) -> list[Stru
 
     handles = [module.register_forward_hook(keep) for module in wanted]
     try:
-        network(x)
+        with uncompiled():
+            network(x)
     except _Complete as reached:
         if reached is not complete:
             raise  # of a selection around this one

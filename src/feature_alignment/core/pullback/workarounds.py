@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["let_checkpoints_repeat_it", "outside_inference_mode", "twice_differentiable"]
+__all__ = ["let_checkpoints_repeat_it", "outside_inference_mode", "twice_differentiable", "uncompiled"]
 
 _inside = threading.local()
 
@@ -46,11 +46,24 @@ class _Shared:
 
 def _without_fusion() -> Iterator[AbstractContextManager[Any]]:
     yield sdpa_kernel(SDPBackend.MATH)
+
+
+def _without_compilation() -> Iterator[AbstractContextManager[Any]]:
     if "torch._dynamo" in sys.modules:  # nothing is compiled otherwise
         yield torch.compiler.set_stance("force_eager")
 
 
-_unfused = _Shared(_without_fusion)
+_unfused, _uncompiled = _Shared(_without_fusion), _Shared(_without_compilation)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Evaluate compiled functions as they were written: what was compiled calls no hook added since. Seen in 2.14."""
+    if torch.compiler.is_compiling():
+        yield
+        return
+    with _uncompiled:
+        yield
 
 
 @contextmanager
@@ -71,6 +84,7 @@ def twice_differentiable() -> Iterator[None]:
     try:
         with ExitStack() as stack:
             stack.enter_context(_unfused)
+            stack.enter_context(_uncompiled)
             stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
             stack.enter_context(_Replacing())
             yield
