@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from feature_alignment.cli.configuration import CONFIGS
@@ -73,6 +74,14 @@ def test_the_posterior_of_a_conditional_vae_is_given_the_label_or_that_which_rec
     torch.testing.assert_close(model.reconstruct(images), model.reconstruct(images, best))
     model.fit_samplers(images.repeat(8, 1, 1, 1), LABELS.repeat(8), chunk=7)
     assert VAE(**SMALL).given_class is None
+
+
+def test_a_conditional_vae_of_before_whose_encoder_was_not_given_the_class_is_one_line(tmp_path):
+    VAE(**SMALL, classes=4).eval().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({name: each for name, each in load_file(path).items() if "given_class" not in name}, path)
+    with pytest.raises(ValueError, match=r"its encoder was not given the class, as in conditional VAEs until 0\.2\.0"):
+        Model.from_pretrained(tmp_path)
 
 
 def test_a_conditional_vae_learns_to_draw_the_class_asked_for():

@@ -43,7 +43,12 @@ def upgraded(weights: Mapping[str, Tensor], model: Model) -> dict[str, Tensor]:
     Args:
         weights: from ``model.safetensors``, possibly of an earlier version.
         model: constructed with the saved options.
+
+    Raises:
+        ValueError: a conditional VAE whose encoder was not given the class, which this version has not.
     """
+    if hasattr(model, "given_class") and model.classes and not any(name.startswith("given_class.") for name in weights):
+        raise ValueError("its encoder was not given the class, as in conditional VAEs until 0.2.0; train it again")
     found = {name: each for name, each in weights.items() if not name.startswith(STATISTICS)}
     if len(found) < len(weights):
         model.samplers.add(["gaussian"])
