@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from typing import TYPE_CHECKING
 
 from ..files import write_atomically
 from .errors import UsageError
 from .inception import add_inception, inception
 from .outputs import beside, refuse_overwriting, writable
 from .parser import Parser, path
-from .runs import data_of, existing_run, model_of, run_parser, use_sampler
+from .runs import check_suits, data_of, existing_run, model_of, run_parser, use_sampler
 from .table import print_metrics
-
-if TYPE_CHECKING:
-    from ..data import Images
-    from ..models import Model
 
 __all__ = ["parse", "parser", "run"]
 
@@ -51,20 +46,8 @@ def run(options: Namespace) -> None:
     out = writable(options.out or beside(options.run, "evaluation.json"), (".json",))
     refuse_overwriting("--out", out, [out], [found.directory / "config.json", found.metrics])
     train, test = (data_of(found, model, split, options.data) for split in ("train", "test"))
-    _check_suits(model, train, test)
+    check_suits(model, test)
     metrics = evaluate(model, train, test, seed=options.seed, limit=options.limit, inception=inception(options))
     print_metrics(metrics)
     write_atomically(out, json.dumps(metrics, indent=2) + "\n")
     print(f"Wrote {out}")
-
-
-def _check_suits(model: Model, train: Images, test: Images) -> None:
-    if train.shape != model.image_shape:
-        raise UsageError(f"--data {train.name}: images of shape {train.shape}, the model has {model.image_shape}")
-    if model.classes and (test.labels is None or len(test.classes) != model.classes):
-        raise UsageError(f"--data {train.name}: {len(test.classes)} classes, the model was built for {model.classes}")
-    if model.classes and test.classes != model.class_names:
-        raise UsageError(
-            f"--data {train.name}: has the classes {', '.join(test.classes)}; the model was trained on "
-            f"{', '.join(model.class_names)}"
-        )

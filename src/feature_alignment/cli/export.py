@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from .errors import UsageError
+from .outputs import writable_folder
 from .parser import Parser, path
 from .runs import RUN, existing_run
 
@@ -45,13 +45,17 @@ def run(options: Namespace) -> None:
 
     if not options.tolerance > 0:
         raise UsageError(f"--tolerance: expected a number greater than 0, got {options.tolerance}")
-    out = Path(options.out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file, expected a folder")
+    found = existing_run(options.run)
+    out = writable_folder("--out", options.out)
     torch.manual_seed(0)
-    model = existing_run(options.run).model()
+    model = found.model()
+    written = set()
     for each in export(model, out, format=options.format, tolerance=options.tolerance):
         if each.path is None:
             print(f"No {each.part}: {each.reason}")
         else:
+            written.add(each.part)
             print(f"Wrote {each.path} (largest difference from the model: {each.difference:.1e})", flush=True)
+    for name in ("encoder", "decoder", "refiner"):
+        if name not in written and (other := out / f"{name}.{options.format}").exists():
+            print(f"{other} is there from before, and no part of this model")

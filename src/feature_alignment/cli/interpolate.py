@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .errors import UsageError
 from .outputs import beside, refuse_overwriting, writable
 from .parser import Parser, Renamed, path
-from .runs import existing_run, model_of, read_images, run_parser
+from .runs import existing_run, inputs_of, model_of, read_images, run_parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def run(options: Namespace) -> None:
     if options.size < 2:
         raise UsageError(f"--size: expected at least 2, got {options.size}")
     out = writable(options.out or beside(options.run, "interpolate.png"))
-    refuse_overwriting("--out", out, [out], options.images)
+    refuse_overwriting("--out", out, [out], [] if options.random else inputs_of(found, options.images))
     latent, labels = _from_prior(model, options.seed) if options.random else _from_images(found, model, options)
     title = "between four draws from the prior" if options.random else "between four images"
     interpolation_picture(model, latent, labels, out, title=title, size=options.size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .outputs import beside, refuse_overwriting, writable
 from .parser import Parser, Renamed, path
-from .runs import existing_run, labels_of, model_of, read_images, run_parser
+from .runs import existing_run, inputs_of, labels_of, model_of, read_images, run_parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def run(options: Namespace) -> None:
     out = writable(options.out or beside(options.run, "reconstruct.png"), folder=True)
     images, labels, names = read_images(found, model, options.images, options.count, options.negative)
     files = _files(model, names, out) if out.is_dir() else {}
-    refuse_overwriting("--out", out, chain(*files.values()) if files else [out], options.images)
+    refuse_overwriting("--out", out, chain(*files.values()) if files else [out], inputs_of(found, options.images))
     if options.label:
         labels = labels_of(model, [options.label]).expand(len(images))
     if files:

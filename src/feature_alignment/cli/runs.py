@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUN",
+    "check_suits",
     "data_of",
     "device_of",
     "distinct",
     "existing_run",
+    "inputs_of",
     "label_of",
     "labels_of",
     "model_of",
@@ -206,7 +208,35 @@ def read_images(
         negative: swap dark and light.
     """
     images, labels, names = _from_files(model, files) if files else _held_out(run, model, count)
+    images = images.to(model.dtype)
     return 1 - images if negative else images, labels, names
+
+
+def inputs_of(run: Run, files: list[str]) -> list[str]:
+    """Return the files that are read, or, if none are named, the files of the run's data set where it is a folder."""
+    if files or not run.config.is_file():
+        return files
+    folder = Path(str(_data_settings(run).get("name", "")))
+    within = run.directory.resolve()
+    found = folder.rglob("*") if folder.is_dir() else []
+    return [str(each) for each in found if each.is_file() and not each.resolve().is_relative_to(within)]
+
+
+def check_suits(model: Model, images: Images) -> None:
+    """Raise a UsageError unless a data set has the images and the classes that a model was trained on."""
+    if images.shape != model.image_shape:
+        raise UsageError(f"--data {images.name}: images of shape {images.shape}, the model has {model.image_shape}")
+    if not model.classes:
+        return
+    if images.labels is None or len(images.classes) != model.classes:
+        raise UsageError(
+            f"--data {images.name}: {len(images.classes)} classes, the model was built for {model.classes}"
+        )
+    if images.classes != model.class_names:
+        raise UsageError(
+            f"--data {images.name}: has the classes {', '.join(images.classes)}; the model was trained on "
+            f"{', '.join(model.class_names)}"
+        )
 
 
 def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]]:
@@ -242,5 +272,7 @@ def _held_out(run: Run, model: Model, count: int) -> tuple[Tensor, Tensor | None
 
     if count < 1:
         raise UsageError(f"--count: expected at least 1, got {count}")
-    images, labels = one_of_each(data_of(run, model, "test"), count)
+    test = data_of(run, model, "test")
+    check_suits(model, test)
+    images, labels = one_of_each(test, count)
     return images, labels, [f"held-out-{number:03}" for number in range(len(images))]

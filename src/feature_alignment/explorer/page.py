@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 from typing import Any
 
@@ -57,7 +58,7 @@ def _model_tabs(model: Model, name: str) -> None:
     for tab in (image_tab, walk_tab, samples_tab):
         tab(explored)
     try:
-        encoder = encoder_of(model, name).eval().requires_grad_(False)
+        encoder = encoder_of(copy.deepcopy(model).float(), name).eval().requires_grad_(False)
     except NetworkError:  # it has none
         return
     sample = explored.walk(explored.two_samples(), torch.zeros(1))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 import re
@@ -61,6 +62,7 @@ def model_card(model: Model, repository: str, *, run: Run | None = None, licence
         model=model,
         kind=type(model).__name__,
         about=(inspect.getdoc(type(model)) or "").partition("\n")[0].replace("`", ""),
+        own_class=None if type(model).__module__.startswith("feature_alignment.") else type(model).__module__,
         parameters=sum(each.numel() for each in model.parameters()),
         data=data,
         metrics=metrics,
@@ -70,7 +72,7 @@ def model_card(model: Model, repository: str, *, run: Run | None = None, licence
             name: words for name, words in PICTURES.items() if run is not None and (run.directory / name).is_file()
         },
         command=bool(settings),
-        shown_classes=", ".join(model.class_names[:20]) + (", ..." if model.classes > 20 else ""),
+        shown_classes=html.escape(", ".join(model.class_names[:20])) + (", ..." if model.classes > 20 else ""),
         version=_version(run),
     )
     return ModelCard(page)

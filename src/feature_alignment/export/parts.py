@@ -56,8 +56,8 @@ def parts_of(model: Model) -> tuple[list[Part], dict[str, str]]:
     units = torch.eye(max(model.classes, 1), dtype=model.dtype)
 
     def mixture(labels: tuple[Tensor, ...]) -> Tensor | None:
-        # A gather, in which every runtime refuses a label out of range.
-        return functional.embedding(labels[0], units) if labels else None
+        # A gather, in which every runtime refuses a label out of range; but ONNX counts those below 0 from the end.
+        return functional.embedding(labels[0].where(labels[0] >= 0, len(units)), units) if labels else None
 
     def draw(count: int) -> tuple[Tensor, ...]:
         # Not a batch of zeros: each label in turn.

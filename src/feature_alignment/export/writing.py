@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import logging
@@ -79,7 +80,7 @@ def export(
     ``onnx`` by onnxruntime, on batches of 1 and of 5 samples, and compared with the model.
 
     Args:
-        model: on the CPU.
+        model: on the CPU; the files compute in float32, whatever its dtype.
         directory: where the files are written; it is created.
         format: ``pt2``, for :func:`torch.export.load`, which needs nothing of this package, or ``onnx``.
         tolerance: largest difference allowed between the outputs of file and model, relative to the largest output
@@ -109,6 +110,8 @@ def export(
         raise ValueError(f"tolerance: expected a number greater than 0, got {tolerance}")
     if model.device.type != "cpu":
         raise ValueError(f"model: expected on the CPU, got {model.device}; model.cpu() moves it")
+    if model.dtype != torch.float32:
+        model = copy.deepcopy(model).float()
     parts, missing = parts_of(model)
     for name, reason in missing.items():
         yield Exported(name, reason=reason)

@@ -225,6 +225,8 @@ class Model(Saved, Checked, nn.Module, ABC):
             chunk: number of images encoded at a time.
         """
         given = labels if self.classes else None
+        if given is not None:
+            self.check_labels(given, len(images))
         classes = [None] * len(images) if given is None else given.split(chunk)
         parts = zip(images.split(chunk), classes, strict=False)
         latents = torch.cat([self.sampled_latents(self.as_floats(part), known) for part, known in parts])

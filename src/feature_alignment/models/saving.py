@@ -53,6 +53,7 @@ class Saved:
         directory.mkdir(parents=True, exist_ok=True)
         config = {
             "model": type(self).__name__,
+            "module": None if _is_ours(type(self)) else type(self).__module__,
             "version": __version__,
             "class_names": list(cast("Model", self).class_names),
             "white": self.white,
@@ -85,10 +86,15 @@ class Saved:
         for file in ("config.json", "model.safetensors"):
             if not (directory / file).is_file():
                 raise FileNotFoundError(f"{directory}: not a saved model, there is no {file}")
-        kind, saved, class_names, white, likelihoods, modules, dtype = _read_config(directory / "config.json")
-        known = {model.__name__: model for model in _subclasses(cls)}
+        kind, own, saved, class_names, white, likelihoods, modules, dtype = _read_config(directory / "config.json")
+        # A class of one's own may have the name of one of ours; one whose code was run as a script, of another module.
+        known = {model.__name__: model for model in sorted(_subclasses(cls), key=lambda each: _likeness(each, own))}
+        if own is not None and kind in known and _is_ours(known[kind]):
+            del known[kind]
         if kind not in known:
-            raise ValueError(f"{directory}: holds the model {kind!r}, expected {' or '.join(sorted(known))}")
+            of_ones_own = "" if own is None else f" of the module {own}, which has to be imported first"
+            expected = f"expected {' or '.join(sorted(known))}"
+            raise ValueError(f"{directory}: holds the model {kind!r}{of_ones_own or f', {expected}'}")
         if missing := [name for name in modules if name not in arguments]:
             raise ValueError(
                 f"{directory}: was built with {' and '.join(missing)} of your own, whose code is not saved; pass "
@@ -185,6 +191,7 @@ class _Config(NamedTuple):
     """The content of ``config.json``: the model's class, its arguments, and what it knows of its training data."""
 
     kind: str
+    own: str | None
     arguments: dict[str, Any]
     class_names: list[str]
     white: dict[str, float]
@@ -203,9 +210,20 @@ def _read_config(path: Path) -> _Config:
         if not all(0 < value < math.inf for value in white.values()):
             raise ValueError(f"white: expected numbers above 0, got {white}")
         dtype = DTYPES[config.get("dtype", "float32")]  # which earlier versions do not name
-        return _Config(str(config["model"]), dict(config["arguments"]), names, white, likelihoods, modules, dtype)
+        own = config.get("module")
+        kind, arguments = str(config["model"]), dict(config["arguments"])
+        return _Config(kind, own and str(own), arguments, names, white, likelihoods, modules, dtype)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: not the configuration of a model: {_one_line(error)}") from None
+
+
+def _likeness(kind: type[Any], own: str | None) -> tuple[bool, bool]:
+    """Return how well a class fits the module that was saved; the last of them in order fits best."""
+    return kind.__module__ == own, _is_ours(kind) == (own is None)
+
+
+def _is_ours(kind: type[Any]) -> bool:
+    return kind.__module__.startswith(f"{__package__}.")
 
 
 def _subclasses(cls: type[Any]) -> list[type[Any]]:

@@ -25,7 +25,7 @@ class VAEOptions(EncoderOptions, VariationalOptions):
 
 
 class VAE(AE):
-    r"""Variational autoencoder: the loss of equation 4 with :math:`\hat r` replaced by a decoder's output.
+    r"""Variational autoencoder: the loss of equation 4 with a decoder's output in the place of the feature.
 
     With ``classes`` it is the conditional VAE (Sohn et al. 2015): decoder and encoder are given the one-hot label, the
     decoder beside the latent, the encoder in one more layer before its heads.

@@ -117,7 +117,7 @@ def variables_of(name: str, loaded: LoadedNetwork) -> str | Variables:
 
 def _decoding(path: Path, loaded: LoadedNetwork) -> Variables:
     try:
-        model = model_of_run(path).requires_grad_(False).to(device_of(loaded))
+        model = model_of_run(path).float().requires_grad_(False).to(device_of(loaded))
     except (FileNotFoundError, ValueError) as error:
         raise NetworkError(f"--variables {error}") from None
     if model.image_shape != loaded.image_shape:

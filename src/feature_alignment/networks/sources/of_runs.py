@@ -46,6 +46,8 @@ def build(request: Request) -> Source:
 def encoder_of(model: Model, name: str) -> nn.Module:
     """Return a model's encoder, from images to latents, and class scores where it has them; the weights are shared.
 
+    Of a conditional VAE, whose latents depend on the class too, it is what comes before the class.
+
     Raises:
         NetworkError: the model has none.
     """
@@ -57,4 +59,6 @@ def encoder_of(model: Model, name: str) -> nn.Module:
     scores = getattr(model, "scores", None) if isinstance(model, FA) else None
     if scores is not None:
         return _Scored(encoder, mean, scores)
-    return nn.Sequential(OrderedDict(encoder=encoder, mean=mean))
+    # The heads of an encoder that is given the class know the class from a layer before them, which images have not.
+    heads = {} if getattr(model, "given_class", None) is not None else {"mean": mean}
+    return nn.Sequential(OrderedDict(encoder=encoder, **heads))
