@@ -11,6 +11,7 @@ from feature_alignment.cli.main import main
 from feature_alignment.cli.runs import data_of
 from feature_alignment.data import load
 from feature_alignment.models import Model
+from feature_alignment.networks import load_network
 from feature_alignment.training import Run
 
 
@@ -111,3 +112,59 @@ def test_an_image_that_is_read_is_not_overwritten(run, tmp_path, pixels, monkeyp
         assert main([arguments[0], str(run), *arguments[1:]]) == 2
         assert capsys.readouterr().err == f"falign: error: {message}\n"
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def sorted_run(tmp_path, no_report):
+    """A conditional model of images in two folders, and the folder of them."""
+    for label, name in enumerate(("left", "mid")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(24):
+            pixels = np.random.default_rng(number).integers(100 * label, 100 * label + 50, (8, 8)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{number:02}.png")
+    options = ["--data.image_size=8", "--data.channels=1", "--data.batch_size=4", "--training.steps=2"]
+    small = ["--model.latent=3", "--model.channels=[4]", "--model.width=8", "--training.accelerator=cpu"]
+    run = tmp_path / "run"
+    assert main(["train", "--model=VAE", f"--data.name={tmp_path / 'set'}", *options, *small, f"--out={run}"]) == 0
+    return run, tmp_path / "set"
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate"])
+def test_classes_that_changed_since_the_training_are_refused(command, sorted_run, capsys):
+    run, folder = sorted_run
+    (folder / "left").rename(folder / "z")
+    assert main([command, str(run), f"--out={run.parent / 'out.png'}"]) == 2
+    assert "has the classes mid, z; the model was trained on left, mid" in capsys.readouterr().err
+    (folder / "a").mkdir()
+    (folder / "mid" / "00.png").rename(folder / "a" / "00.png")
+    assert main([command, str(run), f"--out={run.parent / 'out.png'}"]) == 2
+    assert "3 classes, the model was built for 2" in capsys.readouterr().err
+    assert not (run.parent / "out.png").exists()
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate"])
+def test_an_image_of_the_data_set_is_not_written_over(command, sorted_run, capsys):
+    run, folder = sorted_run
+    place = folder / "left" / "00.png"
+    before = place.read_bytes()
+    assert main([command, str(run), f"--out={place}"]) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert place.read_bytes() == before
+    assert main([command, str(run), f"--out={folder / 'left' / 'new.png'}"]) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate"])
+def test_a_run_saved_in_another_precision_is_used_in_it(command, dtype, sorted_run):
+    run, folder = sorted_run
+    Model.from_pretrained(run).to(dtype).save_pretrained(run)
+    files = [str(folder / "mid" / f"0{number}.png") for number in range(4)]
+    for given in ([], files):
+        assert main([command, str(run), *given, f"--out={run.parent / 'out.png'}"]) == 0
+
+
+def test_the_network_of_a_conditional_vae_is_what_comes_before_the_class(sorted_run):
+    run, _ = sorted_run
+    model, network = Model.from_pretrained(run), load_network(str(run)).module
+    images = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(network(images), model.encoder(images))

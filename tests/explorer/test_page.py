@@ -38,8 +38,8 @@ def test_every_event_of_a_model_answers(conditional):
     assert original in moved
     assert moved != view
     assert found["class"](point, original, (label + 1) % 3, 1.0, *sliders) != view
-    assert found["sampler"]("gaussian", "owl", 1.0, 4) != found["samples"]("gaussian", "all", 1.0, 4)
-    assert "&lt;dog&gt;" in found["samples"]("normal", "all", 1.0, 4)
+    assert found["sampler"]("gaussian", 2, 1.0, 4) != found["samples"]("gaussian", -1, 1.0, 4)
+    assert "&lt;dog&gt;" in found["samples"]("normal", -1, 1.0, 4)
     ends, between, *_ = found["end_1"](url, [(point, 0), (point, 1)], 0.0)
     assert ends[1] == (point, 1)
     assert between == found["walk"](ends, 0.0)

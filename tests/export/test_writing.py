@@ -20,6 +20,7 @@ ADVERSARY = {"refiner_filters": 4, "discriminator_width": 8}
 FAMILIES = {
     "ae": (AE, {"classes": 3}),
     "vae": (VAE, {}),
+    "vae, given the class": (VAE, {"classes": 3}),
     "gan": (GAN, {"adversarial": "relativistic", "projection": True, "classes": 3, "average_weights": 0.9}),
     "gon": (GON, {"steps": 2, "step_size": 1.0, "classes": 3}),
     "local": (Local, {"steps": 2, "step_size": 0.5}),
@@ -151,3 +152,27 @@ def test_an_operation_that_onnx_does_not_have_is_named(monkeypatch):
 def test_bad_arguments_are_named(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         next(export(AE(**SMALL), tmp_path, **options))
+
+
+@pytest.mark.parametrize("name", ["vfa", "vae, given the class"])
+def test_labels_below_0_are_refused_by_an_onnx_file_too(name, tmp_path):
+    """Its gather counts those from the end, so that "no label" would be the last class."""
+    pytest.importorskip("onnxruntime")
+    for each in export(model_of(name), tmp_path, format="onnx"):
+        if each.part == "decoder" or name != "vfa":
+            run = FORMATS["onnx"].read(each.path.read_bytes())
+            images = {"decoder": torch.zeros(1, 5), "encoder": torch.zeros(1, 1, 8, 8)}[each.part]
+            assert run(images, torch.tensor([2])).isfinite().all()
+            for label in (3, -1, -3):
+                with pytest.raises(Exception, match="indices element out of data bounds"):
+                    run(images, torch.tensor([label]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_in_another_precision_is_exported_in_float32(dtype, tmp_path):
+    model = model_of("ae").to(dtype)
+    for each in export(model, tmp_path, format="pt2"):
+        if each.part == "encoder":
+            latent = torch.export.load(each.path).module()(torch.rand(2, 1, 8, 8))
+            assert latent.dtype == torch.float32
+    assert model.dtype == dtype

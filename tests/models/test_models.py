@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
 
@@ -1140,3 +1141,21 @@ def test_a_batch_of_one_is_refused_by_batch_normalisation():
     with pytest.raises(ValueError, match=r"batch normalisation needs 2 in a batch, got 1; normalize=False has none"):
         Updates(GAN(**SMALL), total=1).step(torch.rand(1, 1, 28, 28))
     Updates(GAN(**SMALL, normalize=False), total=1).step(torch.rand(1, 1, 28, 28))
+
+
+def test_a_class_of_ones_own_with_the_name_of_one_of_ours_is_told_apart(tmp_path):
+    own = type("VFA", (VFA,), {"__module__": "my_code"})
+    VFA(**SMALL).save_pretrained(tmp_path / "ours")
+    own(**SMALL).save_pretrained(tmp_path / "own")
+    assert type(Model.from_pretrained(tmp_path / "ours")) is VFA
+    assert type(Model.from_pretrained(tmp_path / "own")) is own
+    del own
+    gc.collect()  # as in a process that has not imported it
+    with pytest.raises(ValueError, match="holds the model 'VFA' of the module my_code, which has to be imported first"):
+        Model.from_pretrained(tmp_path / "own")
+
+
+def test_samplers_are_fitted_to_a_label_an_image():
+    model = VFA(**SMALL, classes=3)
+    with pytest.raises(ValueError, match=r"labels: expected shape \(40,\), got \(20,\)"):
+        model.fit_samplers(torch.rand(40, 1, 28, 28), torch.zeros(20, dtype=torch.long))
