@@ -21,6 +21,7 @@ from feature_alignment.cli import train
 from feature_alignment.cli.configuration import bundled, read
 from feature_alignment.cli.main import main
 from feature_alignment.data import load
+from feature_alignment.export.card import name_of_data
 from feature_alignment.models import Model
 
 
@@ -249,3 +250,13 @@ def test_one_of_several_devices_is_named_as_pytorch_does(tmp_path, capsys):
         assert said in capsys.readouterr().err
     asked = [train.parse(["--config=cpu/ae", f"--device={each}"]).sections.training for each in ("cpu:0", "cuda:3")]
     assert [(each.accelerator, each.devices) for each in asked] == [("cpu", 1), ("cuda", "3,")]
+
+
+def test_a_folder_is_named_as_one_also_where_others_read_of_it(tmp_path, monkeypatch):
+    """``push`` from another directory would take ``photos/mine`` for a data set of the Hub."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "mine").mkdir(parents=True)
+    names = {"photos/mine": "./photos/mine", "../photos": "../photos", "owner/name": "owner/name", "mnist": "mnist"}
+    found = {name: train.parse(["--config=cpu/ae", f"--data.name={name}"]).sections.data.name for name in names}
+    assert found == names
+    assert name_of_data(found["photos/mine"]) == "mine"

@@ -43,11 +43,16 @@ def parse(arguments: list[str]) -> Namespace:
             f"unrecognized arguments: {unknown[0]}" if unknown else "the following argument is required: --model"
         )
     sections = typed.parse(rest, configuration)
-    sections.data.name = path(sections.data.name)
+    sections.data.name = _plainly_local(path(sections.data.name))
     if given.print_config:
         print(to_yaml(kind, sections), end="")
         first.exit()
     return Namespace(kind=kind, typed=typed, sections=sections, out=out, resume=given.resume)
+
+
+def _plainly_local(name: str) -> str:
+    """Return the path of a folder here so that it is no name on the Hub for those who read of the run elsewhere."""
+    return f"./{name}" if "/" in name and not Path(name).is_absolute() and Path(name).exists() else name
 
 
 def run(options: Namespace) -> None:
