@@ -30,6 +30,7 @@ FAMILIES = {
     "fa, layered start, two steps": (FA, {**STEPS, **LAYERED}),
     "fa, automatic step": (FA, {"step_size": "auto", "steps": 2, "squash": "every", "activation": "tanh"}),
     "vfa": (VFA, {**STEPS, "classes": 3, "start_branch": "mean+deviation"}),
+    "vfa, class priors": (VFA, {**STEPS, "classes": 3, "start_branch": "mean", "class_prior": True}),
     "ae, in colour": (AE, {"image_shape": (3, 8, 8)}),
     "ae, in colour, a latent of three, three classes": (AE, {"image_shape": (3, 8, 8), "latent": 3, "classes": 3}),
     "vfa-gan": (VFAGAN, {**ADVERSARY, **STEPS, **LAYERED, "classes": 3, "refiner": "residual"}),

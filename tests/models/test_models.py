@@ -1159,3 +1159,76 @@ def test_samplers_are_fitted_to_a_label_an_image():
     model = VFA(**SMALL, classes=3)
     with pytest.raises(ValueError, match=r"labels: expected shape \(40,\), got \(20,\)"):
         model.fit_samplers(torch.rand(40, 1, 28, 28), torch.zeros(20, dtype=torch.long))
+
+
+# --- priors of the classes --------------------------------------------------------------------------------
+
+PRIORS = {**SMALL, "classes": 4, "class_prior": True, "learn_weights": True, "start_branch": "mean", "steps": 1,
+          "class_branch": "probabilities", "cross_entropy_weight": 2.0, "beta": 0.7}  # fmt: skip
+
+
+def with_class_priors(**options):
+    """A model whose classes have priors of their own, and one without that is the same otherwise."""
+    model, twin = VFA(**PRIORS | options).double(), VFA(**PRIORS | options | {"class_prior": False}).double()
+    with torch.no_grad():
+        model.class_means.normal_()
+        model.class_log_deviations.normal_(std=0.5)
+    twin.load_state_dict({name: each for name, each in model.state_dict().items() if "class_" not in name})
+    return model.eval(), twin.eval()
+
+
+def test_the_loss_with_class_priors_is_the_divergence_from_them(monkeypatch):
+    model, twin = with_class_priors()
+    images, labels = torch.rand(6, 1, 28, 28, dtype=torch.double), torch.tensor([3, 0, 1, 1, 2, 0])
+    noise = torch.randn(6, model.latent, dtype=torch.double)
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: noise)
+    at, mean, deviation = twin.posterior(images), model.class_means[labels], model.class_log_deviations[labels].exp()
+    features = twin.feature(at.mean + noise * at.deviation, nn.functional.one_hot(labels, 4).double())
+    error = (features - images).square().flatten(1).sum(1)
+    prior = torch.distributions.Normal(mean, deviation)
+    divergence = torch.distributions.kl_divergence(torch.distributions.Normal(at.mean, at.deviation), prior).sum(1)
+    wanted = (error + 0.7 * divergence).mean() + 2.0 * nn.functional.cross_entropy(at.scores, labels)
+    found = model.encoder_loss(images, labels)
+    torch.testing.assert_close(found.total, wanted)
+    torch.testing.assert_close(found.terms["kl"], divergence.mean().detach())
+    for parameter in (model.class_means, model.class_log_deviations):
+        (slope,) = torch.autograd.grad(found.total, parameter, retain_graph=True)
+        (expected,) = torch.autograd.grad(wanted, parameter, retain_graph=True)
+        torch.testing.assert_close(slope, expected)
+        assert slope.abs().amin(1).min() > 0
+
+
+def test_latents_of_a_model_with_class_priors_are_in_their_units():
+    model, twin = with_class_priors()
+    images, labels = torch.rand(6, 1, 28, 28, dtype=torch.double), torch.tensor([3, 0, 1, 1, 2, 0])
+    mean, deviation = model.class_means[labels].detach(), model.class_log_deviations[labels].exp().detach()
+    torch.testing.assert_close(model.encode(images, labels), (twin.encode(images) - mean) / deviation)
+    latent = torch.randn(6, model.latent, dtype=torch.double)
+    for stress in (0.5, 1.0, 2.0):
+        stressed = twin.decode(mean + deviation * latent, labels, stress=stress)
+        torch.testing.assert_close(model.decode(latent, labels, stress=stress), stressed)
+    assert model.decode(latent, labels, stress=0.0).isfinite().all()
+    torch.testing.assert_close(model.reconstruct(images, labels), twin.reconstruct(images, labels))
+    inferred = twin.infer_labels(images)
+    assert torch.equal(model.infer_labels(images), inferred)
+    torch.testing.assert_close(model.reconstruct(images), twin.reconstruct(images, inferred))
+    halves = torch.tensor([[0.5, 0.5, 0.0, 0.0]], dtype=torch.double)
+    between = halves @ model.class_means + (halves @ model.class_log_deviations).exp() * latent[:1]
+    torch.testing.assert_close(model.decode(latent[:1], halves), twin.decode(between.detach(), halves))
+
+
+def test_class_priors_move_to_the_latents_of_their_classes_and_are_saved(tmp_path):
+    labels = torch.arange(32) % 2
+    images = (0.1 + 0.8 * labels.view(-1, 1, 1, 1) + torch.zeros(32, 1, 28, 28)).clamp(0, 1)
+    model = VFA(**PRIORS | {"classes": 2, "learning_rate": 1e-2, "activation": "silu"})
+    updates = Updates(model, total=60)
+    for _ in range(60):
+        updates.step((images + 0.05 * torch.rand_like(images)).clamp(0, 1), labels)
+    found = model.eval().snapshot(32).posterior(images).mean
+    for label in (0, 1):
+        assert (model.class_means[label] - found[labels == label].mean(0)).norm() < (
+            model.class_means[1 - label] - found[labels == label].mean(0)
+        ).norm()
+    model.save_pretrained(tmp_path)
+    assert torch.equal(Model.from_pretrained(tmp_path).encode(images, labels), model.encode(images, labels))
+    assert VFA(**SMALL, class_prior=True).class_means is None

@@ -23,6 +23,7 @@ MODERN = {"adversarial": "relativistic", "projection": True, "augment": ["transl
 CASES = {
     "fa": (FA, {"start": "normal"}),
     "vfa": (VFA, {"kl_warmup": 5, "schedule": "cosine", "classes": 10}),
+    "vfa, class priors": (VFA, {"class_prior": True, "cross_entropy_weight": 1.0, "classes": 10}),
     "vfa-gan": (VFAGAN, {"refiner_filters": 4, "discriminator_width": 8, "schedule": "cosine", "classes": 10}),
     "vfa-gan relativistic": (
         VFAGAN,

@@ -78,7 +78,7 @@ class Model(Saved, Checked, nn.Module, ABC):
     #: Whether what :meth:`decode` returns depends on the class. Where it does not, a class has its latents alone.
     decodes_class: ClassVar[bool] = True
     #: Whether the latent of an image depends on the class it is given, in a conditional model.
-    encodes_class: ClassVar[bool] = False
+    encodes_class: bool = False
     #: Whether :meth:`encode` is a network, rather than a search.
     has_encoder: ClassVar[bool] = True
 

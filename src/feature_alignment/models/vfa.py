@@ -42,6 +42,10 @@ class VFAOptions(FAOptions, VariationalOptions):
         class_branch: output of the class head that is aligned with the one-hot label: ``scores`` (the paper's code), or
             ``probabilities``, their softmax. Cross-entropy brings the probabilities of an image near its label, not the
             scores: with ``probabilities`` an image stays where it is under the flow towards its own latent and label.
+        class_prior: learn mean and deviation of the latents of each class, from 0 and 1 on: the prior of a class is
+            :math:`p(z|y) = \mathcal N(m_y, s_y^2)`. Latents are given in its units, :math:`(z - m_y) / s_y`, so that
+            N(0, I) draws each class where it is. What all images of a class share is then no part of the KL divergence,
+            as in a conditional VAE, whose encoder is given the class. Nothing without classes.
         class_weight: weight of the class branch in the aligned distance.
         cross_entropy_weight: weight of a cross-entropy loss on the images' class scores.
     """
@@ -50,6 +54,7 @@ class VFAOptions(FAOptions, VariationalOptions):
     start_branch: StartBranch = "mean+deviation"
     learn_weights: bool = False
     class_branch: ClassBranch = "scores"
+    class_prior: bool = False
     class_weight: float = 1.0
     cross_entropy_weight: float = 0.0
 
@@ -101,16 +106,34 @@ class VFA(FA):
         self.scores = nn.Linear(width, classes).apply(orthogonal_) if classes else None
         #: Logarithms of the learned weights of the latents over :data:`WEIGHT_RATE`, shape ``(latent,)``.
         self.weight_exponents = nn.Parameter(torch.zeros(latent)) if self.options.learn_weights else None
+        self.encodes_class = bool(classes) and self.options.class_prior
+        #: Mean and logarithm of the deviation of each class's prior, shape ``(classes, latent)``.
+        self.class_means, self.class_log_deviations = (
+            nn.Parameter(torch.zeros(classes, latent)) if self.encodes_class else None for _ in range(2)
+        )
 
     # --- the protocol -----------------------------------------------------------------------------------
 
     @inference
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        self.check_images(images)
+        return self.posterior(images, labels).mean if self.encodes_class else super().encode(images)
+
+    @inference
     def sampled_latents(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
-        return self.posterior(images).draw()
+        return self.posterior(images, labels).draw()
 
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
-        """Return mean, log-variance and class scores of each image, differentiable; they depend on no label."""
-        return self.snapshot(len(images)).posterior(images)
+        """Return mean, log-variance and class scores of each image, differentiable.
+
+        Args:
+            images: in [0, 1], shape ``(N, C, H, W)``.
+            labels: their classes, of which only a model with class priors makes use; inferred if none are given.
+        """
+        found = self.snapshot(len(images)).posterior(images)
+        if self.encodes_class and labels is None:
+            labels = self.infer_labels(images)
+        return self.in_units_of_prior(found, self.one_hot(labels, len(images)) if self.encodes_class else None)
 
     @inference
     def infer_labels(self, images: Tensor) -> Tensor:
@@ -118,7 +141,7 @@ class VFA(FA):
         self.check_classes()
         self.check_images(images)
         if self.options.cross_entropy_weight:
-            return self.posterior(images).scores.argmax(1)
+            return self.snapshot(len(images)).posterior(images).scores.argmax(1)
         return super().infer_labels(images)
 
     # --- the network ------------------------------------------------------------------------------------
@@ -144,7 +167,26 @@ class VFA(FA):
         if one_hot is None:
             count = latent.shape[0]
             one_hot = cast(Tensor, self.one_hot(None, count)) if self.classes else latent.new_empty(count, 0)
+        if self.encodes_class:
+            mean, log_deviation = self._prior_of(one_hot)
+            latent = mean + log_deviation.exp() * latent
         return self._weighted(latent, one_hot)
+
+    def in_units_of_prior(self, posterior: Posterior, one_hot: Tensor | None) -> Posterior:
+        r"""Return the posterior of :math:`(z - m_y) / s_y`; the same one in a model without class priors."""
+        if not self.encodes_class:
+            return posterior
+        mean, log_deviation = self._prior_of(cast(Tensor, one_hot))
+        return Posterior(
+            (posterior.mean - mean) * (-log_deviation).exp(),
+            posterior.log_variance - 2 * log_deviation,
+            posterior.scores,
+        )
+
+    def _prior_of(self, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-deviation of each one's class, or of its mixture of classes, whatever its emphasis."""
+        shares = one_hot / one_hot.sum(1, keepdim=True).clamp(min=torch.finfo(one_hot.dtype).tiny)
+        return shares @ cast(Tensor, self.class_means), shares @ cast(Tensor, self.class_log_deviations)
 
     def _weighted(self, latent: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         # A weight w on a squared distance is a factor sqrt(w) on both of its sides.
@@ -155,8 +197,8 @@ class VFA(FA):
     # --- training ---------------------------------------------------------------------------------------
 
     def flow_parameters(self) -> list[nn.Parameter]:  # noqa: D102
-        weights = [] if self.weight_exponents is None else [self.weight_exponents]
-        return [*super().flow_parameters(), *weights]
+        learned = (self.weight_exponents, self.class_means, self.class_log_deviations)
+        return [*super().flow_parameters(), *(each for each in learned if each is not None)]
 
     def training_step(self, images: Tensor, labels: Tensor | None, updates: Updates) -> None:
         """Take one update on the loss of equation 4."""
@@ -173,8 +215,9 @@ class VFA(FA):
     def encoder_loss(self, images: Tensor, labels: Tensor | None, updates_done: int = 0) -> Loss:
         """Return the loss of equation 4 plus a weighted cross-entropy; ``kept`` are posterior and features."""
         options, network = self.options, self.snapshot(len(images))
-        posterior = network.posterior(images)
-        target = self.target(posterior.draw(), self.one_hot(labels, len(images)))
+        one_hot = self.one_hot(labels, len(images))
+        posterior = self.in_units_of_prior(network.posterior(images), one_hot)
+        target = self.target(posterior.draw(), one_hot)
         reconstruction, error, features = self.reconstruction(network, images, target, updates_done)
         divergence = kl_divergence(posterior.mean, posterior.log_variance)
         beta = kl_weight(divergence, options.beta, options.kl_warmup, updates_done)

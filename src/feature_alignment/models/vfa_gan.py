@@ -158,7 +158,7 @@ class VFAGAN(VFA):
         loss = options.adversarial_weight * adversarial
         terms = {}
         if options.perceptual_weight:
-            seen = network.posterior(refined)
+            seen = self.in_units_of_prior(network.posterior(refined), batch.one_hot)
             distance = perceptual_distance(
                 posterior.mean, posterior.log_variance, seen.mean, seen.log_variance, options.perceptual_spread
             ).mean()

@@ -46,7 +46,8 @@ def build(request: Request) -> Source:
 def encoder_of(model: Model, name: str) -> nn.Module:
     """Return a model's encoder, from images to latents, and class scores where it has them; the weights are shared.
 
-    Of a conditional VAE, whose latents depend on the class too, it is what comes before the class.
+    Of a conditional VAE, whose latents depend on the class too, it is what comes before the class; of one with class
+    priors the latents are those before they are given in the units of a prior.
 
     Raises:
         NetworkError: the model has none.

@@ -130,7 +130,7 @@ def _by_steps(model: FA, held_out: Images) -> dict[str, float]:
     chosen = evenly(held_out, CURVE_IMAGES)
     images = chosen.images()
     one_hot = model.one_hot(chosen.labels, len(images)) if model.classes else None
-    latent = in_chunks(model.encode, images)
+    latent = in_chunks(model.encode, images, *([] if one_hot is None else [one_hot]))
     found = {}
     with torch.no_grad():
         for steps in STEPS:
