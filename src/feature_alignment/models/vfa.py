@@ -116,8 +116,12 @@ class VFA(FA):
 
     @inference
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
-        self.check_images(images)
-        return self.posterior(images, labels).mean if self.encodes_class else super().encode(images)
+        latent = super().encode(images)
+        if not self.encodes_class:
+            return latent
+        one_hot = self.one_hot(self.infer_labels(images) if labels is None else labels, len(images))
+        mean, log_deviation = self._prior_of(cast(Tensor, one_hot))
+        return (latent - mean) * (-log_deviation).exp()
 
     @inference
     def sampled_latents(self, images: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
