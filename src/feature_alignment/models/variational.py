@@ -25,8 +25,7 @@ class VariationalOptions(ModelOptions):
         beta: weight of the KL divergence: a number, or ``uniform`` for a draw from U(0, 1) per example and update.
         kl_warmup: number of updates over which this weight grows linearly from 0 to ``beta``; 0 for no warm-up.
         max_log_variance: bound on the log-variance of a posterior, where the prior has 0. Without one an image can have
-            an infinite one, and the training ends; far above it a single image's noise can undo a training, of larger
-            images at high rates above all.
+            an infinite one, and the training ends.
     """
 
     beta: float | Beta = 1.0
