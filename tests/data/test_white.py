@@ -155,7 +155,8 @@ def test_colours_of_8_bits_are_not(folder, quiet):
     for number in range(3):
         Image.new("RGB", (4, 4)).save(folder / f"{number}.png")
         Image.new("RGBA", (4, 4), (1, 2, 3, 4)).save(folder / f"{number}.tif", compression="tiff_deflate")
-        Image.new("RGB", (4, 4)).save(folder / f"{number}.ppm")
+        for ending in ("ppm", "bmp", "tga", "tif", "webp", "jpg"):  # wide enough that a row has more than 255 bytes
+            Image.new("RGB", (200, 200)).save(folder / f"{number}-wide.{ending}")
     load(str(folder), "train", image_size=4, channels=3)
 
 

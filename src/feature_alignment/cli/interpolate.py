@@ -47,7 +47,7 @@ def run(options: Namespace) -> None:
     if options.size < 2:
         raise UsageError(f"--size: expected at least 2, got {options.size}")
     out = writable(options.out or beside(options.run, "interpolate.png"))
-    refuse_overwriting("--out", out, [out], [] if options.random else inputs_of(found, options.images))
+    refuse_overwriting("--out", out, [out], [] if options.random else inputs_of(found, options.images, [out]))
     latent, labels = _from_prior(model, options.seed) if options.random else _from_images(found, model, options)
     title = "between four draws from the prior" if options.random else "between four images"
     interpolation_picture(model, latent, labels, out, title=title, size=options.size)

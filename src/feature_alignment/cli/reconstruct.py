@@ -52,7 +52,8 @@ def run(options: Namespace) -> None:
     out = writable(options.out or beside(options.run, "reconstruct.png"), folder=True)
     images, labels, names = read_images(found, model, options.images, options.count, options.negative)
     files = _files(model, names, out) if out.is_dir() else {}
-    refuse_overwriting("--out", out, chain(*files.values()) if files else [out], inputs_of(found, options.images))
+    outputs = [*chain(*files.values())] if files else [out]
+    refuse_overwriting("--out", out, outputs, inputs_of(found, options.images, outputs))
     if options.label:
         labels = labels_of(model, [options.label]).expand(len(images))
     if files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -212,14 +212,13 @@ def read_images(
     return 1 - images if negative else images, labels, names
 
 
-def inputs_of(run: Run, files: list[str]) -> list[str]:
-    """Return the files that are read, or, if none are named, the files of the run's data set where it is a folder."""
+def inputs_of(run: Run, files: list[str], outputs: Iterable[Path]) -> Sequence[str | Path]:
+    """Return the files that are read, or, if none are named, those outputs that are files of the run's data set."""
     if files or not run.config.is_file():
         return files
-    folder = Path(str(_data_settings(run).get("name", "")))
-    within = run.directory.resolve()
-    found = folder.rglob("*") if folder.is_dir() else []
-    return [str(each) for each in found if each.is_file() and not each.resolve().is_relative_to(within)]
+    folder, own = Path(str(_data_settings(run).get("name", ""))).resolve(), run.directory.resolve()
+    there = [each for each in outputs if each.is_file() and each.resolve().is_relative_to(folder)]
+    return [each for each in there if not each.resolve().is_relative_to(own)]
 
 
 def check_suits(model: Model, images: Images) -> None:

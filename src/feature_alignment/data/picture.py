@@ -110,8 +110,10 @@ def _tell(findings: Findings, name: str, picture: Image.Image) -> None:
 
 def _is_wide(tile: tuple[Any, ...]) -> bool:
     """Whether a part of a file has more than 8 bits a channel: by the layout that its reader was told."""
-    layout = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
-    return any(";16" in each if isinstance(each, str) else each > 255 for each in layout[:2] if each is not None)
+    codec, layout = tile[0], tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
+    if codec.startswith("ppm"):  # (mode, largest value)
+        return bool(layout[-1] > 255)
+    return any(";16" in each for each in layout if isinstance(each, str))
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -227,9 +227,10 @@ class Model(Saved, Checked, nn.Module, ABC):
         given = labels if self.classes else None
         if given is not None:
             self.check_labels(given, len(images))
-        classes = [None] * len(images) if given is None else given.split(chunk)
-        parts = zip(images.split(chunk), classes, strict=False)
-        latents = torch.cat([self.sampled_latents(self.as_floats(part), known) for part, known in parts])
+        parts = images.split(chunk)
+        classes = [None] * len(parts) if given is None else given.split(chunk)
+        known = zip(map(self.as_floats, parts), classes, strict=True)
+        latents = torch.cat([self.sampled_latents(part, labels) for part, labels in known])
         self.samplers.fit(latents, given)
 
     @inference
