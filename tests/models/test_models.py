@@ -648,6 +648,8 @@ def test_a_gan_given_the_class_seeks_the_latent_of_that_class():
     distance = images.var(0).sum()
     assert errors(model.reconstruct(images, labels)).max() < 0.05 * distance
     assert errors(model.reconstruct(images, (labels + 1) % 3)).min() > 0.05 * distance
+    other = (labels + 1) % 3  # the latent of another class is sought for that class
+    assert errors(model.reconstruct(images, other)).sum() < 0.95 * errors(model.decode(latent, other)).sum()
     assert torch.equal(model.infer_labels(images), labels)
     torch.testing.assert_close(model.encode(images), model.encode(images, labels))
     torch.testing.assert_close(model.reconstruct(images), model.reconstruct(images, labels))
