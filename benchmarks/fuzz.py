@@ -11,6 +11,7 @@ seconds, more than 1 GB of memory above the idle process, a crash, or code execu
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -47,6 +48,7 @@ def attempt(kind: Kind, number: int, seed: int, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     os.chdir(folder)
     kind.write(folder, number, seed)
+    gc.collect()  # what is freed while the input is read would be taken for memory that it did not need
     idle, begun = _memory("VmRSS"), (time.perf_counter(), time.process_time())
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     signal.setitimer(signal.ITIMER_PROF, KILLED)
@@ -111,6 +113,8 @@ def forked(kind: Kind, numbers: list[int], seed: int, scratch: Path) -> dict[int
 def _child(kind: Kind, numbers: list[int], seed: int, scratch: Path, pipe: int) -> None:
     """Read inputs and report each; never return."""
     try:
+        gc.collect()
+        gc.freeze()  # later collections are quick
         torch.set_num_threads(1)  # a forked process has none of the threads that computed before
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -46,22 +47,43 @@ def test_what_must_not_be_is_found(fuzz, tmp_path, monkeypatch):
     module, _ = fuzz
     monkeypatch.setattr(module, "MOST", 10**8)  # less than a machine short of memory needs half a minute to fill
 
-    def outcome(load):
+    def outcome(load, expected):
         kind = module.Kind("faulty", 1, lambda rng, number: {"file": b"x"}, load, lambda folder: True)
-        return module.run(kind, 1, 0, tmp_path)[0]["outcome"]
+        found = module.run(kind, 1, 0, tmp_path)[0]
+        assert found["outcome"] == expected, found
 
     def raises(error):
         raise error
 
-    assert outcome(lambda folder: None) == "loaded"
-    assert outcome(lambda folder: raises(OSError(2, "No such file", str(folder)))) == "refused"
-    assert outcome(lambda folder: raises(OSError("no name"))) == "unnamed"
-    assert outcome(lambda folder: raises(KeyError("x"))) == "traceback"
-    assert outcome(lambda folder: raises(RecursionError())) == "traceback"
-    assert outcome(lambda folder: os.abort()) == "crash"
-    # twice the limit: short of memory, the system takes pages of files from the process meanwhile
-    assert outcome(lambda folder: len(b"x" * 200_000_000)) == "memory"
-    assert outcome(lambda folder: len(b"x" * 10_000_000)) == "loaded"
-    assert outcome(lambda folder: bytearray(10**11)) == "memory"
-    assert outcome(lambda folder: (folder / module.MARK).touch()) == "executed"
-    assert outcome(lambda folder: sum(range(10**10))) == "hang"
+    outcome(lambda folder: None, "loaded")
+    outcome(lambda folder: raises(OSError(2, "No such file", str(folder))), "refused")
+    outcome(lambda folder: raises(OSError("no name")), "unnamed")
+    outcome(lambda folder: raises(KeyError("x")), "traceback")
+    outcome(lambda folder: raises(RecursionError()), "traceback")
+    outcome(lambda folder: os.abort(), "crash")
+    # several times the limit: short of memory, the system takes pages of files from the process meanwhile
+    outcome(lambda folder: len(b"x" * 400_000_000), "memory")
+    outcome(lambda folder: len(b"x" * 10_000_000), "loaded")
+    outcome(lambda folder: bytearray(10**11), "memory")
+    outcome(lambda folder: (folder / module.MARK).touch(), "executed")
+    outcome(lambda folder: sum(range(10**10)), "hang")
+
+
+def test_garbage_freed_meanwhile_is_not_taken_for_memory_spared(fuzz, tmp_path, monkeypatch):
+    module, _ = fuzz
+    monkeypatch.setattr(module, "MOST", 10**8)
+    gc.disable()
+    try:
+        garbage = [b"x" * 300_000_000]
+        garbage.append(garbage)
+        del garbage
+
+        def load(folder):
+            gc.collect()
+            return len(b"x" * 200_000_000)
+
+        kind = module.Kind("faulty", 1, lambda rng, number: {"file": b"x"}, load, lambda folder: True)
+        assert module.run(kind, 1, 0, tmp_path)[0]["outcome"] == "memory"
+    finally:
+        gc.enable()
+        gc.collect()
