@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import multiprocessing
@@ -21,7 +20,7 @@ from feature_alignment.reproduce.quality.comparison import Comparison
 from feature_alignment.reproduce.quality.entries import Entry, Folder
 from feature_alignment.reproduce.quality.pictures import draw
 from feature_alignment.reproduce.quality.samples import samplers_of
-from feature_alignment.reproduce.quality.search import chosen, finals, grid
+from feature_alignment.reproduce.quality.search import chosen, grid
 from feature_alignment.reproduce.quality.settings import plan
 from feature_alignment.reproduce.quality.splits import evenly, every_tenth
 from feature_alignment.reproduce.quality.table import quality_table, steps_table
@@ -124,27 +123,6 @@ def test_the_smallest_finite_value_is_chosen_and_only_when_all_are_there(tmp_pat
     assert (best["activation"], best["learning_rate"], best["value"]) == (
         expected.activation, expected.learning_rate, 10.0,
     )  # fmt: skip
-
-
-def test_the_best_of_a_search_are_trained_on_and_the_best_of_these_is_chosen(tmp_path):
-    settings = dataclasses.replace(plan("cpu", (1, 28, 28), ["ae"]), finalists=3)
-    method, folder = settings.methods["ae"], Folder(tmp_path)
-    entries = grid(method, settings)
-    for value, entry in enumerate(entries[:-1]):
-        folder.write(entry.name, {"criterion": None if value == 0 else 20.0 - value})
-    assert finals(method, settings, folder) == []
-    assert chosen(method, settings, folder) is None
-    folder.write(entries[-1].name, {"criterion": 9.5})
-
-    rounds = finals(method, settings, folder)
-    best = [entries[place] for place in (11, 10, 9)]  # 9.5, 10 and 11
-    assert rounds == [dataclasses.replace(entry, updates=1500) for entry in best]
-    assert chosen(method, settings, folder) is None
-    for entry, value in zip(rounds, (None, 8.0, 7.0), strict=True):
-        folder.write(entry.name, {"criterion": value})
-    assert chosen(method, settings, folder) == {
-        "activation": best[2].activation, "learning_rate": best[2].learning_rate, "value": 7.0,
-    }  # fmt: skip
 
 
 def test_what_depends_on_the_size_of_images_reaches_the_models_that_name_it():

@@ -17,7 +17,7 @@ from ...training.resuming import belongs_to, fingerprint
 from .entries import Entry, Folder
 from .measures import criterion, measure, principal_components, reference
 from .samples import samplers_of, write_sheet
-from .search import chosen, finals, grid
+from .search import chosen, grid
 from .settings import Method, QualityScale, plan
 from .splits import Sets, Split
 from .timing import timed
@@ -95,7 +95,6 @@ class Comparison:
         for method in self.plan.methods.values():
             if part == "search":
                 yield from grid(method, self.plan)
-                yield from finals(method, self.plan, self.folder)
                 continue
             best = chosen(method, self.plan, self.folder)
             if best is not None:

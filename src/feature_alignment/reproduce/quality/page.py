@@ -15,7 +15,7 @@ from ..result import Table
 from .comparison import PARTS, Comparison
 from .measures import CURVE_IMAGES
 from .pictures import draw
-from .search import chosen, finals, searched
+from .search import chosen, searched
 from .table import curve_over_betas, quality_table, search_table, steps_table, wall_table
 
 __all__ = ["write_quality"]
@@ -58,7 +58,6 @@ def write_quality(study: Comparison) -> list[Path]:
             name: {
                 "minimised": method.criterion,
                 "grid": searched(method, study.plan, study.folder),
-                "finals": searched(method, study.plan, study.folder, finals(method, study.plan, study.folder)),
                 "chosen": chosen(method, study.plan, study.folder),
             }
             for name, method in study.plan.methods.items()

@@ -62,7 +62,6 @@ class Plan:
         betas: weights of the KL divergence.
         wall_times: in multiples of the time of the autoencoder's ``updates``.
         images: largest number of held-out images measured; none for all.
-        finalists: number of settings of the search that are trained again, for ``updates``; 0 for no second round.
     """
 
     methods: dict[str, Method]
@@ -75,7 +74,6 @@ class Plan:
     betas: tuple[float, ...]
     wall_times: tuple[float, ...]
     images: int | None = None
-    finalists: int = 0
 
 
 def plan(scale: QualityScale, shape: Sequence[int], names: Sequence[str] = ()) -> Plan:
@@ -120,7 +118,6 @@ def plan(scale: QualityScale, shape: Sequence[int], names: Sequence[str] = ()) -
         tuple(found["betas"]),
         tuple(found["wall_times"]),
         found.get("images"),
-        sizes[0].get("finalists", 0),
     )
 
 

@@ -10,7 +10,7 @@ from ..study import Cell, cell
 from .comparison import Comparison, Part
 from .entries import Entry
 from .measures import STEPS
-from .search import chosen, finals, searched
+from .search import chosen, searched
 from .settings import Method
 
 __all__ = ["curve_over_betas", "quality_table", "search_table", "steps_table", "wall_table"]
@@ -47,16 +47,13 @@ def quality_table(study: Comparison, part: Part = "table") -> Table:
 
 
 def search_table(study: Comparison) -> Table:
-    """Return a row for every model and activation, a column for every learning rate, and what was chosen.
-
-    Every training of a second round has a row of its own.
-    """
-    search, folder = study.plan.search, study.folder
+    """Return a row for every model and activation, a column for every learning rate, and what was chosen."""
+    search = study.plan.search
     rates = search["learning_rate"]
     rows: dict[str, list[Any]] = {}
     for method in study.plan.methods.values():
         values = {(each["activation"], each["learning_rate"]): each["value"] for each in _grid(study, method)}
-        best = chosen(method, study.plan, folder)
+        best = chosen(method, study.plan, study.folder)
         for activation in search["activation"]:
             mark = best is not None and best["activation"] == activation
             cells = [values.get((activation, rate)) for rate in rates]
@@ -65,10 +62,6 @@ def search_table(study: Comparison) -> Table:
                 *cells,
                 f"{best['learning_rate']:g}" if best is not None and mark else None,
             ]
-        for each in searched(method, study.plan, folder, finals(method, study.plan, folder)):
-            cells = [each["value"] if rate == each["learning_rate"] else None for rate in rates]
-            name = f"{method.name}, {each['activation']} at {each['learning_rate']:g}, {study.plan.updates:,} updates"
-            rows[name] = [method.criterion, *cells, None]
     return Table(["minimised", *(f"{rate:g}" for rate in rates), "chosen"], rows)
 
 
