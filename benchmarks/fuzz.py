@@ -11,6 +11,7 @@ seconds, more than 1 GB of memory above the idle process, a crash, or code execu
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -48,7 +49,7 @@ def attempt(kind: Kind, number: int, seed: int, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     os.chdir(folder)
     kind.write(folder, number, seed)
-    gc.collect()  # what is freed while the input is read would be taken for memory that it did not need
+    _give_back()
     idle, begun = _memory("VmRSS"), (time.perf_counter(), time.process_time())
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
     signal.setitimer(signal.ITIMER_PROF, KILLED)
@@ -83,6 +84,14 @@ def _outcome(kind: Kind, folder: Path) -> tuple[str, str]:
             return "memory", line
         return ("refused", line) if str(folder) in line or kind.names(line) else ("unnamed", line)
     return "loaded", ""
+
+
+def _give_back() -> None:
+    """Return free memory to the system: freed, or used again, while an input is read, it would hide what that takes."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
 
 
 def _memory(field: str) -> int:

@@ -61,8 +61,8 @@ def test_what_must_not_be_is_found(fuzz, tmp_path, monkeypatch):
     outcome(lambda folder: raises(KeyError("x")), "traceback")
     outcome(lambda folder: raises(RecursionError()), "traceback")
     outcome(lambda folder: os.abort(), "crash")
-    # several times the limit: short of memory, the system takes pages of files from the process meanwhile
-    outcome(lambda folder: len(b"x" * 400_000_000), "memory")
+    # twice the limit: short of memory, the system takes pages of files from the process meanwhile
+    outcome(lambda folder: len(b"x" * 200_000_000), "memory")
     outcome(lambda folder: len(b"x" * 10_000_000), "loaded")
     outcome(lambda folder: bytearray(10**11), "memory")
     outcome(lambda folder: (folder / module.MARK).touch(), "executed")
@@ -87,3 +87,18 @@ def test_garbage_freed_meanwhile_is_not_taken_for_memory_spared(fuzz, tmp_path, 
     finally:
         gc.enable()
         gc.collect()
+
+
+def test_free_memory_used_again_counts(fuzz, tmp_path, monkeypatch):
+    """As in a process that has run for long: its heap has a large hole, from which an input's memory is taken."""
+    module, _ = fuzz
+    monkeypatch.setattr(module, "MOST", 10**8)
+    bytes(30_000_000)  # once freed, glibc takes blocks up to this size from the heap
+    size = 10**7
+    hole, above = [b"x" * size for _ in range(40)], b"x" * size
+    del hole
+    kind = module.Kind(
+        "faulty", 1, lambda rng, number: {"file": b"x"}, lambda f: len(b"x" * 200_000_000), lambda f: True
+    )
+    assert module.run(kind, 1, 0, tmp_path)[0]["outcome"] == "memory"
+    assert len(above)
