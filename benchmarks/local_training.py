@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -82,13 +84,14 @@ def main() -> None:
     for rate in asked.rates:
         for way in WAYS:
             runs = [error_of(way, data, seed, asked.updates, rate) for seed in asked.seeds]
-            errors = [each["error"] for each in runs]
+            errors = [each["error"] if math.isfinite(each["error"]) else None for each in runs]  # none: it diverged
+            finite = [each for each in errors if each is not None]
             found[f"{way}, {rate:g}"] = {
-                "errors": errors, "mean": sum(errors) / len(errors),
-                "deviation": float(torch.tensor(errors).std()) if len(errors) > 1 else None,
+                "errors": errors, "mean": statistics.mean(finite) if finite else None,
+                "deviation": statistics.stdev(finite) if len(finite) > 1 else None,
                 "milliseconds an update": [each["milliseconds an update"] for each in runs],
             }  # fmt: skip
-            print(f"{way}, rate {rate:g}: {sum(errors) / len(errors):.2f} of {errors}", flush=True)
+            print(f"{way}, rate {rate:g}: {errors}", flush=True)
             if asked.json:
                 result = {"data": asked.data, "seeds": asked.seeds, "updates": asked.updates, "ways": found}
                 asked.json.parent.mkdir(parents=True, exist_ok=True)
