@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 
 import pytest
 import torch
@@ -260,3 +261,14 @@ def test_an_output_that_no_input_has_comes_back_finite(activation, dtype):
     inputs = torch.linspace(-3, 3, 24, dtype=torch.float64).view(2, 12)
     single = LocalNetwork([nn.Identity(), activation()], (12,))
     torch.testing.assert_close(single.run_backwards(single(inputs)), inputs)
+
+
+def test_an_unlikely_output_gives_a_finite_loss_and_gradient_through_the_way_back():
+    """With values up to the root of the largest number, their squares were infinite and the weights no numbers."""
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(784, 64), Arcsinh(), nn.Linear(64, 64), Arcsinh(), nn.Linear(64, 32)]
+    network = LocalNetwork(layers, (1, 28, 28))
+    loss = network.backwards(100 * network(torch.rand(4, 1, 28, 28))).square().sum()
+    loss.backward()
+    assert 1e9 < float(loss.detach()) < math.inf
+    assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)

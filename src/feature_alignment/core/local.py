@@ -32,14 +32,18 @@ __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 Inverse = Callable[[nn.Module, Tensor], Tensor]
 Learning: TypeAlias = nn.Linear | nn.Conv2d
 
+#: Largest value that the inverse of arcsinh returns.
+LARGEST = 1e6
+
 
 def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
     return torch.where(y < 0, y / cast(nn.LeakyReLU, layer).negative_slope, y)
 
 
 def _arcsinh_inverse(layer: nn.Module, y: Tensor) -> Tensor:
-    # Layers of sinh in a row overflow at an unlikely output, and a sum of infinities is no number.
-    bound = math.asinh(math.sqrt(torch.finfo(y.dtype).max))
+    # Layers of sinh in a row overflow at an unlikely output, as do the squares of a loss before; a sum of infinities
+    # is no number. What arcsinh is given for an image is far smaller.
+    bound = math.asinh(min(LARGEST, math.sqrt(torch.finfo(y.dtype).max)))
     return torch.sinh(y.clamp(-bound, bound))
 
 
@@ -72,8 +76,8 @@ class LocalNetwork(nn.Sequential):
 
     Args:
         layers: ``Linear`` and ``Conv2d`` (which learn), ``Flatten`` (from its default dimension on), and
-            invertible activations: :class:`Arcsinh`, ``Tanh``, ``Sigmoid``, ``LeakyReLU``, ``Identity``, and
-            those of :func:`register_inverse`.
+            invertible activations: :class:`Arcsinh` (whose inverse returns at most 1e6), ``Tanh``, ``Sigmoid``,
+            ``LeakyReLU``, ``Identity``, and those of :func:`register_inverse`.
         input_shape: shape of one input, without the batch.
         steps: :math:`T`, gradient steps of each layer's feature.
         step_size: :math:`\tau`.
