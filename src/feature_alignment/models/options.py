@@ -61,9 +61,9 @@ class ModelOptions:
         latent: size of the latent vector.
         classes: number of classes of a conditional model, 0 for an unconditional one.
         learning_rate: of Adam; the paper prints 1e-5, its code has 1e-4.
-        betas: decay rates b1, b2 of Adam's moments. No step of a parameter exceeds (1 - b1) / sqrt(1 - b2) learning
-            rates (Kingma and Ba 2015, section 2.1): 16 with the default, 1 with 0.9 and 0.99, which keeps trainings at
-            large rates from blowing up.
+        betas: decay rates b1, b2 of Adam's moments. No step of a parameter exceeds the larger of 1 and
+            (1 - b1) / sqrt(1 - b2) learning rates (Kingma and Ba 2015, section 2.1): 16 with the default, 1 with 0.9
+            and 0.99, with which trainings at large rates blow up less.
         schedule: of the learning rate: ``constant``, or ``cosine`` from its value to 0 over the training's updates.
         clip_gradient: bound on the norms of the encoder's, decoder's and refiner's gradients; none for no bound.
         sampler: where the latents of samples come from, see :data:`feature_alignment.samplers.SAMPLERS`: ``normal``,

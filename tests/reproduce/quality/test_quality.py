@@ -133,8 +133,6 @@ def test_what_depends_on_the_size_of_images_reaches_the_models_that_name_it():
     # A refiner's penalty is the model's own, in proportion to the number of values; the bounds are the feature's alone.
     assert "penalty_weight" not in large["vfa-gan"].options
     assert not {"max_step", "max_start"} & set(large["ae"].options)
-    assert [each["vfa-conditional"].options.get("class_prior") for each in (small, large)] == [True, True]
-    assert "class_prior" not in small["vae-conditional"].options
 
 
 def test_images_measured_are_evenly_spaced():
