@@ -12,8 +12,9 @@ each variant is trained with the whole schedule and its error measured on the he
 And the conditional variational feature, of which samples are measured too:
 
 * the conditional VAE, with the learning rate and activation of its own search;
-* the feature as in the table; for T = 2; with equal weights of its latents; with class scores aligned in the place of
-  probabilities, at the weight of 3 that they had before; and trained for further steps, as the feature without a prior.
+* the feature as in the table; without priors of the classes; for T = 2; with equal weights of its latents; with class
+  scores aligned in the place of probabilities, at the weight of 3 that they had before; and trained for further steps,
+  as the feature without a prior.
 
 Samples of the mixture are measured after more steps than were trained, too.
 
@@ -68,6 +69,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "both, T = 1, 4 stages": ("fa", {"steps": 1, "stages": 4, **NO_MORE}),
     "conditional VAE": ("vae-conditional", {}),
     "conditional feature, T = 1": (LABELLED, {}),
+    "conditional feature, T = 1, one prior": (LABELLED, {"class_prior": False}),
     "conditional feature, T = 2": (LABELLED, {"steps": 2}),
     "conditional feature, T = 1, equal weights": (LABELLED, {"learn_weights": False}),
     "conditional feature, T = 1, scores": (LABELLED, {"class_branch": "scores", "class_weight": 3.0}),
