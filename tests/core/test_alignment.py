@@ -380,3 +380,15 @@ def test_a_bounded_step_is_the_step_scaled_down_to_it():
         torch.testing.assert_close(step, 0.7 * each * min(1.0, 1.2 / float((0.7 * each).norm())))
     assert torch.autograd.gradcheck(lambda *given: limited(*given) * given[1], (size, gradient, bound))
     assert torch.autograd.gradgradcheck(lambda *given: limited(*given) * given[1], (size, gradient, bound))
+
+
+def test_a_squash_in_place_leaves_the_start():
+    start, network = torch.zeros(1, 4), nn.Linear(4, 2)
+    for steps in (0, 1):
+        align(network, torch.zeros(2, 2), start, steps=steps, squash=nn.Hardsigmoid(inplace=True))
+        assert torch.equal(start, torch.zeros(1, 4))
+
+
+def test_a_lazy_network_is_named():
+    with pytest.raises(ValueError, match=r"'0\.weight' is of a lazy module"):
+        align(nn.Sequential(nn.LazyLinear(3)), torch.zeros(2, 3), torch.zeros(1, 4))

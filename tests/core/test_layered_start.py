@@ -185,3 +185,9 @@ def test_a_start_with_activations_in_place_is_pickled(tmp_path):
     target = torch.randn(2, 3)
     torch.save(start, tmp_path / "start.pt")
     torch.testing.assert_close(torch.load(tmp_path / "start.pt", weights_only=False)(target), start(target))
+
+
+def test_the_sample_stays_as_it_is():
+    sample = torch.full((1, 4), -1.0)
+    LayeredStart([nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3))], sample)
+    assert torch.equal(sample, torch.full((1, 4), -1.0))

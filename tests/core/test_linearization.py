@@ -219,6 +219,51 @@ def test_recomputed_steps_have_the_same_gradients(shared):
         assert float(expected.abs().max()) > 0
 
 
+class Experts(nn.Module):
+    """Each sample is seen by the expert that a gate chooses for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(4, 3)
+        self.experts = nn.ModuleList(nn.Linear(4, 3) for _ in range(3))
+
+    def forward(self, x):
+        chosen, output = self.gate(x).argmax(1), x.new_zeros(len(x), 3)
+        for number, expert in enumerate(self.experts):
+            places = (chosen == number).nonzero().flatten()
+            if len(places):
+                output = output.index_add(0, places, expert(x[places]))
+        return output
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_recomputed_steps_reach_what_only_other_inputs_reach(shared):
+    network = Experts().double()
+    start, target = torch.randn(1 if shared else 8, 4).double(), 3 * torch.randn(8, 3).double()
+    found = []
+    for recompute in (False, True):
+        network.zero_grad()
+        align(network, target, start, steps=4, step_size=0.5, recompute=recompute).square().sum().backward()
+        found.append([each.weight.grad for each in network.experts])
+    assert sum(each is not None for each in found[0]) > 1
+    for plain, recomputed in zip(*found, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+    feature = align(lambda x: network(x), target, start, steps=4, step_size=0.5, recompute=True)
+    with pytest.raises(RuntimeError, match="recompute: the network has parameters"):
+        feature.square().sum().backward()
+
+
+def test_recomputed_steps_with_what_is_saved_elsewhere():
+    network, start, target = encoder(), images(1), torch.randn(8, 5, dtype=torch.double)
+    found = []
+    for recompute in (False, True):
+        with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda saved: saved):
+            feature = align(network, target, start, steps=2, step_size=0.3, recompute=recompute)
+            found.append(torch.autograd.grad(feature.square().sum(), list(network.parameters())))
+    for plain, recomputed in zip(*found, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
 def test_recomputed_steps_keep_inputs_and_not_activations():
     network = nn.Sequential(nn.Flatten(), nn.Linear(20, 400), nn.SiLU(), nn.Linear(400, 3)).double()
     start = torch.zeros(64, 20, dtype=torch.double)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 
@@ -272,3 +273,17 @@ def test_an_unlikely_output_gives_a_finite_loss_and_gradient_through_the_way_bac
     loss.backward()
     assert 1e9 < float(loss.detach()) < math.inf
     assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("make", [lambda: nn.Linear(72, 5), lambda: nn.Conv2d(2, 3, 3, 2, 1)])
+def test_layers_of_parametrised_weights(make, steps):
+    layer, x = make().double(), torch.randn(3, 2, 6, 6, dtype=torch.double)
+    flat = x.flatten(1) if isinstance(layer, nn.Linear) else x
+    plain = LocalNetwork([copy.deepcopy(layer)], flat.shape[1:], steps=steps, step_size=0.1)
+    normed = LocalNetwork([nn.utils.parametrizations.weight_norm(layer)], flat.shape[1:], steps=steps, step_size=0.1)
+    torch.testing.assert_close(normed.run_backwards(normed(flat)), plain.run_backwards(plain(flat)))
+    (_, loss), before = normed.layer_distance(normed[0], flat), plain.layer_distance(plain[0], flat)[1]
+    torch.testing.assert_close(loss, before)
+    loss.backward()
+    assert all(each.grad is not None for name, each in normed.named_parameters() if "bias" not in name)

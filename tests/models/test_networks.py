@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from feature_alignment.models import VFA
 from feature_alignment.models.networks import Discriminator, Encoder, Refiner, orthogonal_
 
 
@@ -96,3 +97,45 @@ def test_hooks_of_the_discriminators_layers_are_called(place):
     module.register_forward_hook(lambda module, inputs, output: calls.append(module))
     torch.testing.assert_close(discriminator(images), scores)
     assert calls == [module]
+
+
+class LowRank(nn.Linear):
+    """A linear layer with a low-rank addition, as adapters have it."""
+
+    def __init__(self, layer):
+        super().__init__(layer.in_features, layer.out_features, dtype=layer.weight.dtype)
+        self.load_state_dict(layer.state_dict())
+        self.into = nn.Parameter(torch.randn(2, layer.in_features, dtype=layer.weight.dtype))
+        self.out = nn.Parameter(torch.randn(layer.out_features, 2, dtype=layer.weight.dtype))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.into.T @ self.out.T
+
+
+def adapted_head(network):
+    network.mean = LowRank(network.mean)
+
+
+def adapted_encoder(network):
+    network.encoder[len(network.encoder) - 1] = LowRank(network.encoder.last)
+
+
+@pytest.mark.parametrize("adapt", [adapted_head, adapted_encoder])
+def test_layers_with_a_computation_of_their_own_are_not_fused(adapt):
+    model = VFA((1, 8, 8), latent=4, channels=(8,), width=32).double().eval()
+    adapt(model)
+    images = torch.rand(5, 1, 8, 8, dtype=torch.double)
+    with torch.no_grad():
+        wanted = model.mean(model.encoder(images))
+    for count in (1, 5):
+        torch.testing.assert_close(model.snapshot(count).posterior(images).mean, wanted)
+
+
+@pytest.mark.parametrize("place", ["0", "1"])
+def test_the_discriminators_layers_with_a_computation_of_their_own_are_not_fused(place):
+    discriminator, images = Discriminator((1, 8, 8), (4,), 6), torch.rand(3, 1, 8, 8)
+    if place == "1":
+        discriminator[1] = LowRank(discriminator[1])
+    else:
+        discriminator[0][len(discriminator[0]) - 1] = LowRank(discriminator[0].last)
+    torch.testing.assert_close(discriminator(images), discriminator[1](discriminator[0](images)).flatten())

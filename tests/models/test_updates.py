@@ -120,3 +120,35 @@ def test_inference_leaves_every_module_in_its_mode():
     model.encoder.train()
     with pytest.raises(ValueError, match="BatchNorm1d"):  # of a continued training, too
         Updates(model, 3, done=1).step(images)
+
+
+def test_what_two_optimisers_train_is_trained():
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh())
+    discriminator = nn.Sequential(body, nn.Linear(8, 1), nn.Flatten(0))
+    model = VFAGAN(**SMALL, encoder=body, discriminator=discriminator, learning_rate=1e-2)
+    updates, trained = Updates(model, 3), [each.requires_grad for each in model.parameters()]
+    for name in ("encoder", "discriminator"):
+        before = body[1].weight.detach().clone()
+        updates.take(name, lambda: Loss(body[1].weight.square().sum(), {}))
+        assert not torch.equal(body[1].weight, before), name
+    updates.step(torch.rand(4, 1, 8, 8))
+    assert [each.requires_grad for each in model.parameters()] == trained
+
+
+def test_after_an_update_mixed_precision_has_the_new_weights():
+    model, images = FA((1, 8, 8), 3, channels=(4,), width=8, learning_rate=1e-1), torch.rand(4, 1, 8, 8)
+    updates = Updates(model, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        updates.take("encoder", lambda: Loss(model.encoder(images).square().sum(), {}))
+        after = model.encoder(images)
+        torch.clear_autocast_cache()
+        assert torch.equal(after, model.encoder(images))
+
+
+def test_inference_of_a_part_in_training_mode():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5))
+    model, images = FA((1, 8, 8), 3, encoder=encoder, width=8).eval(), torch.rand(4, 1, 8, 8)
+    encoder.train()
+    assert torch.equal(model.encode(images), model.encode(images))
+    assert encoder.training
+    assert not model.training

@@ -16,6 +16,7 @@ from torch import nn
 from feature_alignment import align, invert, select
 from feature_alignment.models import FA, GAN, VFA
 from feature_alignment.networks import LoadedNetwork, NetworkError, load_images, load_network
+from feature_alignment.networks.parts import variables_of
 
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.double).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.double).view(3, 1, 1)
@@ -320,6 +321,14 @@ def test_a_run_is_its_encoder(here):
     assert (loaded.class_names, loaded.image_shape, loaded.white) == (("a", "b", "c", "d"), (1, 16, 16), {})
     FA((1, 16, 16), latent=3, channels=(4,), width=8).save_pretrained(here / "fa")
     assert {"encoder.0", "encoder.2", "mean"} <= {*load_network("fa").layers}
+
+
+def test_a_search_in_the_latents_of_a_run_draws_as_it_decodes(here):
+    model = FA((1, 16, 16), latent=3, channels=(4,), width=8, steps=2, step_size=0.5, decode_steps=6).eval()
+    model.save_pretrained(here / "run")
+    latents, variables = torch.randn(2, 3), variables_of("run", load_network("run"))
+    torch.testing.assert_close(variables.forward(latents), model.decode(latents))
+    assert not torch.allclose(model.feature(latents), model.decode(latents))
 
 
 def test_images_of_more_than_8_bits_are_read_by_the_white_of_a_run(here):

@@ -169,3 +169,8 @@ def test_a_flow_of_many_latents_follows_what_a_gaussian_cannot():
     assert float(torch.stack([drawn[:, 0].square(), drawn[:, 7]]).corrcoef()[0, 1]) > 0.5
     whole = sampler.log_prob(drawn)
     assert whole.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_normal_draws_in_its_dtype(dtype):
+    assert Normal(3).to(dtype).draw(2).dtype == dtype

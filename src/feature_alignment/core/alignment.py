@@ -17,7 +17,7 @@ batch: the network is evaluated once, at a batch of one, and only the residuals 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +153,8 @@ def align(
             check_step(step, size, gradient, residual)
         iterate = iterate - size * gradient  # equation 2
 
+    if steps == 0 and squash is not None:
+        iterate = iterate.clone()  # the caller's start, if the function works in place
     feature = iterate if squash is None else squash(iterate)
     if steps == 0:
         return feature.expand(batch_size(target), *feature.shape[1:])
@@ -214,4 +216,14 @@ def _keeping_inputs(network: Network, inner: Network, start: Tensor) -> Gradient
         return input_gradient
     if _draws_masks(network):
         raise ValueError("recompute: the network draws random numbers, which would be others the second time")
-    return recomputed(input_gradient, graph_leaves(vjp(inner, start[:1])[0]))
+    leaves = {id(leaf): leaf for leaf in graph_leaves(vjp(inner, start[:1])[0])}
+    # Those of a module that only other inputs reach, too.
+    leaves |= {id(each): each for each in _parameters(network) if each.requires_grad}
+    return recomputed(input_gradient, list(leaves.values()))
+
+
+def _parameters(network: Network) -> Iterator[nn.Parameter]:
+    if isinstance(network, nn.Module):
+        yield from network.parameters()
+    for part in network.parts if isinstance(network, Chain) else ():
+        yield from _parameters(part)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.utils import _pytree as pytree
 
 from .structures import Network, Structure, describe, named_leaves, standard, tensors
@@ -149,6 +150,8 @@ def refuse_inference(network: nn.Module) -> None:
     if torch.compiler.is_compiling():
         return
     for name, weight in network.named_parameters():
+        if isinstance(weight, UninitializedParameter):
+            raise ValueError(f"network: '{name}' is of a lazy module, still without a shape; call the network once")
         if weight.is_inference():
             raise ValueError(
                 f"network: '{name}' was made under torch.inference_mode(), and PyTorch has no derivatives through it; "

@@ -231,5 +231,5 @@ def _through(number: int, stage: Network, sample: Tensor) -> Tensor:
             check_independence(stage, sample)
     except ValueError as error:
         raise ValueError(f"stages: stage {number}: {error}") from None
-    output: Tensor = stage(sample)
+    output: Tensor = stage(sample.clone())  # it may work in place
     return output

@@ -37,7 +37,8 @@ def affine_map(
         ``(N, K)``, is ``z @ A.T + b``, flattened.
 
     Raises:
-        ValueError: ``start`` is not one sample; a ``step_size`` of an unknown name, or not finite and greater than 0.
+        ValueError: ``start`` is not one sample; a ``step_size`` of an unknown name, or a number (a tensor
+            is taken as it is) not finite and greater than 0.
     """
     if start.ndim == 0 or len(start) != 1:
         raise ValueError(f"start: expected shape (1, ...), shared by all features, got {tuple(start.shape)}")

@@ -12,7 +12,6 @@ activation is inverted exactly.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeGuard, cast
@@ -26,6 +25,7 @@ from torch.optim import Optimizer
 from .alignment import align
 from .layers import Arcsinh
 from .pullback import by_differentiation, rule_of, transposed_conv2d
+from .speed.fusion import Affine
 
 __all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
 
@@ -323,10 +323,13 @@ def _centred(layer: Learning, output: Tensor) -> Tensor:
     return output if layer.bias is None else output - _over_places(layer.bias, layer)
 
 
-def _without_bias(layer: Learning) -> Learning:
-    """Return a layer of the same weight."""
-    bare = copy.copy(layer)
-    bare._parameters = {**layer._parameters, "bias": None}
+def _without_bias(layer: Learning) -> Affine | nn.Conv2d:
+    """Return a layer of the same weight, read once: a parametrised one is computed at every access."""
+    weight = layer.weight
+    if isinstance(layer, nn.Linear):
+        return Affine(weight, weight.new_zeros(len(weight)))
+    bare = nn.Conv2d.__new__(nn.Conv2d)
+    vars(bare).update({**vars(layer), "_modules": {}, "_parameters": {"bias": None}, "weight": weight})
     return bare
 
 

@@ -238,8 +238,9 @@ class FA(Model):
         sample = self.start.detach().unsqueeze(0)
         start = LayeredStart([*stages, self._last_stage], sample, bound=self.options.max_start)
         with torch.no_grad():
+            whole = (Chain(stages)(sample.clone()), self.encoder(sample.clone()))  # they may work in place
             # On the device meta there are no values to compare.
-            if not sample.is_meta and not torch.allclose(Chain(stages)(sample), self.encoder(sample), atol=1e-5):
+            if not sample.is_meta and not torch.allclose(*whole, atol=1e-5):
                 raise ValueError(
                     "stages: their composition is not the encoder; is there a connection that skips a cut?"
                 )

@@ -34,7 +34,7 @@ class GONOptions(ModelOptions):
         activation: of the decoder; it is differentiated twice, so smooth ones (``silu``) suit it.
         steps: gradient steps from the origin to the latent; 1 in the paper.
         step_size: :math:`\tau`: a number, or one per step; none for the one with which, under the initial weights,
-            the latents of uniform noise have standard deviation 1.
+            the latents of uniform noise have standard deviation 1; about 1 after several steps.
         learn_step_size: train the step sizes, one per step, kept positive; the published code has a fixed one.
     """
 
@@ -146,7 +146,7 @@ class GON(Model):
 
     @torch.no_grad()
     def _begin_at_unit_scale(self) -> None:
-        """Scale the step sizes so that the latents of uniform noise have standard deviation 1."""
+        """Scale the step sizes so that the latents of uniform noise have standard deviation 1 after one step."""
         noise = torch.rand(64, *self.image_shape, generator=torch.Generator().manual_seed(0), device="cpu")
         scale = self.infer(noise.to(self.device, self.dtype)).std()
         self.log_step_sizes.sub_(scale.clamp_min(1e-8).log())

@@ -37,8 +37,8 @@ def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
 
     @functools.wraps(method)
     def wrapped(self: M, *args: P.args, **kwargs: P.kwargs) -> R:
-        modes = [(module, module.training) for module in self.modules()] if self.training else []
-        if modes:
+        modes = [(module, module.training) for module in self.modules()]
+        if any(training for _, training in modes):
             self.eval()
         try:
             with torch.no_grad():

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ..core import speed
 from ..core.checks import Network
 from ..core.layers import Arcsinh
-from ..core.pullback import Chain, register_pull_back, vjp
+from ..core.pullback import Chain, computes_as, register_pull_back, vjp
 from ..core.speed.convolution import NarrowConv2d
-from ..core.speed.fusion import composed, hooked
+from ..core.speed.fusion import composed
 
 __all__ = ["ACTIVATIONS", "Decoder", "Discriminator", "Encoder", "Refiner", "check_width", "orthogonal_"]
 
@@ -242,9 +242,10 @@ class Discriminator(nn.Sequential):
             if one_hot is None:
                 raise ValueError("one_hot: this discriminator was built with classes and needs the labels")
             last = partial(self[2], one_hot=one_hot)
-        if not isinstance(encoder.last, nn.Linear) or not speed.enabled() or hooked(encoder, encoder.last, head):
+        linear = all(computes_as(layer, nn.Linear) for layer in (encoder.last, head))
+        if not speed.enabled() or not computes_as(encoder, Encoder) or not linear:
             return Chain([encoder, head, last])
-        return Chain([*encoder.trunk, composed(encoder.last, [head]), last])
+        return Chain([*encoder.trunk, composed(cast(nn.Linear, encoder.last), [head]), last])
 
 
 class _Projection(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..core import speed
 from ..core.checks import batch_size
 from ..core.layers import Cast
-from ..core.pullback import Chain
-from ..core.speed.fusion import composed, hooked
+from ..core.pullback import Chain, computes_as
+from ..core.speed.fusion import composed
 from ..core.structures import Structure
 from .networks import Encoder
 from .variational import Posterior
@@ -90,7 +90,7 @@ class Snapshot:
 
 
 def _fusible(encoder: nn.Module, heads: list[nn.Linear]) -> bool:
-    """Whether only linear layers without hooks follow the trunk of one of our own encoders."""
-    if not speed.enabled() or type(encoder) is not Encoder or not isinstance(encoder.last, nn.Linear):
+    """Whether only linear layers, computed as such, follow the trunk of one of our own encoders."""
+    if not speed.enabled() or not computes_as(encoder, Encoder):
         return False
-    return not hooked(encoder, encoder.last, *heads)
+    return all(computes_as(layer, nn.Linear) for layer in (cast(Encoder, encoder).last, *heads))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -112,6 +113,7 @@ class Updates:
         if clip is not None:
             self.clip(name, clip)
         optimizer.step()
+        torch.clear_autocast_cache()  # of weights as they were: later losses of this batch need the new ones
         self.terms |= found.terms
         return found.kept
 
@@ -143,8 +145,9 @@ class Updates:
 
     @contextmanager
     def _only(self, name: str) -> Iterator[None]:
-        """Treat the parameters of all other optimisers as constants."""
-        others = [each for other, group in self.parameters.items() if other != name for each in group]
+        """Treat the parameters of all other optimisers as constants, but those that are this one's too."""
+        own = set(map(id, self.parameters[name]))
+        others = [each for group in self.parameters.values() for each in group if id(each) not in own]
         others = [parameter for parameter in others if parameter.requires_grad]  # the user may have frozen some
         for parameter in others:
             parameter.requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -140,7 +141,7 @@ def _decoding(path: Path, loaded: LoadedNetwork) -> Variables:
 def _differentiable(model: Model) -> Callable[..., Tensor] | None:
     """Return a model's decoding as a function of the latent and, if it is conditional, the class; none without one."""
     if isinstance(model, FA):
-        return model.feature
+        return partial(model.feature, steps=model.options.decode_steps)
     if isinstance(model, GAN):
         return model.generate
     decoder: nn.Module | None = getattr(model, "decoder", None)

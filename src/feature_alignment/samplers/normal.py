@@ -35,7 +35,7 @@ class Normal(Sampler):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        return temperature * torch.randn(count, self.latent, generator=generator)
+        return temperature * torch.randn(count, self.latent, generator=generator).to(self.likelihood)
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         return -0.5 * (latents.double().square().sum(1) + self.latent * math.log(2 * math.pi))

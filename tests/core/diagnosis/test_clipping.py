@@ -93,3 +93,20 @@ def test_an_exported_network_of_a_fixed_batch_is_seen_too():
 def _hidden(exported, x):
     weights = dict(exported.named_parameters())
     return x @ weights["0.weight"].T + weights["0.bias"] <= 0
+
+
+class WithWidth(nn.Module):
+    """An activation of as many weights as a layer has units."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.table = nn.Parameter(torch.full((width,), -10.0))
+
+    def forward(self, x):
+        return x.relu() + nn.functional.softplus(self.table).sum()
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 64])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_as_many_weights_as_images_do_not_count(count, width):
+    assert clipped_share(WithWidth(width), torch.ones(count, 4)) == 0

@@ -339,3 +339,11 @@ def test_a_maximum_of_a_network_that_normalises_by_the_batch_is_refused():
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten())
     with pytest.raises(ValueError, match="BatchNorm2d at '1' normalises with the statistics of the batch"):
         maximise(network, torch.full((1, 1, 8, 8), 0.5))
+
+
+@pytest.mark.parametrize("chosen", [{"weights": {"mean": 1, "other": 1}}, {"units": {"mean": 0, "other": None}}, {}])
+@pytest.mark.parametrize("names", [("other", "mean"), ("mean", "another")])
+def test_a_target_of_other_names_is_not_taken_by_position(chosen, names):
+    weight, target = matrix(), {name: torch.zeros(1, 3, dtype=torch.double) for name in names}
+    with pytest.raises(ValueError, match="target: expected the structure"):
+        invert(lambda r: dict(zip(("mean", "other"), (r @ weight.T).split(3, 1), strict=True)), target, START, **chosen)

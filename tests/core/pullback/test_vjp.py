@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import func, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from feature_alignment import affine_map, align, input_gradient, invert, largest_singular_value
@@ -402,3 +404,37 @@ def test_a_reshaping_of_samples_into_one_another_is_differentiated():
     output, pull_back = vjp(network, x)
     cotangent = torch.randn_like(output)
     torch.testing.assert_close(pull_back(cotangent), torch.autograd.grad(network(x), x, cotangent)[0])
+
+
+def test_hooks_of_all_modules_are_called():
+    network, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh()), torch.randn(2, 4)
+    doubled = register_module_forward_hook(lambda module, _, y: 2 * y if isinstance(module, nn.Linear) else None)
+    try:
+        found, wanted = vjp(network, x)[0], network(x)
+    finally:
+        doubled.remove()
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(network(x), wanted)
+
+
+ELEMENTWISE = [
+    nn.ReLU(), nn.LeakyReLU(0.1), nn.ELU(), nn.GELU(), nn.Mish(), nn.SELU(), nn.Sigmoid(), nn.SiLU(), nn.Softplus(),
+    nn.Tanh(), nn.Hardtanh(), nn.ReLU6(), nn.Hardsigmoid(), nn.Hardswish(), nn.Flatten(),
+]  # fmt: skip
+IN_PLACE = [
+    nn.ReLU, partial(nn.LeakyReLU, 0.1), nn.ELU, nn.Mish, nn.SELU, nn.SiLU, nn.Hardtanh, partial(nn.Hardtanh, 0.1, 0.5),
+    nn.ReLU6, nn.Hardsigmoid, nn.Hardswish, partial(nn.Threshold, 0.2, -1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("first", ELEMENTWISE, ids=str)
+def test_what_works_in_place_changes_nothing_that_the_layer_before_keeps(first, grad):
+    torch.manual_seed(0)
+    begin = nn.Linear(6, 6).double()
+    x, cotangent = torch.randn(5, 6).double().mul(2), torch.randn(5, 6).double()
+    for second in IN_PLACE:
+        with torch.set_grad_enabled(grad):
+            found, wanted = (vjp(nn.Sequential(begin, first, second(inplace=each)), x) for each in (True, False))
+            torch.testing.assert_close(found[0], wanted[0])
+            torch.testing.assert_close(found[1](cotangent), wanted[1](cotangent))

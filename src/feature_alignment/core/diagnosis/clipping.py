@@ -49,25 +49,36 @@ def clipped_share(network: Network, images: Tensor) -> float | None:
         >>> clipped_share(nn.Linear(4, 2), torch.ones(1, 4))
     """
     batch = images if len(images) > 1 else images.repeat(2, *[1] * (images.ndim - 1))
-    whole = any_batch(network)
-    slopes = _Slopes(len(batch) if whole is network else 1)
+    calls = _calls(network, batch)
+    if any_batch(network) is network:
+        # What is computed from weights alone has as many units in a batch of another size.
+        others = _calls(network, batch[:2] if len(batch) > 2 else torch.cat([batch, batch[:1]]))
+        if len(others) == len(calls):
+            calls = [call for call, other in zip(calls, others, strict=True) if call[0] != other[0]]
+    units, clipped = (sum(counts) for counts in zip(*calls, strict=True)) if calls else (0, 0)
+    return clipped / units if units else None
+
+
+def _calls(network: Network, images: Tensor) -> list[tuple[int, int]]:
+    """Return how many units each call of an activation has, and how many of them are clipped."""
+    slopes = _Slopes()
     with slopes:
-        whole(batch.clone())
-    return slopes.clipped / slopes.units if slopes.units else None
+        any_batch(network)(images.clone())
+    return slopes.calls
 
 
 class _Slopes(TorchFunctionMode):
-    """Counts units, and those clipped, of tensors of which the first dimension is a multiple of ``batch``."""
+    """Counts the units of every call of an activation, and those clipped."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.batch, self.units, self.clipped = batch, 0, 0
+        self.calls: list[tuple[int, int]] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if _name(function) in ACTIVATIONS:
             x = args[0] if args else kwargs.get("input")
-            if isinstance(x, Tensor) and x.is_floating_point() and x.ndim and len(x) % self.batch == 0:
+            if isinstance(x, Tensor) and x.is_floating_point():
                 self._count(function, x, args[1:], {key: kwargs[key] for key in kwargs if key != "input"})
         return function(*args, **kwargs)
 
@@ -76,8 +87,7 @@ class _Slopes(TorchFunctionMode):
             point = x.detach().clone().requires_grad_()
             value = function(point.clone(), *args, **kwargs)  # a copy: it may work in place
             (slope,) = torch.autograd.grad(value.sum(), point)
-        self.units += slope.numel()
-        self.clipped += int((slope.abs() < CLIPPED).sum())
+        self.calls.append((slope.numel(), int((slope.abs() < CLIPPED).sum())))
 
 
 def _name(function: Any) -> str:

@@ -32,7 +32,7 @@ class Matched:
     """
 
     def __init__(self, output: Structure, units: Any = None, weights: Any = None) -> None:
-        parts = tensors(output)
+        parts, self.structure = tensors(output), pytree.tree_structure(output)
         self.weights = [_weight(each) for each in _per_tensor("weights", weights, output, 1.0)]
         if not any(self.weights):
             raise ValueError("weights: expected at least one greater than 0")
@@ -55,9 +55,10 @@ class Matched:
         ], 1)  # fmt: skip
 
     def fits(self, target: Structure) -> bool:
-        """Whether every tensor of the target is of the output's shape or holds as many numbers as there are units."""
+        """Whether the target has the output's structure, and each of its tensors that shape or as many units."""
         parts = tensors(target)
-        return len(parts) == len(self.shapes) and all(
+        same = pytree.tree_structure(target) == self.structure and len(parts) == len(self.shapes)
+        return same and all(
             part.shape[1:] == shape or (index is not None and part[:1].numel() == len(index))
             for part, index, shape in zip(parts, self.indices, self.shapes, strict=True)
         )

@@ -4,7 +4,7 @@ from .autodiff import by_differentiation, differentiated, leaving_its_input, tra
 from .explanations import NotDifferentiableError, explained
 from .exported import any_batch
 from .rules import transposed_conv2d
-from .vjp import Chain, PullBack, path_of, register_pull_back, rule_of, vjp
+from .vjp import Chain, PullBack, computes_as, path_of, register_pull_back, rule_of, vjp
 from .workarounds import outside_inference_mode
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "PullBack",
     "any_batch",
     "by_differentiation",
+    "computes_as",
     "differentiated",
     "explained",
     "leaving_its_input",

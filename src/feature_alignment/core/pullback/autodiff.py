@@ -24,6 +24,7 @@ from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twic
 
 __all__ = [
     "PullBack",
+    "attempt",
     "by_differentiation",
     "differentiated",
     "leaving_its_input",
@@ -45,7 +46,7 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
         return _by_func(network, point)
     if point.is_inference():
         point = outside_inference_mode(point.clone)  # what is kept for a derivative must be an ordinary tensor
-    found = None if network in _refused else _attempt(lambda: _by_func(network, point))
+    found = None if network in _refused else attempt(lambda: _by_func(network, point))
     if found is None:
         found = _by_autograd(network, point)
         if len(point):  # of no samples torch.func refuses what it does for others
@@ -53,7 +54,7 @@ def by_differentiation(network: Network, point: Tensor) -> tuple[Structure, Pull
     return cast(tuple[Structure, PullBack], found)
 
 
-def _attempt(function: Callable[[], Any]) -> Any:
+def attempt(function: Callable[[], Any]) -> Any:
     """Return None where torch.func refuses, or the network fails: an error of its own comes again by autograd."""
     try:
         return function()
@@ -99,7 +100,7 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     def pull_or_fall_back(cotangent: Structure) -> Tensor:
         if torch.compiler.is_compiling():
             return pull(cotangent)
-        pulled = _attempt(lambda: explaining(pull(cotangent), network, point))
+        pulled = attempt(lambda: explaining(pull(cotangent), network, point))
         if pulled is None:  # such as for an operation that vmap has no rule for
             pulled = _by_autograd(network, point)[1](cotangent)
             if len(point):

@@ -13,8 +13,8 @@ from ..speed.convolution import NarrowConv2d, is_narrow, narrow_conv2d, narrow_t
 from ..speed.elementwise import pulled_back, scaled
 from ..speed.fusion import Affine
 from ..speed.weights import uses_of
-from ..structures import Network
-from .autodiff import by_differentiation, differentiated, leaving_its_input
+from ..structures import Network, Structure
+from .autodiff import attempt, by_differentiation, differentiated, leaving_its_input
 from .vjp import Chain, PullBack, Rule, register_pull_back, vjp
 
 __all__ = ["Chain", "PullBack", "differentiated", "leaving_its_input", "register_pull_back", "transposed_conv2d", "vjp"]
@@ -104,7 +104,8 @@ def _clipped(layer: nn.Hardtanh, x: Tensor) -> tuple[Tensor, PullBack]:
 
 def _hard_sigmoid(layer: nn.Hardsigmoid, x: Tensor) -> tuple[Tensor, PullBack]:
     slopes = ((x > -3) & (x < 3)).to(x.dtype) / 6
-    return layer(x), lambda e: e * slopes
+    # In place it would turn the sign of a ReLU before it, which is kept.
+    return leaving_its_input(layer)(x), lambda e: e * slopes
 
 
 def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
@@ -112,7 +113,12 @@ def _elementwise(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
 
 
 def _by_slopes(function: Network, x: Tensor) -> tuple[Tensor, PullBack]:
-    output, pull_back = differentiated(leaving_its_input(function), x)
+    def quickly() -> tuple[Structure, PullBack]:
+        return differentiated(leaving_its_input(function), x)
+
+    # torch.func refuses under hooks for saved tensors, as checkpoints have them.
+    found: Any = quickly() if torch.compiler.is_compiling() else attempt(quickly)
+    output, pull_back = found or by_differentiation(function, x)
     slopes = pull_back(torch.ones_like(output))
     return output, lambda e: scaled(e, slopes)
 

@@ -28,7 +28,7 @@ from ..structures import Network, Structure
 from .autodiff import PullBack, by_differentiation, path_taken, works_in_place
 from .exported import any_batch
 
-__all__ = ["Chain", "PullBack", "Rule", "path_of", "register_pull_back", "rule_of", "vjp"]
+__all__ = ["Chain", "PullBack", "Rule", "computes_as", "path_of", "register_pull_back", "rule_of", "vjp"]
 
 Rule: TypeAlias = Callable[[Any, Tensor], tuple[Structure, PullBack]]
 
@@ -89,19 +89,19 @@ def rule_of(network: Network) -> Rule:
     """Return how to pull back through this network: for a module, by the class it takes its computation from."""
     if not isinstance(network, nn.Module):
         return RULES.get(network if network in (torch.sigmoid, torch.tanh) else type(network), by_differentiation)
-    if not hooked(network) and "forward" not in vars(network):
-        kind: Any
-        for kind in type(network).__mro__:
-            if kind in RULES and _computes_as(network, kind):
-                return RULES[kind]
+    kind: Any
+    for kind in type(network).__mro__:
+        if kind in RULES and computes_as(network, kind):
+            return RULES[kind]
     return by_differentiation
 
 
-def _computes_as(network: nn.Module, kind: type) -> bool:
-    """Whether a module has all methods of this kind that compute its output."""
+def computes_as(network: nn.Module, kind: type) -> bool:
+    """Say whether a module is of a kind and has its methods that compute the output, as they are, and no hooks."""
     names = ("forward", "__call__", "_conv_forward")
-    of_kind = all(getattr(type(network), name, None) is getattr(kind, name, None) for name in names)
-    return of_kind and "_conv_forward" not in vars(network)
+    if not isinstance(network, kind) or hooked(network) or any(name in vars(network) for name in names):
+        return False
+    return all(getattr(type(network), name, None) is getattr(kind, name, None) for name in names)
 
 
 def path_of(network: Network, point: Tensor) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules import module as torch_module
 
 __all__ = ["Affine", "composed", "hooked"]
 
@@ -43,6 +44,7 @@ def composed(first: nn.Linear, heads: Sequence[nn.Linear]) -> Affine:
 
 
 def hooked(*modules: nn.Module) -> bool:
-    """Say whether a module has hooks, such as spectral normalisation's: they run only where the module is called."""
-    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    return any(getattr(module, kind) for module in modules for kind in kinds)
+    """Say whether a module, or every one, has hooks, such as spectral normalisation's: they run where it is called."""
+    kinds = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+    of_all = any(getattr(torch_module, f"_global_{kind}") for kind in kinds)
+    return of_all or any(getattr(module, f"_{kind}") for module in modules for kind in kinds)

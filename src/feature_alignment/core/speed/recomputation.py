@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils import _pytree as pytree
 
+from ..graphs import graph_leaves
 from ..structures import Network, Structure, tensors
 
 __all__ = ["Gradient", "recomputed"]
@@ -51,6 +52,7 @@ class _Recompute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Any], inputs: int, *given: Tensor) -> tuple[Tensor, ...]:
         ctx.function, ctx.inputs = function, inputs
+        ctx.leaves = given[inputs:]  # themselves: what is saved may come back as a copy
         ctx.save_for_backward(*given)
         device = given[0].device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
@@ -66,7 +68,13 @@ class _Recompute(torch.autograd.Function):
         inputs = [tensor.detach().requires_grad_(wanted) for tensor, wanted in own]
         with torch.enable_grad(), torch.autocast(*ctx.autocast):
             result = ctx.function(*inputs)[0]
-        everything = zip([*inputs, *saved[ctx.inputs :]], needed, strict=True)
+        known = set(map(id, (*inputs, *ctx.leaves)))
+        if any(isinstance(leaf, nn.Parameter) and id(leaf) not in known for leaf in graph_leaves(result)):
+            raise RuntimeError(
+                "recompute: the network has parameters that it does not use at the first start; give it as a module, "
+                "or leave recompute out"
+            )
+        everything = zip([*inputs, *ctx.leaves], needed, strict=True)
         wanted = [tensor for tensor, wanted in everything if wanted]
         # The graph that leads to what the network captured is kept: other steps need it too.
         found = iter(torch.autograd.grad(result, wanted, cotangent, retain_graph=True, allow_unused=True))
