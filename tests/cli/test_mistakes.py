@@ -58,6 +58,8 @@ FILES = {
         (["train", "--model", "VFA", "--training.precision", "12"], "precision=12: Precision '12' is invalid"),
         (["train", "--model", "VFA", "--model.clip_gradient", "x"], "--model.clip_gradient: expected float, null. Got value: x"),
         (["train", "--model", "VFA", "--training.stps", "1"], "--training.stps: training has no such option; did you mean steps?"),
+        (["train", "--model", "VFA", "--seed", "3", "--training.seed=4"], "--seed and --training.seed: expected one of them"),
+        (["train", "--model", "VFA", "--device", "cpu", "--training.accelerator", "cuda"], "--device and --training.accelerator: exp"),
         (["train", "--model", "nowhere.Model"], "--model nowhere.Model: cannot be imported: No module named 'nowhere'"),
         (["train", "--model", "torch.nn.Flatten"], "--model torch.nn.Flatten: expected a subclass of"),
         (["train", "--config", "text.png"], "--config text.png: expected the sections data, training and model, got hello"),
@@ -104,6 +106,8 @@ FILES = {
         (["sample", "RUN", "--stress", "nan"], "--stress: expected a finite number, got nan"),
         (["sample", "RUN", "--rows", "0"], "--rows: expected at least 1, got 0"),
         (["interpolate", "RUN", "text.png"], "images: expected four files"),
+        (["interpolate", "RUN", "--random", "--negative"], "--negative: not with --random, which reads no images"),
+        (["reconstruct", "RUN", "text.png", "--count", "3"], "--count: of held-out images, not with files"),
         (["interpolate", "RUN", "--size", "1"], "--size: expected at least 2"),
         (["export", "RUN"], "the following arguments are required: --out"),
         (["export", "RUN", "--format", "tflite", "--out", "x"], "argument --format: invalid choice: 'tflite'"),
@@ -120,6 +124,7 @@ FILES = {
         (["reproduce", "table1", "--seeds", "1", "1"], "--seeds: expected different numbers of at least 0, got 1 1"),
         (["reproduce", "table1", "--seeds", "1", "5000000000"], "argument --seeds: expected a whole number from 0 to 4294967295"),
         (["evaluate", "RUN", "--fid", "yes", "--inception-weights", "nowhere.pth"], "--inception-weights nowhere.pth"),
+        (["evaluate", "RUN", "--fid", "no", "--inception-weights", "nowhere.pth"], "--inception-weights: not with --fid no"),
     ],
 )  # fmt: skip
 def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, run, tmp_path, monkeypatch, capsys):

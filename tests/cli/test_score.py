@@ -131,6 +131,7 @@ def test_what_was_scored_stays_when_it_is_interrupted(number, trained, folder, t
         (["RUN", "images", "--maps=images/a/x.png"], "--maps images/a/x.png: is a file, expected a folder"),
         (["RUN", "images/b", "--maps=images/b"], "--maps images/b: would overwrite images/b/x.png; choose another f"),
         (["RUN", "images/b", "--maps=link"], "--maps link: would overwrite link/x.png; choose another folder"),
+        (["RUN", "images", "--maps=images/a/maps"], "--maps images/a/maps: is in images, where the next call would"),
         (["nowhere", "images"], "nowhere: no such run directory"),
         (["RUN"], "the following arguments are required: FOLDER"),
     ],

@@ -107,13 +107,31 @@ def test_another_model_keeps_the_options_that_it_has_too(capsys):
     assert "beta" not in found["model"]["init_args"]
 
 
+def test_another_models_configuration_takes_the_place_of_the_first(capsys):
+    alone = [printed(capsys, "--config", name) for name in ("fa", "quickstart")]
+    for second, (name, other) in zip(alone, [("FA", "VFAGAN"), ("VFAGAN", "FA")], strict=True):
+        files = ("quickstart", "fa") if name == "FA" else ("fa", "quickstart")
+        warning = f"falign: warning: the second configuration's {name} replaces the first's {other}\n"
+        found = printed(capsys, "--config", files[0], "--config", files[1], warning=warning)
+        assert found["model"] == second["model"]
+
+
+def test_the_help_of_a_model_can_be_read(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--model", "FA", "--help"])
+    said = capsys.readouterr().out
+    assert "--model.encoder" in said
+    assert "torchvision" not in said
+    assert said.count("\n") < 500
+
+
 @pytest.mark.parametrize(
     ("arguments", "option", "value"),
     [
         (["--precision", "bf16-mixed"], "precision", "bf16-mixed"),
         (["--compile"], "compile", "default"),
         (["--compile=max-autotune"], "compile", "max-autotune"),
-        (["--compile", "--training.compile=null"], "compile", None),
+        (["--training.compile=null"], "compile", None),
     ],
 )
 def test_options_of_every_training_have_a_short_name(arguments, option, value, capsys):

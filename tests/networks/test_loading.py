@@ -15,7 +15,7 @@ from torch import nn
 
 from feature_alignment import align, invert, select
 from feature_alignment.models import FA, GAN, VFA
-from feature_alignment.networks import LoadedNetwork, NetworkError, load_images, load_network
+from feature_alignment.networks import LoadedNetwork, NetworkError, image_files, load_images, load_network
 from feature_alignment.networks.parts import variables_of
 
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.double).view(3, 1, 1)
@@ -440,3 +440,12 @@ def test_every_mistake_is_one_line(name, options, message, here, monkeypatch):
     with pytest.raises(NetworkError, match=message) as raised:
         load_network(name, **options)
     assert "\n" not in str(raised.value)
+
+
+def test_every_file_is_read_once(here):
+    for name in ("a", "b"):
+        (here / "folder" / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(here / "folder" / f"{name}.png")
+    (here / "c.png").symlink_to(here / "folder" / "a.png")  # a file of its own name
+    found = image_files([here / "folder" / "b.png", here / "folder", "folder/a.png", here / "c.png"])
+    assert [path.stem for path in found] == ["b", "a", "c"]

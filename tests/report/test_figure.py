@@ -48,3 +48,13 @@ def test_panels_fill_as_many_rows_as_they_need(count, size):
     figure, panels = new_panels(count, 3, (3, 2, 0.3), "title")
     assert len(panels) == len(figure.axes) == count
     assert Image.open(io.BytesIO(finish(figure, None))).size == size
+
+
+@pytest.mark.parametrize(("ending", "largest"), [("jpg", 65_500), ("JPEG", 65_500), ("webp", 16_383)])
+def test_a_format_that_cannot_hold_the_picture_is_named(tmp_path, ending, largest):
+    path = tmp_path / f"a.{ending}"
+    with pytest.raises(
+        OSError, match=rf"a.{ending}: {ending} holds at most {largest:,} pixels a side, this is 65,510 x"
+    ):
+        finish(new_axes(655.1, 1, "")[0], path)
+    assert not path.exists()

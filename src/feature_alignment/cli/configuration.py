@@ -59,13 +59,18 @@ def read(name: str) -> Configuration:
 
 
 def combined(first: Configuration, second: Configuration) -> Configuration:
-    """Merge two configurations; values of the ``second`` take precedence."""
+    """Merge two configurations: values of the ``second`` take precedence, and its model if it is of another class."""
     found = {**first, **second}
     for section in ("data", "training"):
         found[section] = {**first.get(section, {}), **second.get(section, {})}
     if "model" in first and "model" in second:
-        arguments = {**first["model"].get("init_args", {}), **second["model"].get("init_args", {})}
-        found["model"] = {**second["model"], "init_args": arguments}
+        replaced, given = first["model"].get("init_args", {}), second["model"].get("init_args", {})
+        kinds = [class_of(each["model"]["class_path"]) for each in (first, second)]
+        if kinds[0] is kinds[1]:
+            found["model"] = {**second["model"], "init_args": {**replaced, **given}}
+        elif replaced:
+            names = (kinds[1].__name__, kinds[0].__name__)
+            warnings.warn("the second configuration's {} replaces the first's {}".format(*names), stacklevel=2)
     return found
 
 

@@ -33,12 +33,14 @@ def inception(options: Namespace) -> Inception | None:
     """Return the feature extractor of FID; none with ``--fid no``, or with ``auto`` if its weights are missing.
 
     Raises:
-        UsageError: ``--fid yes`` without weights, or a file that does not contain them.
+        UsageError: ``--fid yes`` without weights, ``--fid no`` with a file, or one that does not contain them.
     """
     import torch
 
     from ..metrics import Inception, inception_weights
 
+    if options.fid == "no" and options.inception_weights:
+        raise UsageError("--inception-weights: not with --fid no")
     weights = Path(options.inception_weights or inception_weights())
     if options.fid == "no" or (not options.inception_weights and not _there(weights, options.fid)):
         return None

@@ -44,6 +44,8 @@ def run(options: Namespace) -> None:
     model = model_of(found, options)
     if options.images and (len(options.images) != 4 or options.random):
         raise UsageError(f"images: expected four files, or none with --random, got {len(options.images)}")
+    if options.random and options.negative:
+        raise UsageError("--negative: not with --random, which reads no images")
     if options.size < 2:
         raise UsageError(f"--size: expected at least 2, got {options.size}")
     out = writable(options.out or beside(options.run, "interpolate.png"))

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import UsageError
 from .outputs import beside, refuse_overwriting, writable
 from .parser import Parser, Renamed, path
 from .runs import existing_run, inputs_of, labels_of, model_of, read_images, run_parser
@@ -32,9 +33,7 @@ def parser() -> Parser:
     parser.add_argument("--class", dest="label", default="", help="class of the images (default: inferred)")
     parser.add_argument("--negative", action="store_true", help="swap dark and light first, for ink on paper")
     parser.add_argument("--invert", action=Renamed, nargs=0, const="--negative", help=SUPPRESS)
-    parser.add_argument(
-        "--count", type=int, default=20, help="held-out images, where no files are given (default: %(default)s)"
-    )
+    parser.add_argument("--count", type=int, help="how many held-out images; not with files (default: 20)")
     return parser
 
 
@@ -50,7 +49,10 @@ def run(options: Namespace) -> None:
     found = existing_run(options.run)
     model = model_of(found, options)
     out = writable(options.out or beside(options.run, "reconstruct.png"), folder=True)
-    images, labels, names = read_images(found, model, options.images, options.count, options.negative)
+    if options.images and options.count is not None:
+        raise UsageError("--count: of held-out images, not with files")
+    count = 20 if options.count is None else options.count
+    images, labels, names = read_images(found, model, options.images, count, options.negative)
     files = _files(model, names, out) if out.is_dir() else {}
     outputs = [*chain(*files.values())] if files else [out]
     refuse_overwriting("--out", out, outputs, inputs_of(found, options.images, outputs))

@@ -56,7 +56,7 @@ def run(options: Namespace) -> None:
     out = writable(options.out or beside(options.run, "scores.csv"), (".csv",))
     side, paths = _side(model, options.region), image_files(options.images)
     refuse_overwriting("--out", out, [out], [*paths, found.log])
-    maps = _maps(options.maps, paths)
+    maps = _maps(options.maps, options.images, paths)
     rows: list[dict[str, Any]] = []
     try:
         with interruptible(f"(what was scored, if anything, is in {out})"):
@@ -79,13 +79,16 @@ def _side(model: Model, region: int | None) -> int:
     return side
 
 
-def _maps(name: str, paths: list[Path]) -> dict[Path, Path]:
+def _maps(name: str, given: list[str], paths: list[Path]) -> dict[Path, Path]:
     """Return where the heat map of each image goes; nowhere without a folder."""
     if not name:
         return {}
     folder = writable_folder("--maps", name)
     maps = {path: folder / f"{own}.png" for path, own in zip(paths, distinct(list(map(str, paths))), strict=True)}
     refuse_overwriting("--maps", folder, maps.values(), paths)
+    read = next((each for each in given if Path(each).resolve() in (folder.resolve(), *folder.resolve().parents)), None)
+    if read is not None:
+        raise UsageError(f"--maps {name}: is in {read}, where the next call would read maps as images; choose another")
     return maps
 
 

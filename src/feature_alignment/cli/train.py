@@ -7,6 +7,7 @@ from functools import reduce
 from pathlib import Path
 
 from .configuration import Configuration, bundled, class_of, combined, model_names, read, to_yaml
+from .errors import UsageError
 from .parser import Parser, accelerator, path, seed
 from .runs import existing_run
 from .training import train
@@ -23,11 +24,15 @@ def parse(arguments: list[str]) -> Namespace:
     first = _first()
     given, rest = first.parse_known_args(arguments)
     configurations: list[Configuration] = [read(name) for name in given.config]
-    out = path(given.out or reduce(combined, configurations, Configuration()).get("out") or "runs/train")
+    named = next((each["out"] for each in reversed(configurations) if "out" in each), "")
+    out = path(given.out or named or "runs/train")
     if given.resume and _started(out, given):
         # The run's own configuration first, so that the options given now override it.
         configurations.insert(0, existing_run(out, local=True).settings())
     short = {option: value for name, option in SHORT.items() if (value := getattr(given, name)) is not None}
+    for name, option in SHORT.items():
+        if option in short and any(each.partition("=")[0] == f"--training.{option}" for each in rest):
+            raise UsageError(f"--{name} and --training.{option}: expected one of them")
     if given.device is not None:
         short |= accelerator(given.device)
     configuration = reduce(combined, [*configurations, {"training": short}])

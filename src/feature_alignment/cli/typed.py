@@ -125,4 +125,5 @@ class _Help(DefaultHelpFormatter):
 
     def _expand_help(self, action: argparse.Action) -> str:
         text = super()._expand_help(action).replace("``", "")
+        text = re.sub(r", known subclasses: [^)]*", "", text)  # of nn.Module, more than a thousand
         return re.sub(r":\w+:`[\w.]*?(\w+)`|:math:`([^`]*)`", lambda found: found[1] or found[2], text)

@@ -21,18 +21,16 @@ LARGEST = 224
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Return the files, and in the place of each folder the images in it and below, sorted.
+    """Return the files, and in the place of each folder the images in it and below, sorted; each file once.
 
     Raises:
         NetworkError: a folder without images, or neither file nor folder.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for path in (Path(each).expanduser() for each in paths):
-        if path.is_dir():
-            found.extend(_within(path))
-        else:
-            found.append(path)
-    return found
+        for file in _within(path) if path.is_dir() else [path]:
+            found.setdefault(file.absolute(), file)
+    return list(found.values())
 
 
 def _within(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ else:  # at import, so that a missing library is reported before a training and 
 __all__ = ["DPI", "Figure", "finish", "new_axes", "new_figure", "new_panels"]
 
 DPI = 100
-#: Largest side of a WebP, in pixels.
-WEBP = 16_383
+#: Largest side of a picture in formats that have one, in pixels.
+LARGEST = {"webp": 16_383, "jpg": 65_500, "jpeg": 65_500}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -69,15 +70,12 @@ def finish(figure: Figure, path: str | Path | None) -> bytes:
         place = place.with_name(f"{place.name}.png")
     content = io.BytesIO()
     kind = place.suffix[1:] if place is not None else "png"
-    try:
-        figure.savefig(content, format=kind)
-    except ValueError as error:
-        if kind == "webp":
-            width, height = (figure.get_size_inches() * figure.dpi).round().astype(int)
-            raise OSError(
-                f"{place}: webp holds at most {WEBP:,} pixels a side, this is {width:,} x {height:,}; write .png"
-            ) from error
-        raise
+    width, height = (figure.get_size_inches() * figure.dpi).round().astype(int)
+    if max(width, height) > (most := LARGEST.get(kind.lower(), math.inf)):
+        raise OSError(
+            f"{place}: {kind} holds at most {most:,} pixels a side, this is {width:,} x {height:,}; write .png"
+        )
+    figure.savefig(content, format=kind)
     if place is not None:
         write_atomically(place, content.getvalue())
     return content.getvalue()

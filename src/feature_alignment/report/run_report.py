@@ -53,12 +53,14 @@ def write_report(
         run: the run, into whose directory the files are written.
         model: the trained model.
         train, test: the splits of its data set.
-        training: the result of :func:`feature_alignment.training.fit`, which is added to ``metrics.json``.
+        training: the result of :func:`feature_alignment.training.fit`, or what was in ``metrics.json`` before, which is
+            added to it where it is not measured.
         seed: of the samples.
         limit, inception: as for :func:`feature_alignment.metrics.evaluate`.
     """
     metrics = evaluate(model, train, test, seed=seed, limit=limit, inception=inception)
-    metrics |= training | {"model": type(model).__name__, "version": __version__, "commit": commit()}
+    metrics |= {name: value for name, value in training.items() if name not in metrics}
+    metrics |= {"model": type(model).__name__, "version": __version__, "commit": commit()}
     write_atomically(run.metrics, json.dumps(metrics, indent=2) + "\n")
     torch.manual_seed(seed)  # a start of noise draws from the global generator, which has a past
     _draw(run, model, test, seed)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .. import __version__
 from ..files import write_atomically
@@ -130,7 +131,11 @@ def _markdown(result: dict[str, Any], folder: str) -> list[str]:
         "|" + "---|" * len(heads),
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        *(line for name, caption in result["pictures"].items() for line in (f"![{caption}]({folder}{name})", "")),
+        *(
+            line
+            for name, caption in result["pictures"].items()
+            for line in (f"![{caption}]({quote(folder + name)})", "")
+        ),
         *(f"- {note}" for note in result["notes"]),
         "",
         f"*{_facts(result)}*",

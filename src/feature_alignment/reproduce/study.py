@@ -89,6 +89,10 @@ class Study:
             raise TrainingError(f"{run.directory}: was trained with other settings; remove it or choose another --out")
         if run.report.is_file():  # what a run writes last
             print(f"{name}, seed {seed}: trained before, {run.directory}", flush=True)
+            before = run.results()
+            if self.inception is not None and "classifier_fid" in before and "fid" not in before:
+                print(f"{name}, seed {seed}: measured again, with FID", flush=True)
+                self._report(run, run.model(), before, seed, chosen.images)
             return run
 
         print(f"{name}, seed {seed}: {chosen.steps:,} steps of {chosen.batch_size} images, {run.directory}", flush=True)
@@ -99,9 +103,12 @@ class Study:
         run.directory.mkdir(parents=True, exist_ok=True)
         run.config.write_text(yaml.safe_dump(asked, sort_keys=False))
         done = fit(model, data, run, options, resume=run.checkpoint.is_file())
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        write_report(run, model, self.train, self.test, done, seed, limit=chosen.images, inception=self.inception)
+        self._report(run, model, done, seed, chosen.images)
         return run
+
+    def _report(self, run: Run, model: Model, training: dict[str, Any], seed: int, limit: int) -> None:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        write_report(run, model, self.train, self.test, training, seed, limit=limit, inception=self.inception)
 
     @functools.cache  # noqa: B019
     def model(self, name: str) -> Model:

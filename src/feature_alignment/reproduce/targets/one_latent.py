@@ -23,9 +23,9 @@ LATENTS = 5
 
 
 def _make(study: Study) -> Result:
-    model = study.model("vfa-gan")
-    if not model.classes:
+    if not study.train.classes:
         raise DataError(f"fig5b: needs a data set with classes, {study.name} has none")
+    model = study.model("vfa-gan")
     _draw(study, model, model.encode(one_of_each(study.test, LATENTS)[0]), min(model.classes, 20))
     rows: dict[str, list[Any]] = {
         f"samples named as the class asked for, {stage}": [study.measure("vfa-gan", "class_agreement", stage)]

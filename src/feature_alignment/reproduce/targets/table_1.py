@@ -26,7 +26,7 @@ PAPER_TABLE_1: dict[str, dict[PaperSet, tuple[float, float]]] = {
 SAMPLED = [method for method in METHODS if method != "AE"]
 
 WITHOUT_INCEPTION = (
-    "FID needs the weights of Inception-v3, which were not there. The classifier FID is the same formula "
+    "FID was not measured: it needs the weights of Inception-v3 (--fid yes). The classifier FID is the same formula "
     "(equation 8) on the features of a small classifier trained on this data set: its numbers are not "
     "comparable with the paper's FID, only the order of the methods is."
 )
@@ -37,7 +37,6 @@ def _make(study: Study) -> Result:
     decisive = "fid" if "fid" in names else "classifier_fid"
     title, place = MEASURES[decisive].title, names.index(decisive)
     rows = _rows(study, names)
-    # Runs trained before without Inception's weights have no FID.
     bars = {method: bar(cells[place]) for method, cells in rows.items() if cells[place]}
     charts.bars(bars, study.directory / "table1.png", title=f"{title}, {study.name}", unit=title)
     return Result(
