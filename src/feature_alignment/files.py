@@ -21,6 +21,7 @@ __all__ = [
     "portable",
     "read_yaml",
     "remove_unfinished",
+    "user_path",
     "write_atomically",
 ]
 
@@ -51,6 +52,16 @@ def naming(path: str | Path, scratch: Path | None = None) -> Iterator[None]:
             error.filename = str(path)
             del error.filename2
         raise
+
+
+def user_path(name: str | Path) -> Path:
+    """Return a path with ``~`` and ``~user`` expanded, where there is such a user; ``~$notes.png`` is a name.
+
+    Example:
+        >>> user_path("~nobody-of-this-name.png")
+        PosixPath('~nobody-of-this-name.png')
+    """
+    return Path(os.path.expanduser(name))  # noqa: PTH111 (pathlib's own raises an error where there is no such user)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,6 @@ def test_commands_take_a_repository_for_a_run_and_write_here(pushed, capsys):
 
 
 def test_no_path_of_this_machine_is_pushed(run, tmp_path):
-    import shutil
-
     copy = shutil.copytree(run, tmp_path / "copy")
     for name in ("config.yaml", "metrics.json"):
         (copy / name).write_text((copy / name).read_text().replace("mnist-mini", "/home/me/photos"))
@@ -60,8 +59,6 @@ def test_no_path_of_this_machine_is_pushed(run, tmp_path):
 
 
 def test_a_mistake_in_the_card_comes_before_anything_is_written(run, tmp_path, capsys):
-    import shutil
-
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "config.yaml").write_text("data: [")
     assert main(["push", str(copy), "owner/name", f"--out={tmp_path / 'out'}"]) == 2
@@ -82,3 +79,12 @@ def test_a_run_is_exported(form, run, tmp_path, capsys):
         model, latent, labels = Model.from_pretrained(run), torch.rand(3, 8), torch.tensor([1, 4, 9])
         found = torch.export.load(tmp_path / "files" / "decoder.pt2").module()(latent, labels)
         torch.testing.assert_close(found, model.decode(latent, labels), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", ['{"data": "x"}', "{}"])
+def test_metrics_without_what_a_run_writes_are_one_line(content, run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "metrics.json").write_text(content)
+    assert main(["push", str(copy), "owner/name", f"--out={tmp_path / 'out'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "metrics.json: not the metrics of a run (there is no " in line

@@ -273,3 +273,22 @@ def test_deep_images_in_an_archive_have_one_scale(place):
         files[f"{number}.png"] = content.getvalue()
     pack(place / "set.tgz", files)
     assert load(str(place / "set.tgz"), "train", channels=1).pixels[:, 0, 0, 0].tolist() == [1, 1]
+
+
+def test_a_tar_that_is_cut_off_between_two_files_is_refused(place):
+    path = place / "set.tar"
+    pack(path, shard(0, 20, cls=lambda number: str(number % 2)))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"0011.cls")])
+    with pytest.raises(DataError, match=r"set.tar: not a readable archive \(it stops at byte [\d,]+ without an end"):
+        load(str(path), "train")
+
+
+def test_numbers_below_0_are_the_same_in_both_files_of_labels(place):
+    files = shard(0, 20, cls=lambda number: str(-1 - number % 2)) | shard(
+        20, 40, json=lambda number: json.dumps({"label": -1 - number % 2})
+    )
+    pack(place / "set.tar", files)
+    found = load(str(place / "set.tar"), "train")
+    assert found.classes == ("-2", "-1")
+    assert len(found) == 36

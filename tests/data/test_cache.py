@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from image_files import write_image
 
 from feature_alignment.data import DataError, Images, cache, load
+from feature_alignment.data.cache import memory_map, store
 
 
 def test_a_set_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
@@ -44,6 +46,22 @@ def test_a_set_that_does_not_fit_on_the_disk_is_refused_before_it_is_begun(tmp_p
         DataError, match=r"900 images of 3 x 64 x 64 need 0.011 GB, 0.010 GB are free; set FALIGN_CACHE"
     ):
         load(str(tmp_path), "train")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs a system that reserves space")
+def test_the_space_of_a_set_is_taken_before_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "one").mkdir()
+    memory_map(tmp_path / "one", (50, 3, 64, 64))
+    assert (tmp_path / "one" / "images.npy").stat().st_blocks * 512 >= 50 * 3 * 64 * 64
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)  # another process was quicker
+    with pytest.raises(DataError, match=r"50 images of 3 x 64 x 64 need 0.001 GB, .* GB are free; set FALIGN_CACHE"):
+        memory_map(tmp_path / "one", (50, 3, 64, 64))
+    with pytest.raises(DataError, match="50 images of 1 x 8 x 8 need"):
+        store(tmp_path / "one", "set", np.zeros((50, 1, 8, 8), np.uint8), np.zeros(50, np.int64), ["a"])
 
 
 #: Loads the folder argv[1] after changing the library by argv[2], to stop it where the test wants.

@@ -5,13 +5,24 @@ from __future__ import annotations
 import struct
 import tarfile
 import warnings
+from pathlib import Path
 
 import pytest
 from image_files import write_image
 from PIL import Image, ImageOps
 
-from feature_alignment.data import DataError, DataOptions, TrainingData, cache_directory, load, read_image
+from feature_alignment.data import (
+    DataError,
+    DataOptions,
+    TrainingData,
+    archives,
+    cache_directory,
+    folders,
+    load,
+    read_image,
+)
 from feature_alignment.data import formats as formats_module
+from feature_alignment.files import user_path
 from feature_alignment.models import VFA
 
 
@@ -227,3 +238,35 @@ def test_the_home_directory_is_expanded(folder, monkeypatch, tmp_path):
     monkeypatch.delenv("FALIGN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "~/xdg")
     assert cache_directory() == tmp_path / "xdg" / "feature-alignment"
+
+
+def test_heic_is_read_once_pillow_heif_is_there(folder, monkeypatch):
+    (folder / "b" / "00misnamed.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(16))
+    with tarfile.open(folder.parent / "set.tar", "w") as archive:
+        archive.add(folder, "set")
+    for place in (folder, folder.parent / "set.tar"):
+        (line,) = said(place)[1] if "HEIF" not in formats_module.formats() else [formats_module.HEIC]
+        assert formats_module.HEIC in line
+        before = set(cache_directory().iterdir()) if cache_directory().is_dir() else set()
+        with monkeypatch.context() as patch:
+            for module in (folders, archives):
+                patch.setattr(module, "readable", lambda: ["another"])
+            said(place)
+        assert set(cache_directory().iterdir()) - before  # decoded anew
+
+
+def test_a_tilde_begins_a_name_where_it_is_no_users(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    write_image(folder / "~photo.png", (9, 9, 9))
+    assert user_path("~photo.png") == Path("~photo.png")
+    assert read_image("~photo.png", 4, 3).unique().tolist() == [9]
+    with pytest.raises(DataError, match="data set '~nobody/set': neither a known name"):
+        load("~nobody/set", "train")
+
+
+@pytest.mark.parametrize(("count", "split"), [(1, "train"), (2, "test")])
+def test_too_few_images_are_said_to_be(tmp_path, count, split):
+    for number in range(count):
+        write_image(tmp_path / "abc"[number] / "0.png" if count > 1 else tmp_path / "0.png", 0)
+    with pytest.raises(DataError, match=rf"no images for the {split} split: {count} are too few to hold some out"):
+        load(str(tmp_path), split)

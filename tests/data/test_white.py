@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from feature_alignment.data import DataError, load, read_image, white
+from feature_alignment.data.white import white_of_integers
 
 
 def write(folder, arrays, ending="png"):
@@ -172,3 +173,36 @@ def test_further_pages_are_counted_and_refused_if_nothing_may_be_skipped(folder)
         load(str(folder), "test", image_size=4, channels=1)
     with pytest.raises(DataError, match="nothing may be"):
         load(str(folder), "train", image_size=4, channels=1, strict=True)
+
+
+def tiff_of_int16(value):
+    """A TIFF that Pillow cannot write: 4 x 4 signed integers of 16 bits."""
+    tags = {256: 4, 257: 4, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 32, 339: 2}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, each) for tag, each in tags.items())
+    return (
+        b"II*\0"
+        + struct.pack("<I", 40)
+        + struct.pack("<16h", *[value] * 16)
+        + struct.pack("<H", 10)
+        + entries
+        + bytes(4)
+    )
+
+
+def test_signed_images_of_16_bits_are_read_by_their_15(folder, quiet):
+    folder.mkdir()
+    for number, value in enumerate((0, 32767, 30000)):
+        (folder / f"{number}.tif").write_bytes(tiff_of_int16(value))
+    assert values(folder) + values(folder, "test") == [0, 255, 233]
+    assert white_of_integers(30000, 15) == (32767, False)
+    assert white_of_integers(4000, 15) == (4095, True)
+    assert white_of_integers(2.0**30, 31) == (2**31 - 1, True)
+
+
+def test_colours_of_16_bits_in_all_are_not_deep(folder, quiet):
+    folder.mkdir()
+    head = struct.pack("<2sIHHI", b"BM", 66 + 32, 0, 0, 66)
+    info = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0) + struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    for number in range(3):
+        (folder / f"{number}.bmp").write_bytes(head + info + struct.pack("<16H", *[0xF800] * 16))
+    assert load(str(folder), "train", image_size=4, channels=3).pixels[0, :, 0, 0].tolist() == [255, 0, 0]

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from feature_alignment.export import FORMATS, ExportError, export, parts_of
 from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local
@@ -78,6 +79,25 @@ def test_a_network_of_one_batch_alone_is_refused_in_one_line(tmp_path, monkeypat
     with pytest.raises(ExportError, match=r"^encoder: cannot be exported for batches of any size: [^\n]+$"):
         list(export(model, tmp_path, format="pt2"))
     assert not list(tmp_path.iterdir())
+
+
+class Branching(nn.Module):
+    """An encoder that does one or the other by a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 16)
+
+    def forward(self, images):
+        hidden = self.layer(images.flatten(1))
+        return hidden if hidden.sum() > 0 else 2 * hidden
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_a_network_that_branches_by_a_value_is_refused_in_one_line(form, tmp_path):
+    model = FA((1, 8, 8), latent=4, width=16, encoder=Branching())
+    with pytest.raises(ExportError, match=r"^encoder: cannot be exported for batches of any size: [^\n]+$"):
+        list(export(model, tmp_path, format=form))
 
 
 def test_onnx_files_run_in_onnxruntime(tmp_path):

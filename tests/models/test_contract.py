@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from feature_alignment.core import speed
 from feature_alignment.models import AE, FA, GAN, GON, VAE, VFA, VFAGAN, Local, Model, Updates
@@ -178,3 +179,14 @@ def test_models_train_compiled_as_they_do_uncompiled(name):
     ):
         # Nothing is drawn: noise would be drawn elsewhere by compiled code.
         torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_integers_are_no_weights(tmp_path):
+    AE((1, 8, 8), latent=3, channels=(4,), width=8).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "encoder.0.weight"
+    save_file(weights | {name: (10 * weights[name]).to(torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=rf"does not fit config.json: {name} holds torch.int8, expected floating point"
+    ):
+        Model.from_pretrained(tmp_path)

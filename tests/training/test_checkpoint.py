@@ -8,6 +8,7 @@ import io
 import os
 import struct
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -239,3 +240,34 @@ def test_a_time_limit_and_a_resumption_are_the_uninterrupted_run(killed, tiny, s
     assert load_checkpoint(run.checkpoint)["updates"] == done["steps"]
     fit(small(), tiny, run, ten(), resume=True)
     assert same(killed[0], run)
+
+
+def test_a_damaged_one_does_not_take_the_place_of_the_previous_one(killed, tiny, small, ten, same, monkeypatch):
+    whole, parts = killed
+    parts.checkpoint.write_bytes(b"damaged")
+    replace, seen = Path.replace, []
+
+    def stopped(scratch, place):
+        if place == parts.checkpoint and not seen:
+            seen.append([path.name for path in parts.checkpoints if path.read_bytes() != b"damaged"])
+            raise RuntimeError("no power")
+        return replace(scratch, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stopped)
+        with pytest.warns(UserWarning, match="going on from previous"), pytest.raises(RuntimeError, match="no power"):
+            fit(small(), tiny, parts, ten(), resume=True)
+    assert seen == [["previous.ckpt"]]
+    with pytest.warns(UserWarning, match="going on from previous"):
+        fit(small(), tiny, parts, ten(), resume=True)
+    assert same(whole, parts)
+
+
+def test_the_new_one_is_on_the_disk_before_the_previous_one_goes(killed, tiny, small, ten, monkeypatch):
+    _, parts = killed
+    done, fsync, link = [], os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append("written"), fsync(number)))
+    monkeypatch.setattr(os, "link", lambda *names: (done.append("kept"), link(*names)))
+    fit(small(), tiny, parts, ten(), resume=True)
+    assert "kept" in done
+    assert done[done.index("kept") - 1] == "written"

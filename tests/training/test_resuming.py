@@ -69,6 +69,13 @@ def test_an_option_of_a_model_is_applied_or_refused_by_name(kind, name, tiny, te
             refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)
 
 
+def test_further_steps_may_be_given_on_resuming(tiny, ten):
+    before, after = (built(FA, steps=2, squash="every", further_steps=count) for count in (0, 3))
+    then, now = (asked(model, tiny, ten(), 1) for model in (before, after))
+    refuse_changes("last.ckpt", {"asked": then, "updates": 4}, now)
+    assert before.state_dict().keys() == after.state_dict().keys()
+
+
 def test_a_bound_on_the_start_may_be_given_on_resuming(tiny, ten):
     before, after = (built(FA, start="layers", squash="every", max_start=bound) for bound in (None, 8.0))
     then, now = (asked(model, tiny, ten(), 1) for model in (before, after))

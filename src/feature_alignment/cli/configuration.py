@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from .. import models
-from ..files import read_yaml
+from ..files import read_yaml, user_path
 from ..training.sections import fault_of
 from .errors import UsageError
 from .parser import nearest
@@ -43,7 +43,7 @@ def read(name: str) -> Configuration:
         UsageError: there is no such file, or it has other sections than ``data``, ``training`` and ``model``.
     """
     stem = name.removesuffix(".yaml")
-    found = [Path(name).expanduser(), CONFIGS / f"{stem}.yaml", CONFIGS / "paper" / f"{stem}.yaml"]
+    found = [user_path(name), CONFIGS / f"{stem}.yaml", CONFIGS / "paper" / f"{stem}.yaml"]
     path = next((each for each in found if each.is_file()), None)
     if path is None:
         known = ", ".join(bundled())

@@ -17,7 +17,7 @@ from .class_archives import with_classes
 from .decoding import SIDE, decode
 from .errors import DataError
 from .findings import Findings
-from .formats import HIDDEN, reason_to_skip, starts_as_image
+from .formats import HIDDEN, readable, reason_to_skip, starts_as_image
 from .layout import Entry, arrange
 from .members import MOST_TEXT, Member, members_of, read_members
 from .picture import Picture, white_of
@@ -46,7 +46,9 @@ def load_archives(title: str, archives: Sequence[Path], request: Request, root: 
     """
     findings = Findings()
     states = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in archives]
-    key = hash_of([VERSION, str(root), request.split, request.image_size, request.channels, request.white, states])
+    key = hash_of(
+        [VERSION, str(root), request.split, request.image_size, request.channels, request.white, states, *readable()]
+    )
     return cached(
         f"archive-{portable(archives[0].name)}-{request.split}-{key}",
         lambda directory: _decode(directory, title, archives, root, request, findings),
@@ -141,7 +143,7 @@ def _label_in(member: Member, path: str) -> str | int | None:
     except (ValueError, TypeError, RecursionError):  # not what it seems; it is counted
         return None
     if isinstance(stated, str) and stated:
-        return int(stated) if re.fullmatch(r"\d{1,18}", stated) else normalised(stated)
+        return int(stated) if re.fullmatch(r"-?\d{1,18}", stated) else normalised(stated)
     return stated if isinstance(stated, int) and not isinstance(stated, bool) else None
 
 

@@ -6,7 +6,9 @@ where there are classes; and ``meta.json``, which is written last.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -23,13 +25,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..files import user_path
 from .errors import DataError, one_line
 from .findings import Findings
 from .images import Pixels
 
 __all__ = [
     "VERSION", "Decoded", "Meta", "cache_directory", "cached", "data_directory", "hash_of", "listing",
-    "memory_map", "store",
+    "memory_map", "save_labels", "store",
 ]  # fmt: skip
 
 #: Of the way folders, archives and sets of the Hub are decoded: what an earlier one has cached is not used.
@@ -62,13 +65,13 @@ class Decoded:
 def cache_directory() -> Path:
     """Return ``$FALIGN_CACHE``, or ``feature-alignment`` in the user's cache directory."""
     if found := os.environ.get("FALIGN_CACHE"):
-        return Path(found).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "feature-alignment"
+        return user_path(found)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "feature-alignment"
 
 
 def data_directory() -> Path:
     """Return where the files of named data sets are looked for: ``$FALIGN_DATA``, or ``data`` in the cache."""
-    return Path(os.environ.get("FALIGN_DATA") or cache_directory() / "data").expanduser()
+    return user_path(os.environ.get("FALIGN_DATA") or cache_directory() / "data")
 
 
 def cached(name: str, build: Callable[[Path], Meta], keep: Callable[[], bool] = lambda: True) -> Decoded:
@@ -143,13 +146,36 @@ def memory_map(directory: Path, shape: tuple[int, ...]) -> Pixels:
         DataError: there is not enough space on the disk.
     """
     needed, free = int(np.prod(shape)), shutil.disk_usage(directory).free
-    if needed > free:  # writing to a mapping on a full disk would kill the process (SIGBUS)
-        raise DataError(
-            f"{directory.parent}: {shape[0]} images of {' x '.join(map(str, shape[1:]))} need {needed / 1e9:.3f} GB, "
-            f"{free / 1e9:.3f} GB are free; set FALIGN_CACHE to a larger place, or a smaller image_size"
-        )
-    mapped: Pixels = np.lib.format.open_memmap(directory / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-    return mapped
+    # Writing to a mapping on a full disk would kill the process (SIGBUS), so the space is taken at once, as far as the
+    # system can: another process may be writing too.
+    if needed <= free:
+        path = directory / "images.npy"
+        mapped: Pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if _reserved(path):
+            return mapped
+        free = shutil.disk_usage(directory).free
+    raise DataError(
+        f"{directory.parent}: {shape[0]} images of {' x '.join(map(str, shape[1:]))} need {needed / 1e9:.3f} GB, "
+        f"{free / 1e9:.3f} GB are free; set FALIGN_CACHE to a larger place, or a smaller image_size"
+    )
+
+
+def _reserved(path: Path) -> bool:
+    """Allocate the blocks of a file, and say whether there are enough."""
+    with path.open("rb+") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT)  # others: the file system cannot do this
+    return True
+
+
+def save_labels(directory: Path, labels: npt.ArrayLike) -> None:
+    """Write the labels of a set, int64, shape ``(N,)``."""
+    content = io.BytesIO()  # NumPy's own writer says of a full disk neither that nor where
+    np.save(content, np.asarray(labels, np.int64))
+    (directory / "labels.npy").write_bytes(content.getbuffer())
 
 
 def store(directory: Path, source: str, pixels: Pixels, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> Meta:
@@ -172,8 +198,8 @@ def store(directory: Path, source: str, pixels: Pixels, labels: npt.NDArray[np.i
             f"{source}: labels from {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1} after the "
             "format's own offset"
         )
-    np.save(directory / "images.npy", pixels)
-    np.save(directory / "labels.npy", labels.astype(np.int64))
+    memory_map(directory, pixels.shape)[:] = pixels
+    save_labels(directory, labels)
     return {"count": len(pixels), "classes": list(classes)}
 
 

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from ..progress import progress
-from .cache import Meta, memory_map
+from .cache import Meta, memory_map, save_labels
 from .errors import DataError, UnreadableImage
 from .findings import Findings
 from .images import Pixels
@@ -80,7 +78,7 @@ def decode(
         raise DataError(f"{title}: none of the {len(labels)} images can be read; the first: {broken[0]}")
     if lost := [classes[label] for label in sorted(set(labels) - set(kept) - {-1})]:
         findings.note(f"no image can be read of {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}, which stay classes")
-    np.save(directory / "labels.npy", np.asarray(kept, np.int64))
+    save_labels(directory, kept)
     return {"count": len(kept), "classes": list(classes), "findings": findings.as_json(), "white": white.found}
 
 

@@ -15,7 +15,7 @@ from .cache import VERSION, Decoded, cached, hash_of
 from .decoding import SIDE, decode
 from .errors import DataError
 from .findings import Findings
-from .formats import HIDDEN, reason_to_skip, starts_as_image
+from .formats import HIDDEN, readable, reason_to_skip, starts_as_image
 from .layout import Entry, arrange
 from .picture import Picture, white_of
 from .request import Request
@@ -57,7 +57,7 @@ def load_folder(root: Path, request: Request) -> Decoded:
         return ((str(root / entry.path), root / entry.path) for entry in of)
 
     white = white_of(lambda: pictures(entries), own, request.white)
-    key = hash_of([VERSION, str(root), request.split, image_size, channels, request.white, listing.hash])
+    key = hash_of([VERSION, str(root), request.split, image_size, channels, request.white, listing.hash, *readable()])
     decoded = cached(
         f"folder-{portable(root.name)}-{request.split}-{key}",
         lambda directory: decode(

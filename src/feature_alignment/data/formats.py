@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..extras import require
 
-__all__ = ["HEIC", "HIDDEN", "formats", "is_heic", "reason_to_skip", "starts_as_image"]
+__all__ = ["HEIC", "HIDDEN", "formats", "is_heic", "readable", "reason_to_skip", "starts_as_image"]
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +43,11 @@ def formats() -> tuple[str, ...]:
         require("pillow_heif", "heic", "HEIC photographs").register_heif_opener()
     Image.init()
     return tuple(name for name in Image.OPEN if name not in NOT_DECODED)
+
+
+def readable() -> list[str]:
+    """Return the formats of an extra that is installed, for the keys of caches: what is skipped without it stays so."""
+    return ["HEIF"] if "HEIF" in formats() else []
 
 
 @functools.cache

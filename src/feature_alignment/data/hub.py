@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..extras import require
-from ..files import portable
+from ..files import portable, user_path
 from ..progress import bars_on_a_terminal_alone
 from .cache import VERSION, Decoded, Meta, cached, hash_of, listing
 from .columns import image_column, label_column, labels_of
 from .decoding import common_shape, decode
 from .errors import DataError, one_line
 from .findings import Findings
+from .formats import readable
 from .picture import Picture, white_of
 from .request import Request
 from .splits import held_out, splits_among
@@ -28,11 +29,11 @@ datasets = require("datasets", "hub", "data sets of the Hugging Face Hub")
 
 def load_hub(repository: str, request: Request) -> Decoded:
     """Decode a split of owner/name, or of a folder of parquet files, or take it from the cache."""
-    root = Path(repository).expanduser().resolve()
+    root = user_path(repository).resolve()
     repository = str(root) if root.is_dir() else repository
     files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
     asked = [request.image, request.label, request.config, request.split, request.image_size, request.channels]
-    key = hash_of([VERSION, repository, *asked, request.white, listing(root, files)])
+    key = hash_of([VERSION, repository, *asked, request.white, listing(root, files), *readable()])
     findings = Findings()
     with bars_on_a_terminal_alone("datasets", "huggingface_hub"):
         return cached(

@@ -66,6 +66,11 @@ def arrange(title: str, entries: Sequence[Entry], split: Split, findings: Findin
     else:
         _check_alone(title, folders, train, tests, depth, findings)
         arranged = _by_tenths(_by_class(title, entries, depth, findings), split)
+    if not arranged.entries and entries:
+        raise DataError(
+            f"{title}: no images for the {split} split: {len(entries)} are too few to hold some out, which takes two, "
+            "or two of a class"
+        )
     if not arranged.entries:
         raise DataError(f"{title}: no images for the {split} split (formats by extension: png, jpg, webp, ...)")
     return arranged
@@ -141,11 +146,11 @@ def _by_label(title: str, entries: Sequence[Entry], unlabelled: int, findings: F
     if unlabelled:
         findings.note(f"{unlabelled:,} of {len(entries):,} labels of {title} are missing, so none is used")
         return {None: list(entries)}
-    groups: dict[str | int, list[Entry]] = defaultdict(list)
+    groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
-        groups[entry.label if entry.label is not None else ""].append(entry)
-    numbers = all(isinstance(label, int) for label in groups)
-    return {str(label): groups[label] for label in sorted(groups, key=None if numbers else str)}
+        groups[str(entry.label)].append(entry)
+    numbers = all(isinstance(entry.label, int) for entry in entries)
+    return {label: groups[label] for label in sorted(groups, key=int if numbers else None)}
 
 
 def _folder(entry: Entry, depth: int) -> str | None:

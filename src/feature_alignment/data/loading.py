@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..files import user_path
 from .cache import Decoded
 from .errors import DataError
 from .findings import Findings
@@ -78,7 +79,7 @@ def load(
 
 def _found(name: str, request: Request) -> Decoded:
     # Imported here: folders, archives and sets of the Hub need libraries that named sets do not.
-    path = Path(name).expanduser()
+    path = user_path(name)
     if _is_on_hub(name, path):
         from .hub import load_hub
 
@@ -130,7 +131,7 @@ def read_image(path: str | Path, image_size: int, channels: int, white: Given | 
 
     if channels not in (1, 3):
         raise DataError(f"channels: expected 1 or 3, got {channels}")
-    findings, file = Findings(), Path(path).expanduser()
+    findings, file = Findings(), user_path(path)
     scale = white_of(lambda: [(str(path), file)], findings, white)
     pixels = torch.from_numpy(decode_image(str(path), file, image_size, channels, scale).copy())
     findings.announce(str(path), strict=False)

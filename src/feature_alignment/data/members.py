@@ -130,8 +130,11 @@ def _check_end(archive: Path, opened: tarfile.TarFile) -> None:
     if opener is None:
         with archive.open("rb") as file:
             file.seek(opened.offset)
-            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            block = file.read(tarfile.BLOCKSIZE)
+            if block.strip(b"\0"):
                 raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
+            if len(block) < tarfile.BLOCKSIZE:  # of zeros, which says that it is the end
+                raise tarfile.ReadError(f"it stops at byte {opened.offset:,} without an end, as if cut off")
         return
     with closing(unpacked(archive, opener)) as stream:
         while stream.read(2**20):  # to the end, where the checksum is

@@ -113,7 +113,8 @@ def _is_wide(tile: tuple[Any, ...]) -> bool:
     codec, layout = tile[0], tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
     if codec.startswith("ppm"):  # (mode, largest value)
         return bool(layout[-1] > 255)
-    return any(";16" in each for each in layout if isinstance(each, str))
+    # BGR;16 has 5 and 6 bits a channel.
+    return any(";16" in each and not each.startswith("BGR") for each in layout if isinstance(each, str))
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..progress import progress
-from .cache import Decoded, Meta, memory_map
+from .cache import Decoded, Meta, memory_map, save_labels
 
 __all__ = ["fit"]
 
@@ -24,7 +23,7 @@ def fit(directory: Path, found: Decoded, shape: tuple[int, ...]) -> Meta:
         chunk = _resized(_coloured(found.pixels[start : start + CHUNK], shape[0]), shape[1])
         fitted[start : start + CHUNK] = chunk.numpy()
     if found.labels is not None:
-        np.save(directory / "labels.npy", found.labels.numpy())
+        save_labels(directory, found.labels.numpy())
     return {"count": len(fitted), "classes": list(found.classes), "findings": found.findings.as_json()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..files import user_path
 from .errors import DataError
 
 __all__ = ["ENDINGS", "is_archive", "shards_of", "stem"]
@@ -22,7 +23,7 @@ def is_archive(name: str) -> bool:
         >>> is_archive("~/flowers.tar.gz"), is_archive("a/shard-{000..009}.tar"), is_archive("flowers")
         (True, True, False)
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     return not path.is_dir() and name.lower().endswith(ENDINGS)
 
 
@@ -43,7 +44,7 @@ def shards_of(name: str) -> list[Path]:
     Raises:
         DataError: one of them does not exist.
     """
-    paths = [Path(each).expanduser().resolve() for each in _expanded(name)]
+    paths = [user_path(each).resolve() for each in _expanded(name)]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         of = f", and {len(missing) - 1} more of {len(paths)}" if len(missing) > 1 else ""

@@ -23,7 +23,8 @@ INTEGERS, FLOATS = "integers", "floating point"
 
 #: Bits that cameras and microscopes put into containers of 16 or 32.
 DEPTHS = (8, 10, 12, 14, 16)
-BITS_PER_SAMPLE = 258  # TIFF's tag
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # TIFF's tags
+SIGNED = 2
 #: Pixels of which the extreme values are found at once.
 BAND = 2**20
 
@@ -37,20 +38,21 @@ def white_of_integers(largest: float, declared: int) -> tuple[float, bool]:
     """Return the value of white for integers, and whether it is a guess.
 
     It is ``2^b - 1``, with ``b`` the declared bits. Containers of 16 or 32 bits often hold fewer: there ``b`` is the
-    least of 8, 10, 12, 14, 16 and the declared bits that holds the largest value, which is a guess unless it is 16.
+    least of 8, 10, 12, 14, 16 and the declared bits that holds the largest value, which is a guess unless it is 16, or
+    15 of signed ones.
 
     Args:
         largest: value in the data set.
-        declared: bits by the files' headers.
+        declared: bits by the files' headers, without the sign.
 
     Example:
         >>> white_of_integers(60000, 16), white_of_integers(4000, 16), white_of_integers(900, 12)
         ((65535, False), (4095, True), (4095, False))
     """
-    if declared < 16:
+    if declared < 15:
         return 2**declared - 1, False
-    bits = next((bits for bits in DEPTHS if largest < 2**bits), declared)
-    return 2**bits - 1, not bits == declared == 16
+    bits = next((bits for bits in DEPTHS if largest < 2**bits <= 2**declared), declared)
+    return 2**bits - 1, bits != declared or declared > 16
 
 
 def white_of_floats(largest: float) -> tuple[float, bool]:
@@ -142,9 +144,13 @@ def _bands(picture: Image.Image) -> Iterator[npt.NDArray[Any]]:
 
 
 def _bits(picture: Image.Image) -> int:
-    """Return the bits of an integer image by its header."""
-    tags = getattr(picture, "tag_v2", None)
-    bits = tags.get(BITS_PER_SAMPLE) if tags is not None else None
-    if bits:
-        return int(bits[0]) if isinstance(bits, tuple) else int(bits)
+    """Return the bits of an integer image by its header, without the sign."""
+    tags = getattr(picture, "tag_v2", None) or {}
+    if bits := _first(tags.get(BITS_PER_SAMPLE)):
+        return bits - (_first(tags.get(SAMPLE_FORMAT)) == SIGNED)
     return 16  # PNG, PGM and JPEG 2000, whose values PIL scales to 16 bits
+
+
+def _first(value: Any) -> int:
+    """Return the value of a tag, the first of several, or 0."""
+    return int((value[0] if isinstance(value, tuple) else value) or 0)

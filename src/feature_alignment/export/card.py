@@ -14,10 +14,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..metrics import MEASURES, stages_of
 from ..models.model import Model
 from ..report.pages import render
-from ..training import Run
+from ..training import Run, TrainingError
 
-__all__ = ["PICTURES", "model_card", "name_of_data"]
+__all__ = ["PICTURES", "metrics_of", "model_card", "name_of_data"]
 
+#: What the metrics of every run have.
+WRITTEN = ("data", "split", "images", "samples", "seed", "steps", "seconds", "device")
 TEMPLATES = Path(__file__).parent / "templates"
 #: The pictures of a run that are shown.
 PICTURES = {
@@ -42,7 +44,7 @@ def model_card(model: Model, repository: str, *, run: Run | None = None, licence
         >>> card.data.license, 'Model.from_pretrained("me/small")' in card.text
         ('mit', True)
     """
-    metrics = run.results() if run is not None and run.metrics.is_file() else {}
+    metrics = metrics_of(run) if run is not None else {}
     settings = run.settings() if run is not None and run.config.is_file() else {}
     data = name_of_data(str(settings.get("data", {}).get("name", metrics.get("data", ""))))
     facts = ModelCardData(
@@ -76,6 +78,20 @@ def model_card(model: Model, repository: str, *, run: Run | None = None, licence
         version=_version(run),
     )
     return ModelCard(page)
+
+
+def metrics_of(run: Run) -> dict[str, Any]:
+    """Return the metrics of a run, or none if it was not measured.
+
+    Raises:
+        TrainingError: they cannot be read, or lack what a run writes.
+    """
+    if not run.metrics.is_file():
+        return {}
+    metrics = run.results()
+    if missing := [name for name in WRITTEN if name not in metrics]:
+        raise TrainingError(f"{run.metrics}: not the metrics of a run (there is no {', '.join(missing)})")
+    return metrics
 
 
 def name_of_data(name: str) -> str:

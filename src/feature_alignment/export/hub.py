@@ -15,7 +15,7 @@ from ..files import write_atomically
 from ..models.hub import download
 from ..models.model import Model
 from ..training import Run
-from .card import PICTURES, model_card, name_of_data
+from .card import PICTURES, metrics_of, model_card, name_of_data
 
 __all__ = ["HubModel", "from_pretrained", "push"]
 
@@ -55,8 +55,7 @@ class HubModel(PyTorchModelHubMixin, library_name="feature-alignment"):
         if self.run.config.is_file():
             settings = yaml.safe_dump(_public_settings(self.run), sort_keys=False)
             write_atomically(save_directory / self.run.config.name, settings)
-        if self.run.metrics.is_file():
-            metrics = self.run.results()
+        if metrics := metrics_of(self.run):
             metrics["data"] = name_of_data(metrics["data"])
             write_atomically(save_directory / self.run.metrics.name, json.dumps(metrics, indent=2) + "\n")
         for name in PICTURES:

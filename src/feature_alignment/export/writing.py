@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.exc import UserError
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..extras import require
 from ..files import write_atomically
@@ -134,7 +135,7 @@ def _checked(part: Part, batch: int, form: Format, name: str, tolerance: float) 
     """Return the content of a part's file, and how far its outputs are from the part's own."""
     try:
         program = traced(part.function, part.example(batch))
-    except UserError as refusal:
+    except (UserError, GuardOnDataDependentSymNode) as refusal:
         reason = " ".join(str(refusal).split())[:200]
         raise ExportError(f"{part.name}: cannot be exported for batches of any size: {reason}") from None
     content = form.write(part, program)

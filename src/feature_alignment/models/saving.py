@@ -116,7 +116,9 @@ class Saved:
         except Exception as error:  # whatever values of no sense make of a constructor
             raise ValueError(f"{directory / 'config.json'}: not a {kind} of this version: {_one_line(error)}") from None
         try:
-            model.load_state_dict(upgraded(_weights(directory / "model.safetensors"), model))
+            weights = upgraded(_weights(directory / "model.safetensors"), model)
+            _check_kinds(weights, model)
+            model.load_state_dict(weights)
         except Exception as error:
             raise _DoesNotFit(directory / "model.safetensors", _one_line(error)) from None
         model.samplers.likelihoods = likelihoods
@@ -165,6 +167,13 @@ def _compare(path: Path, empty: nn.Module) -> None:
             )
     except Exception as error:  # whatever a damaged header makes the libraries raise
         raise _DoesNotFit(path, _one_line(error)) from None
+
+
+def _check_kinds(weights: dict[str, Tensor], model: nn.Module) -> None:
+    """Raise a ValueError that names the first integers where the model has floating point, as quantised ones are."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and name in weights and not weights[name].is_floating_point():
+            raise ValueError(f"{name} holds {weights[name].dtype}, expected floating point")
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

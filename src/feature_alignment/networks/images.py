@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data import DataError, read_image
 from ..data.findings import Findings
+from ..files import user_path
 from .errors import NetworkError
 from .loaded import LoadedNetwork
 
@@ -27,7 +28,7 @@ def image_files(paths: Sequence[str | Path]) -> list[Path]:
         NetworkError: a folder without images, or neither file nor folder.
     """
     found: dict[Path, Path] = {}
-    for path in (Path(each).expanduser() for each in paths):
+    for path in (user_path(each) for each in paths):
         for file in _within(path) if path.is_dir() else [path]:
             found.setdefault(file.absolute(), file)
     return list(found.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..files import user_path
 from .errors import NetworkError, nearest
 from .loaded import LoadedNetwork, Request, Source
 from .preprocessing import Colours, normalisation, on_pixels
@@ -78,7 +79,7 @@ def load_network(
 
 def _source_of(name: str) -> tuple[Callable[[Request], Source], str]:
     """Return what builds the network, and the name it is given."""
-    path, (prefix, colon, rest) = Path(name).expanduser(), name.partition(":")
+    path, (prefix, colon, rest) = user_path(name), name.partition(":")
     if name and path.is_dir():
         return _builder("of_runs"), str(path)
     if name.endswith(".pt2"):

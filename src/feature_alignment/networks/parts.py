@@ -15,6 +15,7 @@ from ..core.inversion import Generative, Variables
 from ..core.pullback import any_batch
 from ..core.select import select
 from ..core.structures import Network, Structure, standard
+from ..files import user_path
 from ..models import FA, GAN, Model
 from ..models.ae import with_class
 from ..models.runs import model_of_run
@@ -103,7 +104,7 @@ def variables_of(name: str, loaded: LoadedNetwork) -> str | Variables:
     """
     from ..core.inversion import VARIABLES
 
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name in VARIABLES:
         return name
     if not path.is_dir():

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..files import user_path
 from .errors import NetworkError, reason
 
 __all__ = ["fill", "in_torch_cache", "misfit", "part_for", "read_weights"]
@@ -45,7 +46,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         NetworkError: there is no such file, or no state dict in it.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise NetworkError(f"--weights {path}: no such file")
     try:

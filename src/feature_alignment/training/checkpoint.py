@@ -61,7 +61,9 @@ def _seed(seed: int, update: int, rank: int) -> int:
     return int.from_bytes(digest[:8], "big") - 2**63
 
 
-def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float, asked: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    fabric: Fabric, path: Path, updates: Updates, seconds: float, asked: Mapping[str, Any], *, keep: bool = True
+) -> None:
     """Write a checkpoint atomically, and keep the one before it as ``previous.ckpt``; only the first process writes.
 
     Args:
@@ -70,6 +72,7 @@ def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float
         updates: model and optimisers, between two updates.
         seconds: training time so far.
         asked: the options it was made with, see :func:`.resuming.asked`.
+        keep: whether there is a whole one at ``path``, if any; a damaged one does not take the place of the previous.
 
     Raises:
         OSError: it cannot be written; the checkpoints are those from before.
@@ -90,8 +93,12 @@ def save_checkpoint(fabric: Fabric, path: Path, updates: Updates, seconds: float
     content.write(SEAL.to_bytes(2, "little"))  # the length of the archive's comment, which is the checksum
     content.write(_seal(content.getbuffer()))
     with atomic_path(path) as scratch:
-        scratch.write_bytes(content.getbuffer())
-        _keep(path)
+        with scratch.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # before the previous one goes
+        if keep:
+            _keep(path)
 
 
 def _seal(content: memoryview) -> bytes:

@@ -130,6 +130,7 @@ class _Training:
         self.fabric, self.run, self.options = fabric, run, options
         self.asked = asked(model, data, options, fabric.world_size)
         path, state = self._restored() if resume else (None, None)
+        self.newest_is_whole = path in (None, run.checkpoint)
         model.to(fabric.device, DTYPES.get(options.precision, model.dtype))
         if path and state:
             refuse_changes(path, state, self.asked)
@@ -242,5 +243,7 @@ class _Training:
     def _save(self) -> None:
         if self.saved != self.updates.done:
             self._finite(self.losses)
-            save_checkpoint(self.fabric, self.run.checkpoint, self.updates, self.seconds, self.asked)
+            state = (self.updates, self.seconds, self.asked)
+            save_checkpoint(self.fabric, self.run.checkpoint, *state, keep=self.newest_is_whole)
+            self.newest_is_whole = True
             self.saved, self.saved_at = self.updates.done, time.perf_counter()
