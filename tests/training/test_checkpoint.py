@@ -186,9 +186,9 @@ def test_checkpoints_by_the_clock_change_nothing(killed, tiny, small, ten, same,
     whole, _ = killed
     often, saved, save = Run(tmp_path / "often"), [], loop.save_checkpoint
 
-    def watched(fabric, path, updates, *rest):
+    def watched(fabric, path, updates, *rest, **kept):
         saved.append(updates.done)
-        save(fabric, path, updates, *rest)
+        save(fabric, path, updates, *rest, **kept)
 
     monkeypatch.setattr(loop, "save_checkpoint", watched)
     fit(small(), tiny, often, ten(checkpoint_seconds=0))
