@@ -265,9 +265,15 @@ def test_a_damaged_one_does_not_take_the_place_of_the_previous_one(killed, tiny,
 
 def test_the_new_one_is_on_the_disk_before_the_previous_one_goes(killed, tiny, small, ten, monkeypatch):
     _, parts = killed
-    done, fsync, link = [], os.fsync, os.link
-    monkeypatch.setattr(os, "fsync", lambda number: (done.append("written"), fsync(number)))
-    monkeypatch.setattr(os, "link", lambda *names: (done.append("kept"), link(*names)))
+    written, safe, fsync, link = set(), [], os.fsync, os.link
+
+    def keep(newest, previous):
+        (scratch,) = parts.checkpoint.parent.glob(".last.ckpt-*.part")
+        safe.append(scratch.stat().st_ino in written)
+        link(newest, previous)
+
+    monkeypatch.setattr(os, "fsync", lambda number: (written.add(os.fstat(number).st_ino), fsync(number)))
+    monkeypatch.setattr(os, "link", keep)
     fit(small(), tiny, parts, ten(), resume=True)
-    assert "kept" in done
-    assert done[done.index("kept") - 1] == "written"
+    assert safe
+    assert all(safe)
