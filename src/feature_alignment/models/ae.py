@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from .inference import inference
 from .losses import squared_error
-from .model import Model, inference
+from .model import Model
 from .networks import Decoder, Encoder, check_width, orthogonal_
 from .options import EncoderOptions
 from .updates import Loss, Updates

@@ -22,8 +22,9 @@ from ..core.starts import draw_start, starts_with_noise
 from ..core.structures import rows
 from .fa_options import LAYERS, FAOptions
 from .further_steps import further_error
+from .inference import inference
 from .losses import squared_error
-from .model import Model, inference
+from .model import Model
 from .networks import Encoder, check_width, orthogonal_
 from .snapshot import Snapshot
 from .updates import Loss, Updates

@@ -14,8 +14,9 @@ from torch.optim import Adam, Optimizer
 from ..core.draws import standard_normal
 from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
 from .averaging import averaged, update_average
+from .inference import inference
 from .losses import squared_error
-from .model import Model, inference
+from .model import Model
 from .networks import Decoder, Discriminator, orthogonal_
 from .options import EncoderOptions, above_zero, at_least
 from .updates import Loss, Updates

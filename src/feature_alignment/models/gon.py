@@ -14,8 +14,9 @@ from ..core.alignment import align
 from ..core.pullback import Chain
 from ..core.speed.fusion import Affine
 from .ae import with_class
+from .inference import inference
 from .losses import squared_error
-from .model import Model, inference
+from .model import Model
 from .networks import Decoder, orthogonal_
 from .options import ModelOptions, at_least, sizes
 from .updates import Loss, Updates

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.local import Learning, LocalNetwork
-from .model import Model, inference
+from .inference import inference
+from .model import Model
 from .networks import Encoder, orthogonal_
 from .options import ModelOptions, above_zero, at_least, one_of, sizes
 from .updates import Loss, Updates

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.optim import Adam, Optimizer
 
 from ..samplers import Sampler
 from .checked import Checked
+from .inference import inference
 from .options import ModelOptions, build, with_options
 from .sampling import Samplers
 from .saving import Saved
@@ -22,34 +22,7 @@ from .saving import Saved
 if TYPE_CHECKING:
     from .updates import Updates
 
-__all__ = ["Model", "inference"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-M = TypeVar("M", bound="Model")
-
-
-def inference(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """Run a model's method in eval mode, without gradients, on the model's device; restore the modes afterwards."""
-
-    def here(self: M, value: Any) -> Any:
-        return value.to(self.device) if isinstance(value, Tensor) else value
-
-    @functools.wraps(method)
-    def wrapped(self: M, *args: P.args, **kwargs: P.kwargs) -> R:
-        modes = [(module, module.training) for module in self.modules()]
-        if any(training for _, training in modes):
-            self.eval()
-        try:
-            with torch.no_grad():
-                on_device: Any = method
-                moved = {name: here(self, each) for name, each in kwargs.items()}
-                return cast(R, on_device(self, *(here(self, each) for each in args), **moved))
-        finally:
-            for module, training in modes:
-                module.training = training
-
-    return cast(Callable[Concatenate[M, P], R], wrapped)
+__all__ = ["Model"]
 
 
 class Model(Saved, Checked, nn.Module, ABC):

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .ae import AE, with_class
+from .inference import inference
 from .losses import kl_divergence, squared_error
-from .model import inference
 from .networks import ACTIVATIONS, orthogonal_
 from .options import EncoderOptions
 from .updates import Loss, Updates

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ..core.checks import Network
 from .fa import FA
 from .fa_options import FAOptions
+from .inference import inference
 from .losses import kl_divergence
-from .model import inference
 from .networks import orthogonal_
 from .options import at_least, one_of
 from .updates import Loss, Updates

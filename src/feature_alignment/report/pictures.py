@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data import Images, to_pixels
 from ..extras import require
-from ..models.model import Model, inference
+from ..models.inference import inference
+from ..models.model import Model
 from . import sheets
 
 __all__ = ["interpolation_picture", "one_of_each", "reconstruction_picture", "sample_picture", "save_image"]

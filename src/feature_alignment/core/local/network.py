@@ -1,74 +1,30 @@
-r"""Layer-local training (Algorithm 2) and reconstruction layer by layer (Algorithm 3).
-
-Every layer learns to predict its own input from its own output, and nothing else: the loss of layer
-:math:`l` is the distance between its input and the feature of its output,
-
-.. math::
-    C_l = \lVert x - \hat r \rVert^2, \qquad \hat r = \mathrm{align}(E_l, E_l(x), r^0)
-
-whose graph, gradient and optimiser step are finished and freed before the next layer begins. On the way back, an
-activation is inverted exactly.
-"""
+"""A chain of layers that is trained layer by layer and reconstructs layer by layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.grad import conv2d_weight
 from torch.optim import Optimizer
 
-from .alignment import align
-from .layers import Arcsinh
-from .pullback import by_differentiation, rule_of, transposed_conv2d
-from .speed.fusion import Affine
+from ..alignment import align
+from .inverses import INVERSES
+from .layers import (
+    Learning,
+    accumulate_weight_gradient,
+    centred,
+    has_closed_form,
+    is_affine,
+    learns,
+    linear_part,
+    over_places,
+    pull_back,
+    without_bias,
+)
 
-__all__ = ["Arcsinh", "LocalNetwork", "register_inverse"]
-
-Inverse = Callable[[nn.Module, Tensor], Tensor]
-Learning: TypeAlias = nn.Linear | nn.Conv2d
-
-#: Largest value that the inverse of arcsinh returns.
-LARGEST = 1e6
-
-
-def _leaky_relu_inverse(layer: nn.Module, y: Tensor) -> Tensor:
-    return torch.where(y < 0, y / cast(nn.LeakyReLU, layer).negative_slope, y)
-
-
-def _arcsinh_inverse(layer: nn.Module, y: Tensor) -> Tensor:
-    # Layers of sinh in a row overflow at an unlikely output, as do the squares of a loss before; a sum of infinities
-    # is no number. What arcsinh is given for an image is far smaller.
-    bound = math.asinh(min(LARGEST, math.sqrt(torch.finfo(y.dtype).max)))
-    return torch.sinh(y.clamp(-bound, bound))
-
-
-def _tanh_inverse(layer: nn.Module, y: Tensor) -> Tensor:
-    return torch.atanh(y.clamp(torch.finfo(y.dtype).eps - 1, 1 - torch.finfo(y.dtype).eps))
-
-
-#: The inverses of layers without weights, by type; a feature outside the layer's range is taken to its edge.
-_INVERSES: dict[type[nn.Module], Inverse] = {
-    Arcsinh: _arcsinh_inverse,
-    nn.Tanh: _tanh_inverse,
-    nn.Sigmoid: lambda layer, y: torch.logit(y, torch.finfo(y.dtype).eps),
-    nn.LeakyReLU: _leaky_relu_inverse,
-    nn.Identity: lambda layer, y: y,
-}
-
-
-def register_inverse(kind: type[nn.Module], inverse: Inverse) -> None:
-    """Make an activation usable in a :class:`LocalNetwork`.
-
-    Args:
-        kind: type of the activation module.
-        inverse: maps the module and its output to its input, exactly; elementwise or not.
-    """
-    _INVERSES[kind] = inverse
+__all__ = ["LocalNetwork"]
 
 
 class LocalNetwork(nn.Sequential):
@@ -103,7 +59,7 @@ class LocalNetwork(nn.Sequential):
         self.steps, self.step_size = steps, step_size
         self.input_shape = tuple(input_shape)
         for index, layer in enumerate(self):
-            if not (_learns(layer) or isinstance(layer, nn.Flatten) or type(layer) in _INVERSES):
+            if not (learns(layer) or isinstance(layer, nn.Flatten) or type(layer) in INVERSES):
                 raise TypeError(
                     f"layers[{index}]: {type(layer).__name__} is neither a Linear, Conv2d or Flatten nor an activation "
                     "with a known inverse; register_inverse() adds one"
@@ -139,7 +95,7 @@ class LocalNetwork(nn.Sequential):
 
     def learning_layers(self) -> Iterator[Learning]:
         """Yield the layers that have weights, first to last: one optimiser belongs to each."""
-        return (layer for layer in self if _learns(layer))
+        return (layer for layer in self if learns(layer))
 
     def local_step(
         self, x: Tensor, optimizers: Sequence[Optimizer], *, micro_batch: int | None = None
@@ -174,7 +130,7 @@ class LocalNetwork(nn.Sequential):
         x = x.detach().clone() if self.writes_to_its_input() else x.detach()
         chunks, losses, waiting = [x], [], iter(optimizers)
         for layer in self:
-            if _learns(layer):
+            if learns(layer):
                 if micro_batch is not None:
                     _regroup(chunks, max(micro_batch, layer.weight.numel() // chunks[0][0].numel()))
                 # The next layer's input is computed with the weights before the update (Algorithm 2, lines 2, 14).
@@ -188,7 +144,7 @@ class LocalNetwork(nn.Sequential):
     def _learn(self, layer: Learning, chunks: list[Tensor], optimizer: Optimizer) -> Tensor:
         """Update a layer by the loss of all chunks of its input, and replace each chunk by its output."""
         batch, losses = sum(map(len, chunks)), []
-        closed = self.steps == 1 and _is_affine(layer) and _has_closed_form(layer)
+        closed = self.steps == 1 and is_affine(layer) and has_closed_form(layer)
         closed = closed and layer.weight.is_leaf and layer.weight.requires_grad
         # Under autocast the gradients need its casts of weights and inputs undone, which autograd does.
         closed = closed and not torch.is_autocast_enabled(chunks[0].device.type)
@@ -224,12 +180,12 @@ class LocalNetwork(nn.Sequential):
     def there_and_back(self, layer: Learning, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a learning layer's output and its feature, both differentiable."""
         shape = tuple(x.shape[1:])
-        if not _is_affine(layer):
+        if not is_affine(layer):
             output = layer(x)
             return output, self._feature(layer, output, shape)
         # The bias cancels; its gradient, by its two uses, would be their rounding, of which Adam makes whole steps.
-        product = _product(layer, x)
-        output = product if layer.bias is None else product + _over_places(layer.bias, layer)
+        product = linear_part(layer, x)
+        output = product if layer.bias is None else product + over_places(layer.bias, layer)
         return output, self._feature_of_product(layer, product, shape)
 
     @torch.no_grad()
@@ -240,13 +196,13 @@ class LocalNetwork(nn.Sequential):
         :math:`\lVert e \rVert^2` is :math:`2 \tau \, (y e^\top + (W e) x^\top)`, and 0 for the bias.
         """
         output = layer(x)
-        y = _centred(layer, output)
-        error = _pull_back(layer, y, tuple(x.shape[1:])).mul_(self.step_size).sub_(x)
+        y = centred(layer, output)
+        error = pull_back(layer, y, tuple(x.shape[1:])).mul_(self.step_size).sub_(x)
         loss = torch.linalg.vector_norm(error).square() / batch
         error.mul_(2 * self.step_size / batch)
-        _accumulate_weight_gradient(layer, error, y)
+        accumulate_weight_gradient(layer, error, y)
         del y
-        _accumulate_weight_gradient(layer, x, _product(layer, error))
+        accumulate_weight_gradient(layer, x, linear_part(layer, error))
         return output, loss
 
     @torch.no_grad()
@@ -277,89 +233,27 @@ class LocalNetwork(nn.Sequential):
             Shape ``(N, *input_shape)``.
         """
         for layer, shape in reversed(list(zip(self, self.shapes, strict=False))[:layers]):
-            if _learns(layer):
+            if learns(layer):
                 z = self._feature(layer, z, shape)
             elif isinstance(layer, nn.Flatten):
                 z = z.reshape(z.shape[0], *shape)
             else:
-                z = _INVERSES[type(layer)](layer, z)
+                z = INVERSES[type(layer)](layer, z)
         return z
 
     def _feature(self, layer: Learning, output: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the feature of a learning layer's output, with start zero."""
-        if _is_affine(layer):
-            return self._feature_of_product(layer, _centred(layer, output), shape)
+        if is_affine(layer):
+            return self._feature_of_product(layer, centred(layer, output), shape)
         start = output.new_zeros(1, *shape)
         return align(layer, output, start, steps=self.steps, step_size=self.step_size, check=False)
 
     def _feature_of_product(self, layer: Learning, product: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the feature of an affine layer's output minus its bias."""
-        if self.steps == 1 and _has_closed_form(layer):
-            return self.step_size * _pull_back(layer, product, shape)
+        if self.steps == 1 and has_closed_form(layer):
+            return self.step_size * pull_back(layer, product, shape)
         start = product.new_zeros(1, *shape)
-        return align(_without_bias(layer), product, start, steps=self.steps, step_size=self.step_size, check=False)
-
-
-def _learns(layer: nn.Module) -> TypeGuard[Learning]:
-    return isinstance(layer, nn.Linear | nn.Conv2d)
-
-
-def _is_affine(layer: Learning) -> bool:
-    """Whether a layer is :math:`W x + b`: neither of a class with a ``forward`` of its own nor with a hook."""
-    return rule_of(layer) is not by_differentiation
-
-
-def _has_closed_form(layer: Learning) -> bool:
-    """Whether an affine layer's transpose is known here."""
-    return isinstance(layer, nn.Linear) or (layer.padding_mode == "zeros" and not isinstance(layer.padding, str))
-
-
-def _over_places(bias: Tensor, layer: Learning) -> Tensor:
-    return bias if isinstance(layer, nn.Linear) else bias.view(-1, 1, 1)
-
-
-def _centred(layer: Learning, output: Tensor) -> Tensor:
-    """Return an output minus the bias, which is linear in the input."""
-    return output if layer.bias is None else output - _over_places(layer.bias, layer)
-
-
-def _without_bias(layer: Learning) -> Affine | nn.Conv2d:
-    """Return a layer of the same weight, read once: a parametrised one is computed at every access."""
-    weight = layer.weight
-    if isinstance(layer, nn.Linear):
-        return Affine(weight, weight.new_zeros(len(weight)))
-    bare = nn.Conv2d.__new__(nn.Conv2d)
-    vars(bare).update({**vars(layer), "_modules": {}, "_parameters": {"bias": None}, "weight": weight})
-    return bare
-
-
-def _geometry(layer: nn.Conv2d) -> dict[str, Any]:
-    return {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
-
-
-def _product(layer: Learning, x: Tensor) -> Tensor:
-    """Return :math:`W x`."""
-    if isinstance(layer, nn.Conv2d):
-        found: Tensor = layer._conv_forward(x, layer.weight, None)
-        return found
-    return functional.linear(x, layer.weight)
-
-
-def _pull_back(layer: Learning, y: Tensor, shape: tuple[int, ...]) -> Tensor:
-    r"""Return :math:`W^\top y`, of ``shape`` without the batch."""
-    if isinstance(layer, nn.Conv2d):
-        return transposed_conv2d(y, layer.weight, shape[1:], **_geometry(layer))
-    return y @ layer.weight
-
-
-def _accumulate_weight_gradient(layer: Learning, x: Tensor, cotangent: Tensor) -> None:
-    r"""Add the gradient of :math:`\langle c, W x \rangle` with respect to :math:`W`, :math:`c` the cotangent."""
-    if layer.weight.grad is None:
-        layer.weight.grad = torch.zeros_like(layer.weight)
-    if isinstance(layer, nn.Conv2d):
-        layer.weight.grad += conv2d_weight(x, layer.weight.shape, cotangent, **_geometry(layer))
-    else:
-        layer.weight.grad.addmm_(cotangent.flatten(0, -2).T, x.flatten(0, -2))
+        return align(without_bias(layer), product, start, steps=self.steps, step_size=self.step_size, check=False)
 
 
 def _replace(chunks: list[Tensor], function: Callable[[Tensor], Tensor]) -> None:
