@@ -35,6 +35,23 @@ def test_a_correction_with_a_period_of_two_pixels_is_removed_and_a_constant_one_
     torch.testing.assert_close(refiner(images)[inside].logit(), images[inside].logit() + 0.5)
 
 
+@pytest.mark.parametrize("bias", [10.0, -300.0])
+def test_a_correction_beyond_the_bound_is_scaled_down_and_lets_a_gradient_lead_back(bias):
+    images = torch.rand(3, 1, 8, 8, dtype=torch.double).clamp(0.01, 0.99)
+    free, bounded = (ResidualRefiner((1, 8, 8), filters=4, bound=bound).double() for bound in (1e9, 3.0))
+    bounded.load_state_dict(free.state_dict())
+    for refiner in (free, bounded):
+        nn.init.constant_(refiner.last[1].bias, bias)
+    change, most = (refiner(images).logit() - images.logit() for refiner in (bounded, free))
+    rms = most.square().mean((1, 2, 3), keepdim=True).sqrt()
+    if bias == 10:  # at -300 the free one has no correction to compare with
+        torch.testing.assert_close(change, most * 3.0 / rms)
+    torch.testing.assert_close(change.square().mean((1, 2, 3)).sqrt(), torch.full((3,), 3.0).double())
+    slopes = [torch.autograd.grad(each(images)[0, 0, 3, 3], each.last[1].weight)[0].norm() for each in (free, bounded)]
+    assert slopes[1] > 1e-5
+    assert slopes[1] > 100 * slopes[0]
+
+
 def test_it_refuses_by_name():
     with pytest.raises(ValueError, match="needs the labels"):
         ResidualRefiner((1, 8, 8), 4, classes=3)(torch.rand(1, 1, 8, 8))
@@ -46,7 +63,7 @@ def test_it_refuses_by_name():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.half, torch.bfloat16])
 def test_white_and_black_pixels_can_be_corrected_in_any_precision(dtype):
-    refiner = ResidualRefiner((1, 8, 8), filters=4)
+    refiner = ResidualRefiner((1, 8, 8), filters=4, bound=6.0)
     torch.nn.init.constant_(refiner.last[1].bias, -5.0)
     found = refiner.to(dtype)(torch.ones(1, 1, 8, 8, dtype=dtype))[..., 2:-2, 2:-2]
     torch.testing.assert_close(

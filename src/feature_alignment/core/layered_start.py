@@ -24,11 +24,12 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from .bounds import bounded
 from .checks import refuse_batch_statistics
 from .layers import Arcsinh
 from .pullback import PullBack, vjp
 from .speed.elementwise import scaled
-from .structures import Network, Structure, wide
+from .structures import Network, Structure
 from .trials import check_independence
 
 __all__ = ["ELEMENTWISE", "LayeredStart", "cut"]
@@ -118,16 +119,10 @@ class LayeredStart(nn.Module):
             hidden = target
             for stage in above:
                 hidden = stage.activation(stage(hidden))
-            return self._bounded(first(hidden))
+            start: Tensor = first(hidden)
+            return start if self.bound is None else bounded(start, self.bound)
 
         return start_of
-
-    def _bounded(self, start: Tensor) -> Tensor:
-        if self.bound is None:
-            return start
-        mean_square = wide(start).flatten(1).square().mean(1).view(-1, *[1] * (start.ndim - 1))
-        # Clamped before the root: exactly 1 within the bound, and no infinite derivative at a start of 0.
-        return start / (mean_square / self.bound**2).clamp(min=1).sqrt().to(start.dtype)
 
 
 @dataclass(frozen=True)
