@@ -73,8 +73,8 @@ def test_the_result_does_not_depend_on_the_random_numbers_drawn_before(network):
         ({"variables": "naturl"}, "did you mean 'natural'"),
         ({"network": 3}, "network: expected a module or a function, got int"),
         ({"network": nn.BatchNorm2d(1)}, "network: .*eval"),
-        ({"tol": -1.0}, "layer '2': tol: expected a finite number greater than 0"),
-        ({"probes": 1}, "probes: expected at least 2, got 1"),
+        ({"tol": -1.0}, "tol: expected a finite number greater than 0"),
+        ({"probes": 1}, "probes: expected a whole number of at least 2, got 1"),
         ({"network": lambda x: x.argmax(1)}, "layer 'output': the network's output: expected a floating-point tensor"),
     ],
 )
@@ -87,3 +87,32 @@ def test_what_cannot_be_measured_is_refused_by_name(network, arguments, words):
 def test_an_unknown_option_is_named(network):
     with pytest.raises(TypeError, match="evaluations"):
         diagnose(network, IMAGES, evaluations=3)
+
+
+def test_copies_of_one_image_are_compared_with_grey_as_one_is():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    one = torch.rand(1, 1, 8, 8)
+    alone = diagnose(network, one, max_evaluations=30)[0]
+    for count in (2, 3, 5):
+        found = diagnose(network, one.repeat(count, 1, 1, 1), max_evaluations=30)[0]
+        assert found.information == pytest.approx(alone.information, abs=1e-3)
+    grey = diagnose(network, torch.full((1, 1, 8, 8), 0.5), max_evaluations=30)[0]
+    assert (grey.information, grey.information_by_image) == (0.0, (0.0,))
+
+
+def test_the_network_itself_is_found_by_either_of_its_names():
+    found = diagnose(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), IMAGES, [""], **QUICK)
+    assert found[""] is found["output"] is found[0]
+
+
+def test_weights_made_in_inference_mode_are_refused_in_words():
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with pytest.raises(ValueError, match="'1.weight' was made under torch.inference_mode"):
+        diagnose(network, IMAGES, **QUICK)
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 0}, {"batch_size": 2.5}, {"probes": 2.5}, {"seed": -1}])
+def test_options_out_of_range_are_refused_before_anything_is_measured(change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))}: expected a whole number"):
+        diagnose(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), IMAGES, **{**QUICK, **change})

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .core.checks import Network, check_finite, refuse_batch_statistics
+from .core.checks import Network, check_finite, refuse_batch_statistics, refuse_inference, refuse_quantised
 from .core.diagnosis import Layer, Options, diagnose_layer, find_layers, part_of
 from .core.inversion import Bounded, Natural
 from .core.inversion.variables import as_variables
@@ -20,6 +20,8 @@ __all__ = ["Diagnosis", "diagnose"]
 
 #: The measurements of a layer, for progress.
 PARTS = ("pre-images", "Jacobian", "activations")
+#: Name of the network itself among its layers.
+WHOLE = "output"
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,14 @@ class Diagnosis:
         return iter(self.layers)
 
     def __getitem__(self, name: int | str) -> Layer:
-        """Return a layer by its place or its name; IndexError or KeyError if there is none."""
-        return self.layers[name] if isinstance(name, int) else {layer.name: layer for layer in self.layers}[name]
+        """Return a layer by its place or its name, ``""`` or ``output`` of the network itself.
+
+        Raises:
+            IndexError, KeyError: there is none.
+        """
+        if isinstance(name, int):
+            return self.layers[name]
+        return {layer.name: layer for layer in self.layers}[name or WHOLE]
 
     def save(self, directory: str | Path, against: Diagnosis | None = None) -> None:
         """Write ``report.html``, ``layers.json``, ``information.png`` and, for images, ``strips.png``.
@@ -116,7 +124,7 @@ def diagnose(
     found = Diagnosis(name or type(network).__name__, images, (), chosen)
     with Progress("diagnosing", len(names) * len(PARTS), unit="step", shown=progress) as bar:
         for place, layer in enumerate(names):
-            title = layer or "output"
+            title = layer or WHOLE
 
             def tell(part: str, place: int = place, title: str = title) -> None:
                 bar.said = f"{title}: {part}"
@@ -144,6 +152,8 @@ def _check(network: Network, images: Tensor, options: Options) -> None:
         raise TypeError(f"network: expected a module or a function, got {type(network).__name__}")
     if isinstance(network, nn.Module):
         refuse_batch_statistics(network)
+        refuse_quantised(network)
+        refuse_inference(network)
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images: expected a floating-point tensor, got {kind}")

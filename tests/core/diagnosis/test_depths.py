@@ -143,3 +143,30 @@ def test_layers_are_found_in_inference_mode_too():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     with torch.inference_mode():
         assert find_layers(network, torch.rand(1, 1, 4, 4)) == ["2", "3"]
+
+
+class Residual(nn.Module):
+    """A residual block whose activations are modules of their own, as in timm."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1, self.act1 = nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
+        self.conv2, self.act2 = nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()
+
+    def forward(self, x):
+        return self.act2(x + self.conv2(self.act1(self.conv1(x))))
+
+
+def test_a_block_that_ends_in_an_activation_is_no_activation():
+    network = nn.Sequential(Residual(3), Residual(3), nn.Flatten(), nn.Linear(48, 5))
+    assert find_layers(network, torch.rand(1, 3, 4, 4)) == ["0", "2", "3"]  # Flatten belongs to the second block
+    stem = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), Residual(3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+    assert find_layers(stem, torch.rand(1, 3, 4, 4)) == ["1", "2", "4", "5"]
+
+
+def test_layers_of_a_transformer_are_found_wherever_it_normalises():
+    for first in (False, True):
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=first)
+        network = nn.Sequential(nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), nn.Flatten()).eval()
+        found = find_layers(network, torch.rand(1, 4, 8))
+        assert {"0.layers.0", "0.layers.1"} <= set(found), found

@@ -114,3 +114,13 @@ def test_a_network_in_half_precision_has_the_spectrum_of_its_weights(dtype, outp
     rank = float(values.square().sum() ** 2 / values.pow(4).sum())
     assert float(found.effective_rank) == pytest.approx(rank, rel=0.15)
     assert float(found.largest) == pytest.approx(float(values[0]), rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+@pytest.mark.parametrize("outputs", [3, 600])
+def test_very_small_and_very_large_singular_values_have_the_rank_of_others(outputs, scale):
+    network = made_of(torch.tensor([3.0, 2.0, 1.0]).double(), outputs, 700).float()
+    points = torch.rand(1, 700)
+    usual = spectrum(network, points).effective_rank
+    network.weight.data *= scale
+    torch.testing.assert_close(spectrum(network, points).effective_rank, usual, rtol=1e-3, atol=0)

@@ -277,3 +277,17 @@ def test_a_search_does_not_end_in_black(variables):
     target = network(dark) + torch.eye(17)[-1:].double() / 2
     found = invert(network, target, torch.full_like(dark, 0.5), 1e-9, 200, variables=variables)
     torch.testing.assert_close(found.input, dark, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("covariance", ["full", "low_rank", "stationary"])
+def test_variables_of_many_half_precision_images_are_those_in_single(covariance):
+    images = torch.rand(16_000, 1, 8, 8).half()
+    half, single = (Variables.fit(each, covariance, rank=4) for each in (images, images.float()))
+    u = torch.randn(2, 1, 8, 8)
+    assert half.start.dtype == torch.half
+    torch.testing.assert_close(half.forward(u.half()).float(), single.forward(u), atol=2e-2, rtol=2e-2)
+
+
+def test_images_that_cannot_be_squashed_are_refused_by_their_name():
+    with pytest.raises(ValueError, match=r"images: expected values in \[0, 1\] to squash, got 0.* to 25"):
+        Variables.fit(torch.rand(5, 1, 4, 4) * 0.0 + torch.linspace(0.5, 255, 16).view(4, 4), squash=True)

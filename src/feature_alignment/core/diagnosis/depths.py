@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,12 +29,14 @@ class _Call:
         size: of a sample of its output.
         node: of its output in the graph.
         is_local: whether the innermost module with this output is an activation, a normalisation or the like.
+        measurable: whether its output is a floating-point tensor of a batch.
     """
 
     name: str
     size: int
     node: Any
     is_local: bool
+    measurable: bool = True
 
     @property
     def level(self) -> int:
@@ -79,9 +81,19 @@ def _names(network: nn.Module, image: Tensor, wanted: str | None, most: int) -> 
     output, calls = _record(network, pair)
     calls = _distinct(calls)
     if wanted != "all":
-        through = cuts(tensors(standard(output)), pair)
-        calls = _thinned(_merged([call for call in calls if call.node in through], image.numel()), most)
-    return [call.name for call in calls]
+        calls = _thinned(_merged(_through(calls, cuts(tensors(standard(output)), pair)), image.numel()), most)
+    return [call.name for call in calls if call.measurable]
+
+
+def _through(calls: list[_Call], nodes: Container[Any]) -> list[_Call]:
+    """Return the calls with these nodes; one is local only if nothing but local modules were called since the last."""
+    found, all_local = [], True
+    for call in calls:
+        all_local = all_local and call.is_local
+        if call.measurable and call.node in nodes:
+            found.append(replace(call, is_local=all_local))
+            all_local = True
+    return found
 
 
 def _record(network: nn.Module, batch: Tensor) -> tuple[Structure, list[_Call]]:
@@ -89,8 +101,13 @@ def _record(network: nn.Module, batch: Tensor) -> tuple[Structure, list[_Call]]:
 
     def hook(name: str) -> Callable[..., None]:
         def keep(module: nn.Module, _: Any, output: Any) -> None:
-            if name not in found and _is_measurable(output, len(batch)):
-                found[name] = _Call(name, output[0].numel(), output.grad_fn, not name or _is_local(module))
+            if name in found:
+                return
+            is_local = not name or _is_local(module)
+            if _is_measurable(output, len(batch)):
+                found[name] = _Call(name, output[0].numel(), output.grad_fn, is_local)
+            else:
+                found[name] = _Call(name, 0, object(), is_local, measurable=False)
 
         return keep
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -34,6 +35,9 @@ class Options:
         probes: of the effective rank, at least 2.
         batch_size: images measured at a time.
         seed: of the probes.
+
+    Raises:
+        ValueError: a number out of range.
     """
 
     variables: str | Variables = "natural"
@@ -42,6 +46,14 @@ class Options:
     probes: int = 16
     batch_size: int = 8
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_evaluations", 1), ("probes", 2), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        if not (math.isfinite(self.tol) and self.tol > 0):
+            raise ValueError(f"tol: expected a finite number greater than 0, got {self.tol!r}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,8 @@ class Layer:
         clipped: share of units with an activation of slope below 0.01, up to this depth; none without activations.
         residual: of :math:`g g' g = g`: :math:`\lVert g(x') - g(x) \rVert / \lVert g(x) \rVert`, :math:`x' = g'(g(x))`.
         repetition: of :math:`g' g g' = g'`: :math:`\lVert g'(g(x')) - x' \rVert / \lVert x' - x_0 \rVert`.
-        information: 1 - the square error of :math:`x'` to :math:`x` / that of the mean of the other images.
+        information: 1 - the square error of :math:`x'` to :math:`x` / that of the mean of the other images, or of the
+            start for one image and for copies of one; 0 where there is no such error.
         information_of_one_step: the same of one Gauss-Newton step.
         information_by_image: ``information`` of each image.
         converged: share of images with a residual of at most the tolerance.
@@ -142,9 +155,9 @@ def diagnose_layer(
         clipped=_weighted(shares, parts),
         residual=float(back.residual.mean()),
         repetition=float(back.repetition.mean()),
-        information=float(1 - _errors(back.input, images).sum() / scale.sum()),
-        information_of_one_step=float(1 - _errors(back.one_step, images).sum() / scale.sum()),
-        information_by_image=tuple((1 - _errors(back.input, images) / scale).tolist()),
+        information=float(_kept(_errors(back.input, images).sum(), scale.sum())),
+        information_of_one_step=float(_kept(_errors(back.one_step, images).sum(), scale.sum())),
+        information_by_image=tuple(_kept(_errors(back.input, images), scale).tolist()),
         converged=float(back.converged.float().mean()),
         evaluations=float((back.evaluations + jacobian.evaluations).float().mean()) + 1,
         seconds=time.perf_counter() - began,
@@ -181,8 +194,15 @@ def _output(network: Network, image: Tensor) -> Structure:
 
 def _scale(images: Tensor, grey: Tensor) -> Tensor:
     """Return the square errors of the mean of the other images; of grey for one image, and for copies of one."""
-    errors = _errors(other_mean(images, grey), images)
-    return torch.where(errors > 0, errors, _errors(grey.expand_as(images), images))
+    images = images.double()
+    errors = _errors(other_mean(images, grey.double()), images)
+    rounding = torch.finfo(torch.double).eps ** 2 * len(images) ** 2 * images.flatten(1).square().sum(1)
+    return torch.where(errors > rounding, errors, _errors(grey.expand_as(images), images))
+
+
+def _kept(errors: Tensor, scale: Tensor) -> Tensor:
+    """Return 1 - errors / scale; 0 for an image that is what it is compared with, of which there is nothing to know."""
+    return torch.where(scale > 0, 1 - errors / scale, torch.zeros_like(scale))
 
 
 def _errors(found: Tensor, images: Tensor) -> Tensor:

@@ -78,7 +78,8 @@ def spectrum(network: Network, points: Tensor, probes: int = 16, seed: int = 0) 
 
 def _whole(network: Network, points: Tensor, outputs: int) -> Spectrum:
     values = torch.stack([_singular_values(network, point) for point in points.split(1)])
-    ratio = participation_ratio(values.square().sum(1), values.pow(4).sum(1))
+    wider = values.double()  # in which fourth powers neither vanish nor overflow
+    ratio = participation_ratio(wider.square().sum(1), wider.pow(4).sum(1)).to(values)
     return Spectrum(ratio, torch.zeros_like(ratio), values[:, 0], values[:, -1], _count(points, outputs + 1))
 
 
@@ -103,9 +104,9 @@ def _probed(network: Network, points: Tensor, probes: int, seed: int, iterations
         for _ in range(probes):
             signs = torch.randint(0, 2, points.shape, generator=generator)
             pushed = push((2 * signs - 1).to(points))
-            squares.append(wide(rows(pushed)).square().sum(1))
-            fourths.append(wide(pull_back(pushed).detach().flatten(1)).square().sum(1))
-    ratio, error = _jackknife(torch.stack(squares).double(), torch.stack(fourths).double())
+            squares.append(rows(pushed).double().square().sum(1))
+            fourths.append(pull_back(pushed).detach().flatten(1).double().square().sum(1))
+    ratio, error = _jackknife(torch.stack(squares), torch.stack(fourths))
     largest, _ = largest_singular_value(network, points, iterations)
     return Spectrum(ratio.to(points), error.to(points), largest, None, _count(points, 2 * (probes + iterations) + 4))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...structures import wide
 from .base import Variables, same_size
 from .pixels import logit
 
@@ -88,13 +89,18 @@ def fit(
     if covariance == "auto":
         spatial = "stationary" if images.ndim > 2 else "low_rank"
         covariance = "full" if images[0].numel() <= WHOLE else spatial
-    data = logit(images) if squash else images
+    if squash and not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError(
+            f"images: expected values in [0, 1] to squash, got {float(images.min()):.3g} to {float(images.max()):.3g}"
+        )
+    data = wide(logit(images) if squash else images)  # sums of squares overflow in half precision
     mean = data.mean(0, keepdim=True)
     centred = data - mean
     variance = float(centred.square().sum() / (len(data) - 1) / mean.numel())
     if not variance > 0:
         raise ValueError(f"images: expected at least two different ones, got {len(images)} that are all the same")
-    return Gaussian(mean, *COVARIANCES[covariance](centred, floor * variance, rank), squash=squash)
+    maps = COVARIANCES[covariance](centred, floor * variance, rank)
+    return Gaussian(mean.to(images.dtype), *maps, squash=squash)
 
 
 def _check(images: Tensor, covariance: str, rank: int, floor: float) -> None:
