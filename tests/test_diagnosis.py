@@ -108,7 +108,7 @@ def test_the_network_itself_is_found_by_either_of_its_names():
 def test_weights_made_in_inference_mode_are_refused_in_words():
     with torch.inference_mode():
         network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
-    with pytest.raises(ValueError, match="'1.weight' was made under torch.inference_mode"):
+    with pytest.raises(ValueError, match=r"'1\.weight' was made under torch\.inference_mode"):
         diagnose(network, IMAGES, **QUICK)
 
 

@@ -287,3 +287,37 @@ def test_layers_of_parametrised_weights(make, steps):
     torch.testing.assert_close(loss, before)
     loss.backward()
     assert all(each.grad is not None for name, each in normed.named_parameters() if "bias" not in name)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_hooks_on_a_weight_are_applied(steps):
+    network = convolutional(steps=steps, step_size=0.3)
+    network[0].weight.register_hook(torch.zeros_like)
+    seen = []
+    network[2].weight.register_post_accumulate_grad_hook(lambda weight: seen.append(weight.grad.norm()))
+    before = network[0].weight.clone()
+    network.local_step(torch.rand(3, 2, 6, 6, dtype=torch.float64), optimizers_of(network))
+    assert torch.equal(network[0].weight, before)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("what", ["weight", "layer"])
+def test_a_frozen_layer_stays_as_it_is_and_the_others_learn(what):
+    network, free = convolutional(), convolutional()
+    free.load_state_dict(network.state_dict())
+    (network[2].weight if what == "weight" else network[2]).requires_grad_(False)
+    x, frozen = torch.rand(3, 2, 6, 6, dtype=torch.float64), network[2].weight.clone()
+    outputs = [each.local_step(x, optimizers_of(each)) for each in (network, free)]
+    torch.testing.assert_close(*outputs)
+    assert torch.equal(network[2].weight, frozen)
+    for index in (0, 5, 6):
+        torch.testing.assert_close(network[index].weight, free[index].weight)
+    assert not torch.equal(network[2].weight, free[2].weight)
+
+
+def test_optimisers_in_another_order_and_empty_batches_are_refused():
+    network, x = convolutional(), torch.rand(3, 2, 6, 6, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"optimizers\[0\]: has no parameter of Conv2d\(2, 4.*in order"):
+        network.local_step(x, optimizers_of(network)[::-1])
+    with pytest.raises(ValueError, match="x: expected at least one input, got none"):
+        network.local_step(x[:0], optimizers_of(network), micro_batch=2)

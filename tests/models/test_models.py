@@ -635,6 +635,39 @@ def test_latent_search_finds_what_was_generated_image_by_image():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(torch.half, 1), (torch.bfloat16, 3)])
+def test_the_latent_is_sought_in_half_precision_too(dtype, size):
+    model = GAN(**(SMALL | {"latent": 2}), search_steps=150, search_restarts=3, normalize=False).eval()
+    with torch.no_grad():  # of 1: small gradients, whose squares vanish in half precision; of 3: images that differ
+        for each in model.generator.parameters():
+            each *= size
+    images = model.decode(torch.tensor([[0.5, -1.0], [1.5, 0.3], [-0.7, -0.2]]))
+    half = model.to(dtype)
+    latent = half.encode(images.to(dtype))
+    assert latent.dtype == dtype
+    errors = (half.decode(latent).float() - images).square().sum((1, 2, 3))
+    assert errors.max() < 0.2 * images.var(0).sum()
+
+
+def test_a_critic_keeps_its_frozen_weights(digits):
+    model = GAN(**SMALL, adversarial="wasserstein", critic_clip=0.02)
+    frozen = next(each for each in model.discriminator.parameters() if each.ndim == 4).requires_grad_(False)
+    before = frozen.clone()
+    train(model, *digits, 1)
+    assert torch.equal(frozen, before)
+    assert before.abs().max() > 0.02
+
+
+@pytest.mark.parametrize("loss", ["layer", "image"])
+def test_a_layer_of_local_whose_weight_is_frozen_is_passed_over(digits, loss):
+    model = Local(**SMALL, loss=loss, clip_gradient=1.0)
+    weights = [layer.weight for layer in model.network.learning_layers()]
+    weights[0].requires_grad_(False)
+    before = [each.clone() for each in weights]
+    train(model, *digits, 1)
+    assert [torch.equal(*each) for each in zip(weights, before, strict=True)] == [True, *[False] * (len(weights) - 1)]
+
+
 def test_a_gan_given_the_class_seeks_the_latent_of_that_class():
     model = GAN(**(SMALL | {"latent": 2}), classes=3, projection=True, search_steps=150, search_restarts=3).eval()
     with torch.no_grad():  # the class matters as much as the latent, as after training

@@ -93,6 +93,7 @@ def test_images_of_another_shape_or_dtype_are_named_before_the_update():
     for images, message in (
         (torch.rand(2, 1, 9, 9), r"images: expected shape \(N, 1, 8, 8\), got \(2, 1, 9, 9\)"),
         (torch.rand(2, 1, 8, 8).double(), r"images: expected torch.float32 .*, got torch.float64"),
+        (torch.rand(0, 1, 8, 8), "images: expected at least one in a batch, got none"),
     ):
         with pytest.raises(ValueError, match=message):
             updates.step(images)

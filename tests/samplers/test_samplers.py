@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from feature_alignment.samplers import SAMPLERS, Gaussian, Mixture, Normal
+from feature_alignment.samplers import SAMPLERS, Flow, Gaussian, Mixture, Normal
 
 
 @pytest.fixture(autouse=True)
@@ -174,3 +176,39 @@ def test_a_flow_of_many_latents_follows_what_a_gaussian_cannot():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_normal_draws_in_its_dtype(dtype):
     assert Normal(3).to(dtype).draw(2).dtype == dtype
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_latents_that_do_not_vary_add_as_much_to_the_likelihood_of_every_sampler(rotated):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("zuko")
+    angle = 6.28 * torch.rand(2000)
+    ring = 3 * torch.stack([angle.cos(), angle.sin()], 1) + 0.1 * torch.randn(2000, 2)
+    flat = torch.cat([ring, torch.zeros(2000, 2)], 1)
+    if rotated:
+        flat = flat @ torch.linalg.qr(torch.randn(4, 4))[0]
+    gains = {}
+    for kind in (Gaussian, Mixture, Flow):
+        plain, within = kind(2), kind(4)
+        plain.fit(ring)
+        within.fit(flat)
+        gains[kind] = float(within.log_prob(flat).mean() - plain.log_prob(ring).mean())
+    assert gains[Mixture] == pytest.approx(gains[Gaussian], abs=0.5)
+    assert gains[Flow] == pytest.approx(gains[Gaussian], abs=0.5)
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Mixture, Flow])
+def test_what_latents_a_sampler_takes_is_the_same_for_all(kind):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("zuko")
+    sampler, latents = kind(2), torch.randn(150, 2)
+    bad = latents.clone()
+    bad[3, 1] = math.nan
+    with pytest.raises(ValueError, match="latents: expected finite numbers"):
+        sampler.fit(bad)
+    sampler.fit(latents.clone().requires_grad_())
+    with torch.inference_mode():
+        kind(2).fit(latents + 0)
+    with pytest.raises(ValueError, match=r"latents: expected shape \(N, 2\), got \(5, 1\)"):
+        sampler.log_prob(latents[:5, :1])
+    assert sampler.log_prob(latents[:0]).shape == (0,)

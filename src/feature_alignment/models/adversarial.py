@@ -32,7 +32,7 @@ class AdversarialOptions(ModelOptions):
         adversarial: ``least-squares`` (equations 5, 6), ``wasserstein`` with clipped critic weights,
             ``wasserstein-gp`` with a gradient penalty, or ``relativistic`` on pairs of a real and a generated image
             (R3GAN) with the gradient penalties R1 and R2.
-        critic_clip: bound on the absolute value of the critic's weights, for ``wasserstein``.
+        critic_clip: bound on the absolute value of the critic's weights that are trained, for ``wasserstein``.
         penalty_weight: weight of the gradient penalty: for ``wasserstein-gp`` by default 10; for ``relativistic``
             :math:`\gamma` in :math:`\tfrac\gamma2 (\lVert\nabla D(x)\rVert^2 + \lVert\nabla D(y)\rVert^2)`, by
             default :math:`CHW / 784`, 1 for digits: a discriminator that tells images of more values apart as well
@@ -152,7 +152,8 @@ def update_discriminator(
     if options.adversarial == "wasserstein":
         with torch.no_grad():
             for parameter in discriminator.parameters():
-                parameter.clamp_(-options.critic_clip, options.critic_clip)
+                if parameter.requires_grad:
+                    parameter.clamp_(-options.critic_clip, options.critic_clip)
 
 
 def _relativistic(

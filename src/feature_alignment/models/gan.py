@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ..core.draws import standard_normal
+from ..core.structures import wide
 from .adversarial import AdversarialOptions, adversarial_loss, update_discriminator
 from .averaging import averaged, update_average
 from .inference import inference
@@ -126,14 +128,15 @@ class GAN(Model):
             return images.new_zeros(0, self.latent), images.new_zeros(0, self.classes)
         starts = torch.randn(restarts, 1, self.latent, generator=torch.Generator().manual_seed(0))
         starts = starts.expand(-1, count, -1).flatten(0, 1)
-        latent = starts.to(self.device, self.dtype, copy=True).requires_grad_()
+        # Wide: Adam's mean square of a gradient vanishes in half precision, and its step is then 0 / 0.
+        latent = wide(starts.to(self.device, self.dtype, copy=True)).requires_grad_()
         scores = latent.new_zeros(len(latent), self.classes).requires_grad_()
         targets = images.repeat(restarts, 1, 1, 1)
         given = None if one_hot is None else one_hot.repeat(restarts, 1)
 
         def errors() -> Tensor:
-            classes = given if given is not None or not self.classes else scores.softmax(1)
-            return squared_error(targets, self.generate(latent, classes))
+            classes = given if given is not None or not self.classes else scores.softmax(1).to(self.dtype)
+            return squared_error(targets, self.generate(latent.to(self.dtype), classes))
 
         sought = [latent, scores] if self.classes and given is None else [latent]
         optimizer = Adam(sought, lr=self.options.search_rate)
@@ -142,9 +145,9 @@ class GAN(Model):
                 each.grad = gradient
             optimizer.step()
         with torch.no_grad():
-            best = errors().view(restarts, count).argmin(0)
+            best = errors().nan_to_num(nan=math.inf).view(restarts, count).argmin(0)
         chosen = best * count + torch.arange(count, device=self.device)
-        return latent.detach()[chosen], scores.detach()[chosen]
+        return latent.detach()[chosen].to(self.dtype), scores.detach()[chosen]
 
     @property
     def classes(self) -> int:

@@ -120,7 +120,12 @@ class Local(Model):
             if isinstance(layer, Learning):
                 names.append(f"layer_{len(names)}")
                 loss = partial(self._layer_loss, names[-1], place, layer, x, images)
-                x = updates.take(names[-1], loss, self.options.clip_gradient)
+                if layer.weight.requires_grad:
+                    x = updates.take(names[-1], loss, self.options.clip_gradient)
+                else:  # a loss of nothing that is trained: the bias cancels
+                    found = loss()
+                    updates.terms |= found.terms
+                    x = found.kept
             else:
                 with torch.no_grad():
                     x = layer(x)

@@ -73,8 +73,8 @@ class Updates:
             labels: their classes, int64 of shape ``(N,)``, or none.
 
         Raises:
-            ValueError: images of another shape or dtype than the model's, or, in the first update, outside of [0, 1];
-                labels that it cannot take, by their values if they are on the CPU.
+            ValueError: no images; images of another shape or dtype than the model's, or, in the first update, outside
+                of [0, 1]; labels that it cannot take, by their values if they are on the CPU.
         """
         if not self.model.training:  # which inference in between leaves alone, a call of eval() does not
             self.model.train()
@@ -84,6 +84,8 @@ class Updates:
         with self.arithmetic():
             images = self.model.as_floats(images)
             self.model.check_images(images)
+            if not len(images):
+                raise ValueError("images: expected at least one in a batch, got none")
             if self.done == self.begun:
                 _check_range(images)
             if labels is not None and self.model.options.classes:

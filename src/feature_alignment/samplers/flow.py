@@ -58,11 +58,12 @@ class Flow(ConditionalSampler):
         known, where = self.count_classes(latents, labels), self.weights.device
         fitted, spared = held_out(known)
         self.gaussian.fit(latents[fitted])
-        white, context = self.gaussian.whiten(latents)[0].float().cpu(), self._context(known)
-        flow = self._empty().requires_grad_(True)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():  # a derivative keeps ordinary tensors only
+            white, context = _filled(self.gaussian.whiten(latents.detach())[0].cpu()).float(), self._context(known)
+            flow = self._empty().requires_grad_(True)
             _train(flow, (white[fitted], _part(context, fitted)), (white[spared], _part(context, spared)))
-        self.weights = parameters_to_vector(flow.parameters()).detach().to(where)
+            weights = parameters_to_vector(flow.parameters()).detach()
+        self.weights = weights.to(where)
 
     @torch.no_grad()
     def draw(  # noqa: D102
@@ -110,6 +111,17 @@ class Flow(ConditionalSampler):
             for each in list(transform.parameters())[-2:]:  # of the last layer
                 nn.init.zeros_(each)
         return flow.requires_grad_(False)
+
+
+def _filled(white: Tensor) -> Tensor:
+    """Add normal noise to whitened latents in the directions in which they vary less than the least assumed.
+
+    There a flow could raise the density without end, which says nothing of the latents.
+    """
+    values, vectors = torch.linalg.eigh(white.T.cov().reshape(white.shape[1], white.shape[1]))
+    lacking = torch.where(values < 0.5, 1 - values, 0.0).clamp_min(0).sqrt()
+    noise = torch.randn(white.shape, generator=torch.Generator().manual_seed(0), dtype=white.dtype)
+    return white + noise @ (vectors * lacking) @ vectors.T if lacking.any() else white.clone()
 
 
 def _part(context: Tensor | None, index: Tensor) -> Tensor | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .sampler import Sampler
 
-__all__ = ["Gaussian"]
+__all__ = ["FLOOR", "Gaussian"]
 
 #: Of the largest standard deviation, the least that a density assumes in any direction: where latents span less than
 #: the space, there is no density otherwise.
@@ -56,6 +56,7 @@ class Gaussian(Sampler):
         return self.colour((temperature * torch.randn(count, self.latent, generator=generator)).to(self.mean))
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        self.check_size(latents)
         white, log_determinant = self.whiten(latents)
         return -0.5 * (white.square().sum(1) + self.latent * math.log(2 * math.pi)) - log_determinant
 

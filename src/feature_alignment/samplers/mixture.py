@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..extras import require
+from .gaussian import FLOOR
 from .sampler import ConditionalSampler
 from .split import held_out
 
@@ -24,6 +25,8 @@ STRENGTHS = (0.01, 0.1, 0.3, 1.0, 3.0)
 LATENTS_OF_A_COMPONENT = 10
 #: Added to the variances of standardised latents.
 REGULARIZER = 1e-6
+#: Added to them within each step of expectation maximisation, and taken away again.
+REGULARIZED = 1e-4
 
 
 class Components(NamedTuple):
@@ -70,7 +73,8 @@ class Mixture(ConditionalSampler):
 
     where :math:`n_{ck}` is the number of latents of the component. A class of few latents so has almost the common
     covariance; one without any, that and the common mean. The number of components, the same for all classes large
-    enough, and :math:`\nu` are those of the highest likelihood on a tenth of the latents, held out.
+    enough, and :math:`\nu` are those of the highest likelihood on a tenth of the latents, held out. In no
+    direction is a deviation less than a thousandth of the largest, as in :class:`Gaussian`.
 
     Drawing needs PyTorch only.
 
@@ -99,21 +103,21 @@ class Mixture(ConditionalSampler):
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:  # noqa: D102
         known, double = self.count_classes(latents, labels), latents.double().cpu()
         shift, scale = double.mean(0), double.std(0)
-        scale = scale.clamp_min(max(REGULARIZER * float(scale.max()), torch.finfo(torch.float32).tiny))
+        least = FLOOR * torch.linalg.matrix_norm(double.T.cov().reshape(self.latent, self.latent), 2).sqrt()
+        least = least.clamp_min(torch.finfo(torch.float32).tiny)
+        scale = scale.clamp_min(least)
         fitted, spared = held_out(known)
         standard = (double - shift) / scale
         groups = [standard[fitted][known[fitted] == label] for label in range(self.groups)]
         common, best = _common_covariance(groups), Candidate(-math.inf, [])
         for count in COUNTS_OF_A_CLASS if self.classes else COUNTS:
             components = [_components(group, count) for group in groups]
-            candidates = [_shrunk(components, strength * self.latent, common) for strength in STRENGTHS]
+            candidates = [_shrunk(components, strength * self.latent, common, least / scale) for strength in STRENGTHS]
             scored = (Candidate(_likelihood(each, standard[spared], known[spared]), each) for each in candidates)
             found = max(scored, key=lambda each: each.likelihood)
             if not found.likelihood > best.likelihood:
                 break
             best = found
-        if not best.classes:
-            raise ValueError("latents: expected finite numbers")
         self._set(best.classes, shift, scale)
 
     def _set(self, classes: list[Densities], shift: Tensor, scale: Tensor) -> None:
@@ -162,15 +166,26 @@ def _common_covariance(groups: list[Tensor]) -> Tensor:
     return scatter / sum(map(len, groups)) + REGULARIZER * torch.eye(size, dtype=groups[0].dtype)
 
 
-def _shrunk(components: list[Components], prior: float, common: Tensor) -> list[Densities]:
-    """Return the densities of all classes with covariances shrunk towards the common one by ``prior`` pseudo-counts."""
+def _shrunk(components: list[Components], prior: float, common: Tensor, least: Tensor) -> list[Densities]:
+    """Return the densities of all classes with covariances shrunk towards the common one by ``prior`` pseudo-counts.
+
+    ``least`` is the least standard deviation in the units of each latent.
+    """
     found = []
     for sizes, means, covariances in components:
         n = sizes[:, None, None]
         shrunk = (n * covariances + prior * common) / (n + prior)
         weights = sizes / sizes.sum() if sizes.sum() else torch.ones_like(sizes)
-        found.append(Densities(weights, means, torch.linalg.cholesky(shrunk)))
+        found.append(Densities(weights, means, torch.linalg.cholesky(_at_least(shrunk, least))))
     return found
+
+
+def _at_least(covariances: Tensor, least: Tensor) -> Tensor:
+    """Return covariances with no deviation below the least, in any direction; the same where there is none."""
+    units = least[:, None] * least
+    values, vectors = torch.linalg.eigh(covariances / units)
+    raised = units * ((vectors * values.clamp_min(1).unsqueeze(-2)) @ vectors.mT)
+    return torch.where((values < 1).any(-1)[:, None, None], raised, covariances)
 
 
 def _likelihood(classes: list[Densities], latents: Tensor, labels: Tensor) -> float:
@@ -197,7 +212,7 @@ def _several(group: Tensor, count: int) -> Components:
     sklearn = require("sklearn.mixture", "samplers", "the sampler mixture")
     # In float32, and not to convergence: at 64 latents that is seconds instead of minutes, for as good a likelihood.
     mixture: Any = sklearn.GaussianMixture(
-        count, reg_covar=1e-4, tol=1e-2, max_iter=15, init_params="k-means++", random_state=0
+        count, reg_covar=REGULARIZED, tol=1e-2, max_iter=15, init_params="k-means++", random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that 15 iterations are not convergence: the choice is by likelihood
@@ -208,4 +223,5 @@ def _several(group: Tensor, count: int) -> Components:
     weights, means, covariances = (
         torch.from_numpy(each).double() for each in (mixture.weights_, mixture.means_, mixture.covariances_)
     )
-    return Components(weights * len(group), means, covariances)
+    added = REGULARIZED * torch.eye(group.shape[1], dtype=torch.double)
+    return Components(weights * len(group), means, covariances - added)

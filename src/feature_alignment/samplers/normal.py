@@ -38,4 +38,5 @@ class Normal(Sampler):
         return temperature * torch.randn(count, self.latent, generator=generator).to(self.likelihood)
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        self.check_size(latents)
         return -0.5 * (latents.double().square().sum(1) + self.latent * math.log(2 * math.pi))

@@ -46,7 +46,7 @@ class Sampler(nn.Module, ABC):
             labels: the class of each, int64, shape ``(N,)``; required by a conditional sampler with classes.
 
         Raises:
-            ValueError: too few latents, or no labels where they are required.
+            ValueError: too few latents, or some that are not finite; no labels where they are required.
             MissingExtra: :attr:`needs` is not installed.
         """
 
@@ -80,11 +80,17 @@ class Sampler(nn.Module, ABC):
         """
 
     def check(self, latents: Tensor) -> None:
-        """Raise a ValueError unless there are latents enough, of the right size."""
-        if latents.dim() != 2 or latents.shape[1] != self.latent:
-            raise ValueError(f"latents: expected shape (N, {self.latent}), got {tuple(latents.shape)}")
+        """Raise a ValueError unless there are latents enough, of the right size, that are finite numbers."""
+        self.check_size(latents)
         if len(latents) < self.fewest:
             raise ValueError(f"latents: expected {self.fewest} or more to fit to, got {len(latents)}")
+        if not bool(latents.isfinite().all()):
+            raise ValueError("latents: expected finite numbers")
+
+    def check_size(self, latents: Tensor) -> None:
+        """Raise a ValueError unless the latents are of the right size."""
+        if latents.dim() != 2 or latents.shape[1] != self.latent:
+            raise ValueError(f"latents: expected shape (N, {self.latent}), got {tuple(latents.shape)}")
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         state_dict.setdefault(f"{prefix}likelihood", torch.tensor(-math.inf))  # which earlier versions do not have
@@ -115,6 +121,9 @@ class ConditionalSampler(Sampler):
         """Return the log-density of each latent given its class, float64, shape ``(N,)``; labels int64."""
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
+        self.check_size(latents)
+        if not len(latents):
+            return latents.new_zeros(0, dtype=torch.double)
         if labels is not None or not self.classes:
             return self.log_density(latents, self.known(len(latents), labels))
         return self.joint(latents).logsumexp(1)

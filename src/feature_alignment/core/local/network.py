@@ -117,8 +117,8 @@ class LocalNetwork(nn.Sequential):
             batch, shape ``()``.
 
         Raises:
-            ValueError: another number of optimisers than learning layers, inputs of another shape, or a
-                ``micro_batch`` below 1.
+            ValueError: another number of optimisers than learning layers, or one that has no parameter of its layer;
+                inputs of another shape, or none; a ``micro_batch`` below 1.
         """
         learning = list(self.learning_layers())
         if len(optimizers) != len(learning):
@@ -127,6 +127,12 @@ class LocalNetwork(nn.Sequential):
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"micro_batch: expected at least 1, got {micro_batch}")
+        if not len(x):
+            raise ValueError("x: expected at least one input, got none")
+        for number, (learner, optimizer) in enumerate(zip(learning, optimizers, strict=True)):
+            own = {id(each) for each in learner.parameters()}
+            if own.isdisjoint(id(each) for group in optimizer.param_groups for each in group["params"]):
+                raise ValueError(f"optimizers[{number}]: has no parameter of {learner}; expected one a layer, in order")
         x = x.detach().clone() if self.writes_to_its_input() else x.detach()
         chunks, losses, waiting = [x], [], iter(optimizers)
         for layer in self:
@@ -145,7 +151,7 @@ class LocalNetwork(nn.Sequential):
         """Update a layer by the loss of all chunks of its input, and replace each chunk by its output."""
         batch, losses = sum(map(len, chunks)), []
         closed = self.steps == 1 and is_affine(layer) and has_closed_form(layer)
-        closed = closed and layer.weight.is_leaf and layer.weight.requires_grad
+        closed = closed and layer.weight.is_leaf and layer.weight.requires_grad and not _has_hooks(layer.weight)
         # Under autocast the gradients need its casts of weights and inputs undone, which autograd does.
         closed = closed and not torch.is_autocast_enabled(chunks[0].device.type)
         accumulate = self._accumulate_in_closed_form if closed else self._accumulate
@@ -166,7 +172,8 @@ class LocalNetwork(nn.Sequential):
         with torch.enable_grad():
             output, distance = self.layer_distance(layer, x)
             loss = distance / batch
-        loss.backward()
+        if loss.requires_grad:  # not so where the layer's weight is frozen: the bias cancels
+            loss.backward()
         return output.detach(), loss.detach()
 
     def layer_distance(self, layer: Learning, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,6 +261,11 @@ class LocalNetwork(nn.Sequential):
             return self.step_size * pull_back(layer, product, shape)
         start = product.new_zeros(1, *shape)
         return align(without_bias(layer), product, start, steps=self.steps, step_size=self.step_size, check=False)
+
+
+def _has_hooks(weight: Tensor) -> bool:
+    """Whether something is done with the gradient of a weight, as masks of pruning do."""
+    return bool(weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None))
 
 
 def _replace(chunks: list[Tensor], function: Callable[[Tensor], Tensor]) -> None:
