@@ -146,3 +146,13 @@ def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, trained, 
     assert len(errors) == 1, errors
     assert errors[0].startswith(f"falign: error: {message}")
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
+
+
+def test_errors_that_are_no_numbers_are_told_of(trained, folder, tmp_path, capsys):
+    model = Model.from_pretrained(trained)
+    with torch.no_grad():
+        next(model.parameters())[:] = torch.nan
+    model.save_pretrained(tmp_path / "lost")
+    assert main(["score", str(tmp_path / "lost"), str(folder), f"--out={tmp_path / 'scores.csv'}"]) == 0
+    assert "the errors of 3 of 3 images are no finite numbers" in capsys.readouterr().err
+    assert {row["share"] for row in rows_of(tmp_path / "scores.csv")} == {"nan"}

@@ -91,3 +91,19 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_the_next_time(tmp_path
     (tmp_path / "file").touch()  # where a directory would have to be
     with pytest.warns(UserWarning, match="cannot be kept for the next time"):
         assert cached_tensors("a", "key", lambda: {"x": torch.arange(3)})["x"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_a_classifier_is_trained_where_gradients_are_off(splits, tmp_path, monkeypatch, context):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    few = replace(splits[0], pixels=splits[0].pixels[:200], labels=splits[0].labels[:200], name=context.__name__)
+    with context():
+        found = classifier_for(few, steps=3)
+        assert found.classify(few.images()[:5]).shape == (5,)
+    again = classifier_for(replace(few, name=f"{few.name}-again"), steps=3)
+    torch.testing.assert_close(found.head.weight.detach().clone(), again.head.weight.detach())
+
+
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"labels: expected shape \(4,\), got \(4, 1\)"):
+        class_agreement(Classifier(1, 8, 3).eval(), torch.rand(4, 1, 8, 8), torch.zeros(4, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,3 +33,10 @@ def test_a_measure_is_one_entry(splits, monkeypatch):
     samples = model.sample(12, labels, generator=torch.Generator().manual_seed(1))
     assert found["brightness"]["feature"] == pytest.approx(float(samples.mean()), rel=1e-5)
     assert stages_of({"brightness": found["brightness"]}) == ["feature", "reference"]
+
+
+def test_a_classifier_of_rotations_names_no_classes(splits):
+    train, test = splits
+    found = evaluate(small_model(VFA), replace(train, labels=None, classes=()), test, limit=12)
+    assert "class_agreement" not in found
+    assert "have no labels from which a classifier could learn" in found["notes"]["class_agreement"]

@@ -85,6 +85,8 @@ def _check(options: Namespace) -> None:
     for name, least in (("evaluations", 2), ("jitter", 0), ("batch_size", 1)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(options, name)}")
+    if options.jitter and options.evaluations < 10:
+        raise UsageError(f"--evaluations: expected at least 10 with --jitter, got {options.evaluations}")
     for name in ("jitter", "tolerance"):
         if not options.images and getattr(options, name) != parser().get_default(name):
             raise UsageError(f"--{name}: is of the search for an image's pre-image; there are no images")

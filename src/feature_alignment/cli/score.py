@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from itertools import islice
@@ -66,7 +68,10 @@ def run(options: Namespace) -> None:
             write_atomically(out, _table(rows))
     if not rows:
         raise UsageError(f"images: none can be read in {', '.join(options.images)}")
-    worst = max(rows, key=lambda row: float(row["error"]))
+    lost = sum(not math.isfinite(row["error"]) for row in rows)
+    if lost:
+        warnings.warn(f"the errors of {lost} of {len(rows)} images are no finite numbers; see {out}", stacklevel=1)
+    worst = max(rows, key=lambda row: float(row["error"]) if math.isfinite(row["error"]) else math.inf)
     print(f"{len(rows)} images; largest error {worst['error']:.4g}: {worst['file']}")
     print(f"Wrote {out}")
 

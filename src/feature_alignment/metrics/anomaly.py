@@ -17,7 +17,8 @@ class Region(NamedTuple):
     Attributes:
         top: its first row, int64, shape ``(N,)``.
         left: its first column, int64, shape ``(N,)``.
-        share: of the image's error that is in it, shape ``(N,)``; 0 for an image without error.
+        share: of the image's error that is in it, shape ``(N,)``; 0 for an image without error,
+            not a number for one whose error is none.
     """
 
     top: Tensor
@@ -68,4 +69,4 @@ def worst_region(maps: Tensor, side: int) -> Region:
     most, place = sums.flatten(1).max(1)
     top, left = place // sums.shape[2], place % sums.shape[2]
     whole = maps.flatten(1).sum(1)
-    return Region(top, left, torch.where(whole > 0, most / whole, torch.zeros_like(whole)))
+    return Region(top, left, torch.where(whole == 0, torch.zeros_like(whole), most / whole))

@@ -81,7 +81,8 @@ def classifier_for(train: Images, *, steps: int = 1500, seed: int = 0) -> Classi
     for part in (*train.pixels.split(1000), *([] if train.labels is None else [train.labels])):
         key.update(part.numpy().tobytes())
     name = f"classifier-{Path(train.name).name}"
-    with seeded(seed):
+    # It is trained, the first time, whatever the context it is asked for in.
+    with seeded(seed), torch.inference_mode(False), torch.enable_grad():
         classifier = Classifier(train.shape[0], train.shape[1], classes)
         classifier.load_state_dict(
             cached_tensors(name, key.hexdigest()[:16], lambda: _trained(classifier, train, steps))
@@ -124,5 +125,11 @@ def classifier_fid(classifier: Classifier, real: Tensor, generated: Tensor) -> f
 
 
 def class_agreement(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Return the share of ``images`` that ``classifier`` assigns to ``labels``, in [0, 1]."""
+    """Return the share of ``images`` that ``classifier`` assigns to ``labels``, in [0, 1].
+
+    Raises:
+        ValueError: labels that are not of shape ``(N,)``.
+    """
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels: expected shape ({len(images)},), got {tuple(labels.shape)}")
     return float((classifier.classify(images) == labels).double().mean())

@@ -78,6 +78,8 @@ def _class_agreement(found: Comparison) -> dict[str, float]:
     labels = found.labels
     if labels is None:
         return {}
+    if found.train.labels is None:
+        raise LeftOut("left out: the training images have no labels from which a classifier could learn the classes")
     classified = found.samples | {"reference": found.images}
     return {stage: class_agreement(found.classifier, each, labels) for stage, each in classified.items()}
 

@@ -214,3 +214,28 @@ def test_a_residual_that_is_a_fifth_larger_in_a_second_evaluation_is_that_one():
         found = invert(lambda r: network(r, last), target, start, 1e-9, 40)
     torch.testing.assert_close(found.input, before.input)
     assert float(found.residual / before.residual) == pytest.approx(1.2, rel=0.01)
+
+
+class WithinBounds(nn.Module):
+    """Raises where a batch has an input of a first number above 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 4))
+
+    def forward(self, x):
+        if bool((x[:, 0] > 2).any()):
+            raise RuntimeError("out of its domain")
+        return self.layers(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*failed for 1 of 2 samples")
+def test_a_neighbour_that_fails_costs_the_others_nothing():
+    network = WithinBounds()
+    start = torch.zeros(2, 6)
+    start[1, 0] = 1.9  # whose first step leads out of the domain
+    target = network(torch.randn(2, 6).clamp(-1, 1)).detach() + torch.tensor([[0.0], [5.0]])
+    both = invert(network, target, start, max_evaluations=60)
+    alone = invert(network, target[:1], start[:1], max_evaluations=60)
+    assert both.evaluations[0] == alone.evaluations[0]
+    torch.testing.assert_close(both.input[:1], alone.input)

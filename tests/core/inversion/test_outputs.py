@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from feature_alignment import invert
-from feature_alignment.core.inversion import Natural, Pixels, maximise
+from feature_alignment.core.inversion import Natural, Pixels, Variables, maximise
 
 
 @pytest.fixture(autouse=True)
@@ -347,3 +347,28 @@ def test_a_target_of_other_names_is_not_taken_by_position(chosen, names):
     weight, target = matrix(), {name: torch.zeros(1, 3, dtype=torch.double) for name in names}
     with pytest.raises(ValueError, match="target: expected the structure"):
         invert(lambda r: dict(zip(("mean", "other"), (r @ weight.T).split(3, 1), strict=True)), target, START, **chosen)
+
+
+@pytest.mark.parametrize("units", [3, torch.tensor([False, True, False, False])])
+def test_one_unit_for_each_sample_is_a_target_without_a_second_dimension_too(units):
+    network = nn.Linear(8, 4).double()
+    target, start = torch.tensor([0.3, -0.2]).double(), torch.zeros(1, 8).double()
+    found = invert(network, target, start, units=units)
+    expected = invert(network, target[:, None], start, units=units)
+    assert found.converged.all()
+    torch.testing.assert_close(found.input, expected.input)
+    assert invert(network, torch.zeros(0, 2).double(), start, units=[1, 2]).input.shape == (0, 8)
+
+
+def test_a_start_or_variables_of_another_dtype_are_refused_in_words():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()
+    images = torch.rand(20, 1, 4, 4)
+    for arguments in ({"start": images[:1]}, {"variables": Variables.fit(images)}):
+        with pytest.raises(TypeError, match=r"start: expected dtype torch.float64 like the network's weights.*float32"):
+            invert(network, torch.zeros(2, 3).double(), **arguments)
+
+
+def test_jitter_needs_as_many_evaluations_as_it_takes_at_once():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with pytest.raises(ValueError, match="max_evaluations: expected at least 5, which jitter takes at once, got 4"):
+        invert(network, torch.zeros(1, 3), torch.rand(1, 1, 8, 8), jitter=1, max_evaluations=4)

@@ -25,7 +25,7 @@ from .discrepancy import shorten_last_step
 from .gauss_newton import gauss_newton
 from .gradient import gradient
 from .lbfgs import lbfgs
-from .problem import Problem, begin, draw_starts, pose
+from .problem import SHIFTS, Problem, begin, draw_starts, pose
 from .search import Search
 from .variables import Pixels, Variables, as_variables
 
@@ -143,6 +143,10 @@ def invert(
     _check_whole("jitter", jitter, 0)
     if batch_size is not None:
         _check_whole("batch_size", batch_size, 1)
+    if jitter and max_evaluations < SHIFTS:
+        raise ValueError(
+            f"max_evaluations: expected at least {SHIFTS}, which jitter takes at once, got {max_evaluations}"
+        )
     space, target = as_variables(variables), standard(target)
     points = begin(space, start, count := samples(target))
     problem = pose(
@@ -193,7 +197,7 @@ def _check_whole(name: str, value: int, least: int) -> None:
 
 def _solve(solver: Solver, search: Search, index: Tensor, failures: dict[int, Exception]) -> None:
     """Run a solver; where it raises, run it for either half of the samples, so that the others are not lost."""
-    index = index[search.active(index)]
+    index, before = index[search.active(index)], search.state()
     try:
         if len(index):
             with explained(search.network, search.start[:1]):
@@ -204,6 +208,7 @@ def _solve(solver: Solver, search: Search, index: Tensor, failures: dict[int, Ex
         if len(index) == 1:
             failures[int(index)] = error
             return
+        search.restore(before)  # a sample's result does not depend on its neighbours'
         for half in index.tensor_split(2):
             _solve(solver, search, half, failures)
 

@@ -50,7 +50,7 @@ class Matched:
     def target(self, target: Structure) -> Structure:
         """Return the target's rows; each tensor has the shape of the output's, or holds the chosen units alone."""
         return torch.cat([
-            weight * (self._chosen(part, index) if part.shape[1:] == shape else part.flatten(1))
+            weight * (self._chosen(part, index) if part.shape[1:] == shape else rows(part))
             for weight, part, index, shape in zip(self.weights, tensors(target), self.indices, self.shapes, strict=True)
         ], 1)  # fmt: skip
 
@@ -59,7 +59,7 @@ class Matched:
         parts = tensors(target)
         same = pytree.tree_structure(target) == self.structure and len(parts) == len(self.shapes)
         return same and all(
-            part.shape[1:] == shape or (index is not None and part[:1].numel() == len(index))
+            part.shape[1:] == shape or (index is not None and part.shape[1:].numel() == len(index))
             for part, index, shape in zip(parts, self.indices, self.shapes, strict=True)
         )
 

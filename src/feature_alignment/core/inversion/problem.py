@@ -28,7 +28,7 @@ from ..structures import Network, Structure, describe, rows, standard, tensors
 from .outputs import Matched, shifted
 from .variables import Pixels, Variables
 
-__all__ = ["Problem", "begin", "checked", "draw_starts", "evaluation", "matched_output", "pose"]
+__all__ = ["SHIFTS", "Problem", "begin", "checked", "draw_starts", "evaluation", "matched_output", "pose"]
 
 #: Shifts of an image in the mean over jitter, itself among them.
 SHIFTS = 5
@@ -156,10 +156,25 @@ def checked(network: Network, inputs: Tensor) -> Structure:
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
     evaluate = evaluation(network)
-    output = evaluate(inputs[:1] if len(inputs) else inputs.new_zeros(1, *inputs.shape[1:]))
+    try:
+        output = evaluate(inputs[:1] if len(inputs) else inputs.new_zeros(1, *inputs.shape[1:]))
+    except RuntimeError as error:
+        if (wanted := _other_dtype(network, inputs)) is None:
+            raise
+        raise TypeError(
+            f"start: expected dtype {wanted} like the network's weights, as of the variables that it is made of, got "
+            f"{inputs.dtype}"
+        ) from error
     check_floating("the network's output", output)
     check_independence(evaluate if any_batch(network) is not network else network, inputs)
     return output
+
+
+def _other_dtype(network: Network, inputs: Tensor) -> torch.dtype | None:
+    """Return the dtype of a network's weights where it is not that of its inputs."""
+    weights = network.parameters() if isinstance(network, nn.Module) else ()
+    found = {each.dtype for each in weights if each.is_floating_point()}
+    return None if inputs.dtype in found or not found else min(found, key=str)
 
 
 def _check_target(output: Structure, target: Structure, plain: bool) -> None:

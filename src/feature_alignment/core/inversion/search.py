@@ -63,6 +63,15 @@ class Search:
         self.outside, self.outside_residual = self.input.clone(), self.residual.clone()
         self.evaluations = torch.zeros(len(start), dtype=torch.int64, device=start.device)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of all that a solver changes, for :meth:`restore`."""
+        names = ("input", "residual", "outside", "outside_residual", "evaluations")
+        return {name: getattr(self, name).clone() for name in names}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a state, as if the solver had not run."""
+        vars(self).update(state)
+
     def active(self, index: Tensor, cost: int = 1) -> Tensor:
         """Mask of the samples that are unsolved and within budget, were they to cost so much more."""
         spent = self.evaluations[index] + cost * self.cost
