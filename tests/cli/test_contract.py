@@ -98,7 +98,7 @@ def test_files_of_equal_stem_do_not_overwrite_each_other(run, tmp_path):
     files = [str(tmp_path / name) for name in ("a/x.png", "b/x.png", "a/x.jpg", "b/y.png", "b/X.bmp")]
     assert main(["reconstruct", str(run), *files, "--class=1", f"--out={tmp_path / 'out'}/"]) == 0
     found = sorted(path.name for path in (tmp_path / "out").glob("*-feature.png"))
-    assert found == ["X.bmp-feature.png", "x.jpg-feature.png", "x.png-2-feature.png", "x.png-feature.png",
+    assert found == ["X.bmp-feature.png", "a-x.png-feature.png", "b-x.png-feature.png", "x.jpg-feature.png",
                      "y-feature.png"]  # fmt: skip
     assert len({name.casefold() for name in distinct(["x-2.a", "x.a", "X.a", "x.A", "x.a-2.b"] * 2)}) == 10
 

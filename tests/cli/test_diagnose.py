@@ -79,9 +79,9 @@ def test_a_network_of_ones_own_is_measured_and_drawn(place, capsys):
         (["--variables", "naturl"], "--variables naturl: expected pixels, bounded, natural"),
         (["--against", "mine:grey"], "--against mine:grey: takes images of 1 x 32 x 32, mine:small of 3 x 32 x 32"),
         (["--against-weights", "nowhere.pt", "--against-random"], "--against-weights, --against-random: say more of a"),
-        (["--images", "photos", "--out", "photos"], "--out photos: would overwrite photos/strips.png"),
+        (["--images", "photos", "--out", "photos"], "--out photos: is in photos, where the next call would"),
         (["--out", "run"], "--out run: is a run or a model, whose report would be replaced"),
-        (["--tolerance", "-1"], "mine:small: layer '1': tol: expected"),
+        (["--tolerance", "-1"], "mine:small: tol: expected"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(place, arguments, words, capsys):
@@ -107,3 +107,12 @@ def test_what_is_measured_when_it_is_stopped_is_written(place):
     assert process.returncode == 128 + signal.SIGTERM
     assert said.splitlines()[-1] == "falign: interrupted (what was measured is in out)"
     assert 1 <= len(json.loads((place / "out" / "layers.json").read_text())) < 3
+
+
+@pytest.mark.parametrize("arguments", [["--layers=nope"], ["--out=photos/report"]])
+def test_a_refused_command_leaves_no_folder(place, arguments, capsys):
+    before = sorted(place.rglob("*"))
+    assert main(["diagnose", "mine:small", "--images=photos", "--out=new/report", "--size=32", *arguments]) == 2
+    assert sorted(each for each in place.rglob("*") if "__pycache__" not in each.parts) == [
+        each for each in before if "__pycache__" not in each.parts
+    ]

@@ -179,11 +179,14 @@ def test_a_second_network_gets_pictures_of_its_own(here):
         assert len(pictures) == len(json.loads((here / "out" / "inversions.json").read_text())) == number
 
 
-def test_pictures_that_are_images_of_the_search_are_not_replaced(here, capsys):
-    assert invert(*SAME, "a", "--out=a/") == 0
-    capsys.readouterr()
-    assert invert(*SAME, "a", "--out=a/", "--variables=bounded") == 2
-    assert "--out a: would overwrite a/china-same.png; choose another folder" in capsys.readouterr().err
+@pytest.mark.parametrize("out", ["a/", "a/pictures/"])
+def test_pictures_are_not_written_among_the_images_of_the_search(here, capsys, out):
+    before = sorted(here.rglob("*"))
+    assert invert(*SAME, "a", f"--out={out}") == 2
+    assert (
+        "is in a, where the next call would read what is written as images; choose another" in capsys.readouterr().err
+    )
+    assert sorted(here.rglob("*")) == before
 
 
 HOLD = """

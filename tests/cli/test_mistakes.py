@@ -37,7 +37,12 @@ FILES = {
     ("arguments", "message"),
     [
         (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
-        (["train"], "required: --model"),
+        (["train"], "expected --config NAME or --model NAME"),
+        (["train", "--model", "VFA", "--steps", "9"], "arguments: --steps 9; did you mean --training.steps or --model.steps?"),
+        (["train", "--model", "FA", "--model.encoder", "mine:Net"], "Got value: mine:Net; an import path is written mine.Net here"),
+        (["invert", "mine.Net", "x.png"], "mine.Net: no such network; expected the directory"),
+        (["invert", "mine.Net", "x.png"], "did you mean mine:Net?"),
+        (["invert", "torchvision:resnet18", "--random", "x.png", "--jitter", "2", "--evaluations", "3"], "expected at least 10"),
         (["train", "--model", "nope"], "--model nope: unknown model; expected one of AE, FA, GAN, GON, Local, VAE, VFA, VFAGAN"),
         (["train", "--model", "vfa-gan", "--model.latnt", "3"], "--model.latnt: VFAGAN has no such option; did you mean latent?"),
         (["train", "--model", "VFA", "--model.latent", "abc"], "latent: expected int. Got value: abc"),
@@ -160,8 +165,12 @@ def test_an_option_that_the_checkpoint_does_not_fit_is_named(run, tmp_path, caps
         (b"model: {class_path: 3}", "model: expected class_path", "model: expected class_path"),
         (b"data: {1: 2}", "data: expected the name of an option, got 1", "data: expected the name of an option"),
         (b"model: {class_path: FA}", "data.name is missing", "last.ckpt: a checkpoint of another model"),
-        (b"data: {name: 3}", "data.name: expected str, got 3", "required: --model"),
-        (b"data: {name: x, image_size: big}", "data.image_size: expected int | None, got big", "required: --model"),
+        (b"data: {name: 3}", "data.name: expected str, got 3", "expected --config NAME"),
+        (
+            b"data: {name: x, image_size: big}",
+            "data.image_size: expected int | None, got big",
+            "expected --config NAME",
+        ),
     ],
 )
 def test_a_damaged_configuration_of_a_run_is_one_line(content, evaluating, resuming, run, tmp_path, capsys):

@@ -168,3 +168,12 @@ def test_the_network_of_a_conditional_vae_is_what_comes_before_the_class(sorted_
     model, network = Model.from_pretrained(run), load_network(str(run)).module
     images = torch.rand(3, 1, 8, 8)
     torch.testing.assert_close(network(images), model.encoder(images))
+
+
+def test_a_folder_stands_for_the_images_in_it(run, tmp_path, pixels):
+    for name in ("photos/a/x.png", "photos/b/x.png", "photos/y.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / name)
+    assert main(["reconstruct", str(run), str(tmp_path / "photos"), "--class=2", f"--out={tmp_path / 'out'}/"]) == 0
+    found = {path.name for path in (tmp_path / "out").glob("*-feature.png")}
+    assert found == {"a-x.png-feature.png", "b-x.png-feature.png", "y-feature.png"}

@@ -139,3 +139,34 @@ def test_another_set_is_brought_to_the_shape_of_the_model(run, tmp_path):
         Image.new("RGB", (64, 64), (number, 0, 0)).save(tmp_path / f"{number}.png")
     model = Model.from_pretrained(run)
     assert data_of(Run(run), model, "test", str(tmp_path)).pixels.shape[1:] == model.image_shape
+
+
+def images_in(folder, shades):
+    """Write two grey images of each shade and class."""
+    for name, shade in shades.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("L", (8, 8), shade + number).save(folder / name / f"{number}.png")
+
+
+def test_a_run_tells_of_images_that_are_not_those_it_was_trained_on(tmp_path, monkeypatch, no_report, capsys):
+    images_in(tmp_path / "here" / "own", {"a": 20, "b": 200})
+    images_in(tmp_path / "there" / "own", {"a": 200, "b": 20})
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    small = ["--model.latent=3", "--model.channels=[4]", "--model.width=8", "--data.image_size=8", "--data.channels=1"]
+    steps = ["--data.batch_size=4", "--training.steps=1", "--training.accelerator=cpu"]
+    assert main(["train", "--model=AE", "--data.name=own", *small, *steps, "--out=run"]) == 0
+    evaluate = ["evaluate", str(tmp_path / "here" / "run")]
+    capsys.readouterr()
+    assert main(evaluate) == 0
+    assert "are not those of" not in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path / "there")
+    assert main(evaluate) == 0
+    said = capsys.readouterr().err
+    assert "own: its train images (" in said
+    assert "own: its test images (" in said
+    monkeypatch.chdir(tmp_path / "empty")
+    assert main(evaluate) == 2
+    said = capsys.readouterr().err
+    assert f"config.yaml: data.name, which is looked for from {tmp_path / 'empty'}: data set 'own': neither" in said

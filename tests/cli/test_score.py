@@ -74,9 +74,9 @@ def test_errors_and_the_place_of_the_damage(trained, folder, tmp_path, capsys):
         there = error[0, 0, top : top + side, left : left + side].sum()
         assert float(row["share"]) == pytest.approx(float(there / error.sum()), abs=1e-4)
     assert (int(rows[1]["top"]), int(rows[1]["left"]), int(rows[1]["side"])) == (2, 20, 4)
-    names = ["x.png-2.png", "x.png.png", "y.png"]
+    names = ["a-x.png.png", "b-x.png.png", "y.png"]
     assert sorted(path.name for path in maps.iterdir()) == names
-    heat = np.asarray(Image.open(maps / "x.png-2.png"), float).sum(2)
+    heat = np.asarray(Image.open(maps / "b-x.png.png"), float).sum(2)
     assert heat.shape == (28, 28)
     assert heat[2:6, 20:24].min() > 1.5 * heat.mean()
 
@@ -129,8 +129,8 @@ def test_what_was_scored_stays_when_it_is_interrupted(number, trained, folder, t
         (["RUN", "images", "--out=empty"], "--out empty: is a folder; expected a name ending in .csv"),
         (["RUN", "images", "--region=29"], "--region: expected 1 to 28, got 29"),
         (["RUN", "images", "--maps=images/a/x.png"], "--maps images/a/x.png: is a file, expected a folder"),
-        (["RUN", "images/b", "--maps=images/b"], "--maps images/b: would overwrite images/b/x.png; choose another f"),
-        (["RUN", "images/b", "--maps=link"], "--maps link: would overwrite link/x.png; choose another folder"),
+        (["RUN", "images/b", "--maps=images/b"], "--maps images/b: is in images/b, where the next call would"),
+        (["RUN", "images/b", "--maps=link"], "--maps link: is in images/b, where the next call would read"),
         (["RUN", "images", "--maps=images/a/maps"], "--maps images/a/maps: is in images, where the next call would"),
         (["nowhere", "images"], "nowhere: no such run directory"),
         (["RUN"], "the following arguments are required: FOLDER"),

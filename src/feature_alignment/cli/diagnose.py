@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError, explain, one_line
 from .network_arguments import add_network_arguments, network_of
-from .outputs import refuse_overwriting, writable_folder
+from .outputs import refuse_overwriting, refuse_within, removed_if_empty, writable_folder
 from .parser import Parser, path
 
 if TYPE_CHECKING:
@@ -69,11 +69,17 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Measure, draw after every layer, and write."""
+    _check_second(options)
+    refuse_within("--out", options.out, options.images)
+    with removed_if_empty(options.out):
+        _diagnose(options)
+
+
+def _diagnose(options: Namespace) -> None:
     from ..networks import image_files
     from ..networks.parts import variables_of
     from ..training.stopping import interruptible
 
-    _check_second(options)
     out = writable_folder("--out", options.out)
     if (out / "config.yaml").exists() or (out / "config.json").exists():
         raise UsageError(f"--out {out}: is a run or a model, whose report would be replaced; choose another directory")

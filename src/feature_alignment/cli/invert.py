@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError
 from .network_arguments import add_network_arguments, network_of
-from .outputs import refuse_overwriting, writable
+from .outputs import refuse_overwriting, refuse_within, writable
 from .parser import Parser, path
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def parse(arguments: list[str]) -> Namespace:
 def run(options: Namespace) -> None:
     """Search, print and draw."""
     _check(options)
+    if Path(options.out).is_dir() or options.out.endswith("/"):
+        refuse_within("--out", options.out, options.images)
     out = writable(options.out, folder=True)
     from .pre_images import search_of
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UsageError
 
-__all__ = ["PICTURES", "beside", "refuse_overwriting", "writable", "writable_folder"]
+__all__ = [
+    "PICTURES",
+    "beside",
+    "refuse_overwriting",
+    "refuse_within",
+    "removed_if_empty",
+    "writable",
+    "writable_folder",
+]
 
 #: The endings of pictures, the usual one first.
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
@@ -69,6 +78,41 @@ def _try(what: str, folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(f"{what}: nothing can be written to {folder} ({error.strerror or error})") from None
+
+
+def refuse_within(option: str, folder: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse to write pictures into a folder of images that are read, where the next call would read them.
+
+    Args:
+        option: that names the folder, such as ``--out``.
+        folder: it may not exist yet.
+        inputs: files and folders that are read.
+
+    Raises:
+        UsageError: the folder is one of the inputs, or in one.
+    """
+    place = Path(folder).resolve()
+    if place.is_file():
+        return  # refused as such
+    for each in inputs:
+        if Path(each).is_dir() and Path(each).resolve() in (place, *place.parents):
+            raise UsageError(
+                f"{option} {folder}: is in {each}, where the next call would read what is written as images; choose "
+                "another folder"
+            )
+
+
+@contextmanager
+def removed_if_empty(name: str | Path) -> Iterator[None]:
+    """Remove a folder that is made meanwhile, with those around it, if an error leaves it empty."""
+    missing = [each for each in (Path(name), *Path(name).parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
 
 
 def refuse_overwriting(option: str, place: Path, outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:

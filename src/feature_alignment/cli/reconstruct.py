@@ -23,7 +23,9 @@ __all__ = ["parse", "parser", "run"]
 def parser() -> Parser:
     """Return the parser of the command."""
     parser = run_parser("reconstruct")
-    parser.add_argument("images", type=path, nargs="*", help="image files (default: held-out images of the data set)")
+    parser.add_argument(
+        "images", type=path, nargs="*", help="image files or folders (default: held-out images of the data set)"
+    )
     parser.add_argument(
         "--out",
         type=path,

@@ -119,21 +119,31 @@ def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str =
 
     Raises:
         UsageError: the run's configuration does not name it, or has values of another type.
+        DataError: it cannot be loaded.
     """
-    from ..data import load
+    from ..data import DataError, load
 
     settings = _data_settings(run)
     if not name and "name" not in settings:
         raise UsageError(f"{run.config}: data.name is missing")
+    asked = name or settings["name"]
     columns: dict[str, Any] = {} if name else {column: settings.get(column) for column in ("image", "label", "config")}
-    return load(
-        name or settings["name"],
-        split,
-        image_size=model.image_shape[1] if name else settings.get("image_size"),
-        channels=model.image_shape[0] if name else settings.get("channels"),
-        white=model.white or settings.get("white"),
-        **columns,
-    )
+    try:
+        found = load(
+            asked,
+            split,
+            image_size=model.image_shape[1] if name else settings.get("image_size"),
+            channels=model.image_shape[0] if name else settings.get("channels"),
+            white=model.white or settings.get("white"),
+            **columns,
+        )
+    except DataError as error:
+        if name or Path(asked).expanduser().exists():
+            raise
+        raise DataError(f"{run.config}: data.name, which is looked for from {Path.cwd()}: {error}") from None
+    if not name:
+        run.warn_of_other(found)
+    return found
 
 
 def _data_settings(run: Run) -> dict[str, Any]:
@@ -242,7 +252,9 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
     import torch
 
     from ..data import read_image
+    from ..networks import image_files
 
+    files = [str(file) for file in image_files(files)]
     channels, side, _ = model.image_shape
     pixels = torch.stack([read_image(file, side, channels, model.white) for file in files])
     return pixels.float() / 255, None, distinct(files)
@@ -251,14 +263,18 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
 def distinct(files: list[str]) -> list[str]:
     """Return a name for each file that no other has, also where case is ignored: its stem, if that is its own.
 
+    Otherwise it is the file's name, with that of its folder if others have that name too.
+
     Example:
         >>> distinct(["a/cat.png", "a/dog.png", "b/dog.jpg", "c/dog.jpg"])
-        ['cat', 'dog.png', 'dog.jpg', 'dog.jpg-2']
+        ['cat', 'dog.png', 'b-dog.jpg', 'c-dog.jpg']
     """
     names: list[str] = []
-    stems = Counter(Path(file).stem.casefold() for file in files)
+    stems, whole = (Counter(getattr(Path(file), part).casefold() for file in files) for part in ("stem", "name"))
     for file in map(Path, files):
         name = wanted = file.stem if stems[file.stem.casefold()] == 1 else file.name
+        if whole[file.name.casefold()] > 1 and file.parent.name:
+            name = wanted = f"{file.parent.name}-{file.name}"
         number = 2
         while name.casefold() in {each.casefold() for each in names}:
             name, number = f"{wanted}-{number}", number + 1

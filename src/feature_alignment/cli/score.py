@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
 from .errors import UsageError
-from .outputs import beside, refuse_overwriting, writable, writable_folder
+from .outputs import beside, refuse_overwriting, refuse_within, writable, writable_folder
 from .parser import Parser, path
 from .runs import distinct, existing_run, model_of, run_parser
 
@@ -88,12 +88,10 @@ def _maps(name: str, given: list[str], paths: list[Path]) -> dict[Path, Path]:
     """Return where the heat map of each image goes; nowhere without a folder."""
     if not name:
         return {}
+    refuse_within("--maps", name, given)
     folder = writable_folder("--maps", name)
     maps = {path: folder / f"{own}.png" for path, own in zip(paths, distinct(list(map(str, paths))), strict=True)}
     refuse_overwriting("--maps", folder, maps.values(), paths)
-    read = next((each for each in given if Path(each).resolve() in (folder.resolve(), *folder.resolve().parents)), None)
-    if read is not None:
-        raise UsageError(f"--maps {name}: is in {read}, where the next call would read maps as images; choose another")
     return maps
 
 

@@ -40,17 +40,17 @@ def print_summary(run: Run) -> None:
         if (directory / name).exists():  # a picture may have been left out
             print(f"  {name:20} {words.format(directory=shlex.quote(str(directory)))}")
     model = run.model()
-    _print_examples(directory, model.class_names[:2] if model.classes else ())
+    _print_examples(directory, run.config, model.class_names[:2] if model.classes else ())
 
 
-def _print_examples(directory: Path, classes: Sequence[str]) -> None:
+def _print_examples(directory: Path, config: Path, classes: Sequence[str]) -> None:
     falign, run = shlex.quote(_command()), shlex.quote(str(directory))
     print("\nTry next:")
     if classes:
         print(f"  {falign} sample {run} --classes {shlex.join(classes)} --stress 2 --out sample.png")
     print(f"  {falign} interpolate {run} --random --out interpolation.png")
     print(f"  {falign} reconstruct {run} my_image.png --out out.png    (--negative for ink on white paper)")
-    print(f"  {falign} train --config quickstart --model.latent 16 --out runs/latent-16")
+    print(f"  {falign} train --config {shlex.quote(str(config))} --model.latent 16 --out runs/latent-16")
 
 
 def _command() -> str:

@@ -44,8 +44,13 @@ def parse(arguments: list[str]) -> Namespace:
         first.exit()
     if kind is None:
         unknown = [option for option in rest if option.startswith("-") and "." not in option]
+        there = (
+            f"; --resume goes on with the run {out}"
+            if not given.resume and (Path(out) / "config.yaml").is_file()
+            else ""
+        )
         first.error(
-            f"unrecognized arguments: {unknown[0]}" if unknown else "the following argument is required: --model"
+            f"unrecognized arguments: {unknown[0]}" if unknown else f"expected --config NAME or --model NAME{there}"
         )
     sections = typed.parse(rest, configuration)
     sections.data.name = _plainly_local(path(sections.data.name))

@@ -83,6 +83,7 @@ def _fitted(
 
     def write_configuration() -> None:
         write_atomically(run.config, to_yaml(kind, options))
+        run.note_images([data.train, test])
 
     done = fit(model, data, run, training, resume=resume, accepted=write_configuration)
     disconnect()

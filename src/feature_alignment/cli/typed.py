@@ -114,9 +114,14 @@ class TypedOptions:
             self._refuse_unknown(unknown[1], unknown[2])
         text = one_line(message)
         if other := re.match(r"unrecognized arguments: (-[^\s=]+)", text):
-            text += nearest(other[1], [*self.flags(), *(self.first._option_string_actions if self.first else ())])
+            name = other[1][2:]
+            same = [f"--{section}.{name}" for section, names in self.names.items() if name in names]
+            known = [*self.flags(), *(self.first._option_string_actions if self.first else ())]
+            text += f"; did you mean {' or '.join(same)}?" if same else nearest(other[1], known)
         for pattern, words in WORDS.items():
             text = re.sub(pattern, words, text)
+        if path := re.search(r"Got value: (\w[\w.]*):(\w+)$", text):
+            text += f"; an import path is written {path[1]}.{path[2]} here"
         return text.replace("NoneType", "null")
 
 

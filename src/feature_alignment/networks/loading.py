@@ -92,9 +92,11 @@ def _source_of(name: str) -> tuple[Callable[[Request], Source], str]:
         )
     if DOTTED.fullmatch(prefix) and DOTTED.fullmatch(rest):
         return _builder("of_modules"), name
+    dotted = DOTTED.fullmatch(name) and name.replace(".", ":", 1) if name.count(".") == 1 else ""
+    hint = f"; did you mean {dotted}?" if dotted else nearest(prefix, SOURCES) if colon else ""
     raise NetworkError(
         f"{name}: no such network; expected the directory of a run, {', '.join(f'{each}:NAME' for each in SOURCES)}, "
-        f"package.module:Class, or a .pt2 file{nearest(prefix, SOURCES) if colon else ''}"
+        f"package.module:Class, or a .pt2 file{hint}"
     )
 
 

@@ -80,8 +80,9 @@ def class_scores(loaded: LoadedNetwork) -> Network:
     parts = _floating(output)
     count = loaded.class_names and len(loaded.class_names)
     fitting = [place for place, part in enumerate(parts) if part.ndim == 2 and count in (None, part.shape[1])]
-    if not fitting or (count is None and len(parts) > 1):
-        raise NetworkError(f"--class: {loaded.name} has no scores of classes; --layer and --unit name one of its units")
+    if not fitting or (count is None and len(fitting) > 1):
+        what = "several outputs that may be scores of classes" if fitting else "no scores of classes"
+        raise NetworkError(f"--class: {loaded.name} has {what}; --layer and --unit name one of its units")
     return _one_tensor(loaded.module, output, fitting[0])
 
 

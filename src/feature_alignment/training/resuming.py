@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data import Images, TrainingData
 from ..files import write_atomically
 from ..models import Model
+from .fingerprint import fingerprint
 from .options import TrainingError, TrainingOptions
 
-__all__ = ["APPLIED", "REFUSED", "asked", "belongs_to", "fingerprint", "refuse_changes"]
+__all__ = ["APPLIED", "REFUSED", "asked", "belongs_to", "refuse_changes"]
 
 #: Options that may change between two parts of a training, by section: nothing of theirs is in the restored state.
 #: Of the data, where and how the images are found is free: the images themselves are compared.
@@ -66,20 +66,6 @@ def asked(model: Model, data: TrainingData, options: TrainingOptions, processes:
 
 def _plain(options: Any) -> Any:
     return json.loads(json.dumps(options, default=str))
-
-
-def fingerprint(images: Images) -> str:
-    """Return a description of a split that another set, order or decoding of images does not have.
-
-    The pixels enter by 64 images evenly spread over the set, which may be larger than the memory.
-    """
-    chosen = torch.linspace(0, len(images) - 1, min(64, len(images))).round().long()
-    digest = hashlib.sha256(images.pixels[chosen].contiguous().numpy().tobytes())
-    if images.labels is not None:
-        digest.update(images.labels.contiguous().numpy().tobytes())
-    shape = " x ".join(map(str, images.shape))
-    classes = 0 if images.labels is None else len(images.classes)
-    return f"{len(images):,} images of {shape} in {classes} classes, SHA-256 {digest.hexdigest()[:12]}"
 
 
 def _digest(pixels: Tensor) -> str:

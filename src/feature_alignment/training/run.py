@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import locked, read_yaml
+from ..files import locked, read_yaml, write_atomically
+from .fingerprint import fingerprint
 from .options import TrainingError
 from .sections import fault_of
 
 if TYPE_CHECKING:
+    from ..data import Images
     from ..models import Model
 
 __all__ = ["Run"]
@@ -59,6 +62,25 @@ class Run:
     def log(self) -> Path:
         """The losses, one line every few updates."""
         return self.directory / "log.csv"
+
+    @property
+    def images(self) -> Path:
+        """What tells the images of either split from others, a line each."""
+        return self.directory / "images.txt"
+
+    def note_images(self, splits: Sequence[Images]) -> None:
+        """Write down what tells the images of the training and of its test from others."""
+        write_atomically(self.images, "".join(f"{each.split}: {fingerprint(each)}\n" for each in splits))
+
+    def warn_of_other(self, images: Images) -> None:
+        """Warn of a split of other images than those of the training, where these are known."""
+        lines = self.images.read_text().splitlines() if self.images.is_file() else []
+        before = dict(line.partition(": ")[::2] for line in lines).get(images.split)
+        if before not in (None, now := fingerprint(images)):
+            warnings.warn(
+                f"{images.name}: its {images.split} images ({now}) are not those of {self.directory} ({before})",
+                stacklevel=3,
+            )
 
     @property
     def metrics(self) -> Path:

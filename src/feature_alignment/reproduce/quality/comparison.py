@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 from ...models import Model
 from ...training import Stopped, TrainingError
-from ...training.resuming import belongs_to, fingerprint
+from ...training.fingerprint import fingerprint
+from ...training.resuming import belongs_to
 from .entries import Entry, Folder
 from .measures import criterion, measure, principal_components, reference
 from .samples import samplers_of, write_sheet
