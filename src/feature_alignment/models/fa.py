@@ -233,7 +233,7 @@ class FA(Model):
         if stages is None and not isinstance(self.encoder, nn.Sequential):
             raise ValueError(
                 f"start: layers needs stages=[...], the modules whose composition is the encoder, since "
-                f"{type(self.encoder).__name__} is not an nn.Sequential"
+                f"{type(self.encoder).__name__} is not an nn.Sequential; or take a start of zeros, without max_start"
             )
         stages = cut(self.encoder) if stages is None else stages  # type: ignore[arg-type]
         sample = self.start.detach().unsqueeze(0)
@@ -243,7 +243,8 @@ class FA(Model):
             # On the device meta there are no values to compare.
             if not sample.is_meta and not torch.allclose(*whole, atol=1e-5):
                 raise ValueError(
-                    "stages: their composition is not the encoder; is there a connection that skips a cut?"
+                    "stages: their composition is not the encoder; is there a connection that skips a cut, or is one of "
+                    "them another instance, with weights of its own, as by an import path?"
                 )
         return start
 

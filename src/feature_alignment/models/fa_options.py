@@ -87,7 +87,7 @@ class FAOptions(EncoderOptions):
             )
         above_zero(max_step=self.max_step, max_start=self.max_start, clamp_weights=self.clamp_weights)
         if self.max_start is not None and self.start != LAYERS:
-            raise ValueError(f"max_start: bounds a start of layers, got a start of {self.start}")
+            raise ValueError(f"max_start: bounds a start of layers, got a start of {self.start}; null for no bound")
         if self.step_size == "auto" and self.learn_step_size:
             raise ValueError("learn_step_size: a step size of auto is chosen, not learned; give a number to start from")
         sizes = self.step_sizes()
