@@ -243,8 +243,8 @@ class FA(Model):
             # On the device meta there are no values to compare.
             if not sample.is_meta and not torch.allclose(*whole, atol=1e-5):
                 raise ValueError(
-                    "stages: their composition is not the encoder; is there a connection that skips a cut, or is one of "
-                    "them another instance, with weights of its own, as by an import path?"
+                    "stages: their composition is not the encoder; is there a connection that skips a cut, or is one "
+                    "of them another instance, with weights of its own, as by an import path?"
                 )
         return start
 

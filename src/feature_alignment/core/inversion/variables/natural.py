@@ -24,7 +24,8 @@ class Natural(Variables):
     :math:`F` is the Fourier transform, :math:`G` the amplitude :math:`1 / \max(f, 1/S)` of natural images at the
     frequency :math:`f` in cycles per pixel, :math:`S` the longest side (D. J. Field, *J. Opt. Soc. Am. A* 4, 1987);
     :math:`C` maps luminance and two opponent colours, of the relative strengths 1, 0.35 and 0.2, to three channels. Any
-    other number of channels is taken as it is. White noise :math:`u` of unit variance gives logits of unit variance.
+    other number of channels is taken as it is. White noise :math:`u` of unit variance gives logits of about unit
+    variance: 1 in the mean over the channels.
 
     Inputs have the shape ``(N, C, ...)`` with any number and size of dimensions that are transformed, at least one.
 
@@ -82,7 +83,7 @@ def gains(size: torch.Size, exponent: float, like: Tensor) -> Tensor:
 
 
 def colours(like: Tensor) -> Tensor:
-    """Return the map from luminance and opponent colours to channels: mean square 1 per channel, shape ``(3, 3)``."""
+    """Return the map from luminance and opponent colours to channels, shape ``(3, 3)``; its rows have norms near 1."""
     opponents = torch.tensor(OPPONENTS, dtype=torch.double)
     strengths = torch.tensor(STRENGTHS, dtype=torch.double)
     columns = (opponents / opponents.norm(dim=1, keepdim=True)).T * strengths
