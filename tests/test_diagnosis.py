@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -116,3 +119,38 @@ def test_weights_made_in_inference_mode_are_refused_in_words():
 def test_options_out_of_range_are_refused_before_anything_is_measured(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))}: expected a whole number"):
         diagnose(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), IMAGES, **{**QUICK, **change})
+
+
+class Once(torch.autograd.Function):
+    """A hyperbolic tangent without a second derivative, of which there is no J v."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, cotangent):
+        return cotangent * (1 - ctx.saved_tensors[0].tanh().square())
+
+
+class Bent(nn.Module):
+    def forward(self, x):
+        return Once.apply(x)
+
+
+@pytest.mark.parametrize("outputs", [12, 600])
+def test_a_network_that_is_differentiable_once_is_measured_as_far_as_it_can_be(outputs, tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, outputs), Bent())
+    smooth = nn.Sequential(*network[:2], nn.Tanh())
+    found, usual = (diagnose(each, IMAGES, "2", max_evaluations=60) for each in (network, smooth))
+    assert found[0].information == pytest.approx(usual[0].information, abs=1e-3)
+    assert math.isnan(found[0].information_of_one_step)
+    if outputs == 12:
+        assert found[0].effective_rank == pytest.approx(usual[0].effective_rank, rel=1e-4)
+    else:
+        assert math.isnan(found[0].effective_rank)
+    found.save(tmp_path)
+    (entry,) = json.loads((tmp_path / "layers.json").read_text())
+    assert entry["information_of_one_step"] is None

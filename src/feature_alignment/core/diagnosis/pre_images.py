@@ -2,6 +2,7 @@ r"""The generalised inverse :math:`g'` of a layer, by :func:`~feature_alignment.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from ..inversion.gauss_newton import gauss_newton
 from ..inversion.problem import begin, pose
 from ..inversion.search import Search
 from ..inversion.variables import Variables, as_variables
-from ..pullback import any_batch
+from ..pullback import NotDifferentiableError, any_batch
 from ..structures import Network, Structure, rows, standard
 
 __all__ = ["PreImages", "origin", "other_mean", "pre_images"]
@@ -27,7 +28,8 @@ class PreImages:
 
     Attributes:
         input: :math:`x'`, shape ``(N, ...)``.
-        one_step: the input after one Gauss-Newton step, shape ``(N, ...)``.
+        one_step: the input after one Gauss-Newton step, shape ``(N, ...)``; NaN for a network without products with its
+            Jacobian.
         residual: of :math:`g g' g = g`: :math:`\lVert g(x') - g(x) \rVert / \lVert g(x) \rVert`, shape ``(N,)``.
         repetition: of :math:`g' g g' = g'`: :math:`\lVert g'(g(x')) - x' \rVert / \lVert x' - x_0 \rVert`, shape
             ``(N,)``.
@@ -88,7 +90,10 @@ def _one_step(
     problem = pose(network, space, target, begin(space, start, len(rows(target))))
     search = Search(problem.network, problem.target, problem.start, tol, budget=10 * ITERATIONS)
     index = torch.arange(len(problem.start), device=problem.start.device)
-    gauss_newton(search, index, steps=1, reduction=tol, most=ITERATIONS)
+    try:
+        gauss_newton(search, index, steps=1, reduction=tol, most=ITERATIONS)
+    except NotDifferentiableError:  # not by J v, which a step needs; the searches went by its transpose alone
+        search.input.fill_(math.nan)
     return space.forward(search.input.view(problem.start.shape)), search.evaluations
 
 

@@ -10,13 +10,14 @@ With probes :math:`v` of independent entries :math:`\pm 1`, :math:`\mathbb E \lV
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..linearization import largest_singular_value
-from ..pullback import explained, transposed, vjp
+from ..pullback import NotDifferentiableError, explained, transposed, vjp
 from ..structures import Network, from_rows, rows, wide
 
 __all__ = ["WHOLE", "Spectrum", "participation_ratio", "spectrum"]
@@ -49,10 +50,11 @@ class Spectrum:
 
 @torch.no_grad()
 def spectrum(network: Network, points: Tensor, probes: int = 16, seed: int = 0) -> Spectrum:
-    """Measure the Jacobian of ``K`` outputs with respect to ``D`` inputs at each point.
+    r"""Measure the Jacobian of ``K`` outputs with respect to ``D`` inputs at each point.
 
     Up to 512 outputs the whole Jacobian is computed, and everything is exact. Above that the effective rank is
-    estimated by random probes, and the largest singular value by :func:`largest_singular_value`, from below.
+    estimated by random probes, and the largest singular value by :func:`largest_singular_value`, from below; they are
+    NaN for a network that is differentiable once, without products :math:`J v`.
 
     Args:
         network: as for :func:`~feature_alignment.align`.
@@ -73,7 +75,13 @@ def spectrum(network: Network, points: Tensor, probes: int = 16, seed: int = 0) 
     if probes < 2:
         raise ValueError(f"probes: expected at least 2, got {probes}")
     outputs = rows(vjp(network, points[:1])[0]).shape[1]
-    return _whole(network, points, outputs) if outputs <= WHOLE else _probed(network, points, probes, seed)
+    if outputs <= WHOLE:
+        return _whole(network, points, outputs)
+    try:
+        return _probed(network, points, probes, seed)
+    except NotDifferentiableError:
+        unknown = torch.full((len(points),), math.nan, dtype=points.dtype, device=points.device)
+        return Spectrum(unknown, unknown, unknown, None, _count(points, 1))
 
 
 def _whole(network: Network, points: Tensor, outputs: int) -> Spectrum:
