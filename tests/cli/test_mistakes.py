@@ -38,6 +38,7 @@ FILES = {
     [
         (["bogus"], "unknown command 'bogus'; expected one of quickstart, train"),
         (["train"], "expected --config NAME or --model NAME"),
+        (["train", "--config", "size.yaml"], "--config size.yaml: names no model; give --model NAME"),
         (["train", "--model", "VFA", "--steps", "9"], "arguments: --steps 9; did you mean --training.steps or --model.steps?"),
         (["train", "--model", "FA", "--model.encoder", "mine:Net"], "Got value: mine:Net; an import path is written mine.Net here"),
         (["invert", "mine.Net", "x.png"], "mine.Net: no such network; expected the directory"),
@@ -165,11 +166,11 @@ def test_an_option_that_the_checkpoint_does_not_fit_is_named(run, tmp_path, caps
         (b"model: {class_path: 3}", "model: expected class_path", "model: expected class_path"),
         (b"data: {1: 2}", "data: expected the name of an option, got 1", "data: expected the name of an option"),
         (b"model: {class_path: FA}", "data.name is missing", "last.ckpt: a checkpoint of another model"),
-        (b"data: {name: 3}", "data.name: expected str, got 3", "expected --config NAME"),
+        (b"data: {name: 3}", "data.name: expected str, got 3", "config.yaml: names no model; give --model NAME"),
         (
             b"data: {name: x, image_size: big}",
             "data.image_size: expected int | None, got big",
-            "expected --config NAME",
+            "config.yaml: names no model; give --model",
         ),
     ],
 )

@@ -44,20 +44,24 @@ def parse(arguments: list[str]) -> Namespace:
         first.exit()
     if kind is None:
         unknown = [option for option in rest if option.startswith("-") and "." not in option]
-        there = (
-            f"; --resume goes on with the run {out}"
-            if not given.resume and (Path(out) / "config.yaml").is_file()
-            else ""
-        )
-        first.error(
-            f"unrecognized arguments: {unknown[0]}" if unknown else f"expected --config NAME or --model NAME{there}"
-        )
+        first.error(f"unrecognized arguments: {unknown[0]}" if unknown else _without_model(given, Path(out)))
     sections = typed.parse(rest, configuration)
     sections.data.name = _plainly_local(path(sections.data.name))
     if given.print_config:
         print(to_yaml(kind, sections), end="")
         first.exit()
     return Namespace(kind=kind, typed=typed, sections=sections, out=out, resume=given.resume)
+
+
+def _without_model(given: Namespace, out: Path) -> str:
+    """Say why it is not known which model to train."""
+    config = out / "config.yaml"
+    if given.config:
+        return f"--config {' '.join(given.config)}: names no model; give --model NAME"
+    if given.resume:
+        return f"{config}: names no model; give --model NAME"
+    there = f"; --resume goes on with the run {out}" if config.is_file() else ""
+    return f"expected --config NAME or --model NAME{there}"
 
 
 def _plainly_local(name: str) -> str:
