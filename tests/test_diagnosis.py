@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from once import Once
 from torch import nn
 
 from feature_alignment import diagnose
@@ -119,20 +120,6 @@ def test_weights_made_in_inference_mode_are_refused_in_words():
 def test_options_out_of_range_are_refused_before_anything_is_measured(change):
     with pytest.raises(ValueError, match=f"{next(iter(change))}: expected a whole number"):
         diagnose(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), IMAGES, **{**QUICK, **change})
-
-
-class Once(torch.autograd.Function):
-    """A hyperbolic tangent without a second derivative, of which there is no J v."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.tanh()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, cotangent):
-        return cotangent * (1 - ctx.saved_tensors[0].tanh().square())
 
 
 class Bent(nn.Module):

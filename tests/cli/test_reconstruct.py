@@ -177,3 +177,14 @@ def test_a_folder_stands_for_the_images_in_it(run, tmp_path, pixels):
     assert main(["reconstruct", str(run), str(tmp_path / "photos"), "--class=2", f"--out={tmp_path / 'out'}/"]) == 0
     found = {path.name for path in (tmp_path / "out").glob("*-feature.png")}
     assert found == {"a-x.png-feature.png", "b-x.png-feature.png", "y-feature.png"}
+
+
+def test_no_image_of_a_folder_that_is_read_is_written_over(run, tmp_path, pixels, capsys):
+    (tmp_path / "photos").mkdir()
+    for name in ("x.png", "x-feature.png"):
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    before = {path: path.read_bytes() for path in (tmp_path / "photos").iterdir()}
+    for out, words in (("photos/", "is in "), ("photos/x.png", "would overwrite")):
+        assert main(["reconstruct", str(run), str(tmp_path / "photos"), f"--out={tmp_path / 'photos'}{out[6:]}"]) == 2
+        assert words in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "photos").iterdir()} == before

@@ -157,7 +157,9 @@ def test_a_run_tells_of_images_that_are_not_those_it_was_trained_on(tmp_path, mo
     small = ["--model.latent=3", "--model.channels=[4]", "--model.width=8", "--data.image_size=8", "--data.channels=1"]
     steps = ["--data.batch_size=4", "--training.steps=1", "--training.accelerator=cpu"]
     assert main(["train", "--model=AE", "--data.name=own", *small, *steps, "--out=run"]) == 0
-    evaluate = ["evaluate", str(tmp_path / "here" / "run")]
+    run = Run(tmp_path / "here" / "run")
+    assert run.images.read_text().startswith("train: 10 images of 1 x 8 x 8 in 2 classes, SHA-256 ")
+    evaluate = ["evaluate", str(run.directory)]
     capsys.readouterr()
     assert main(evaluate) == 0
     assert "are not those of" not in capsys.readouterr().err
@@ -170,3 +172,12 @@ def test_a_run_tells_of_images_that_are_not_those_it_was_trained_on(tmp_path, mo
     assert main(evaluate) == 2
     said = capsys.readouterr().err
     assert f"config.yaml: data.name, which is looked for from {tmp_path / 'empty'}: data set 'own': neither" in said
+
+
+def test_a_training_that_never_began_may_be_begun_again(tmp_path):
+    run = Run(tmp_path)
+    for path in (run.config, run.images, run.lock):
+        path.touch()
+    assert not run.exists()
+    run.log.touch()
+    assert run.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .outputs import beside, refuse_overwriting, writable
+from .outputs import beside, refuse_overwriting, refuse_within, writable
 from .parser import Parser, Renamed, path
 from .runs import existing_run, inputs_of, labels_of, model_of, read_images, run_parser
 
@@ -46,18 +46,22 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Reconstruct into one picture, or into a folder."""
+    from ..networks import image_files
     from ..report import reconstruction_picture
 
     found = existing_run(options.run)
     model = model_of(found, options)
+    if Path(options.out).is_dir() or options.out.endswith("/"):
+        refuse_within("--out", options.out, options.images)
     out = writable(options.out or beside(options.run, "reconstruct.png"), folder=True)
     if options.images and options.count is not None:
         raise UsageError("--count: of held-out images, not with files")
     count = 20 if options.count is None else options.count
-    images, labels, names = read_images(found, model, options.images, count, options.negative)
+    given = [str(file) for file in image_files(options.images)]
+    images, labels, names = read_images(found, model, given, count, options.negative)
     files = _files(model, names, out) if out.is_dir() else {}
     outputs = [*chain(*files.values())] if files else [out]
-    refuse_overwriting("--out", out, outputs, inputs_of(found, options.images, outputs))
+    refuse_overwriting("--out", out, outputs, inputs_of(found, given, outputs))
     if options.label:
         labels = labels_of(model, [options.label]).expand(len(images))
     if files:

@@ -121,7 +121,7 @@ def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str =
         UsageError: the run's configuration does not name it, or has values of another type.
         DataError: it cannot be loaded.
     """
-    from ..data import DataError, load
+    from ..data import DATA_SETS, DataError, load
 
     settings = _data_settings(run)
     if not name and "name" not in settings:
@@ -138,7 +138,7 @@ def data_of(run: Run, model: Model, split: Literal["train", "test"], name: str =
             **columns,
         )
     except DataError as error:
-        if name or Path(asked).expanduser().exists():
+        if name or asked in DATA_SETS or asked.startswith("hf:") or Path(asked).expanduser().exists():
             raise
         raise DataError(f"{run.config}: data.name, which is looked for from {Path.cwd()}: {error}") from None
     if not name:
@@ -252,9 +252,7 @@ def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]
     import torch
 
     from ..data import read_image
-    from ..networks import image_files
 
-    files = [str(file) for file in image_files(files)]
     channels, side, _ = model.image_shape
     pixels = torch.stack([read_image(file, side, channels, model.white) for file in files])
     return pixels.float() / 255, None, distinct(files)

@@ -93,8 +93,8 @@ class Run:
         return self.directory / "report.html"
 
     def exists(self) -> bool:
-        """Whether a new training would overwrite a file other than the configuration."""
-        kept = (self.config, self.lock)
+        """Whether a new training would overwrite more than the configuration and what tells its images from others."""
+        kept = (self.config, self.images, self.lock)
         return self.directory.is_dir() and any(path not in kept for path in self.directory.iterdir())
 
     @contextmanager

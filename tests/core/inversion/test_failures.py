@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from once import Once
 from torch import nn
 from torch.nn import functional
 
@@ -18,20 +19,6 @@ METHODS = ("auto", *SOLVERS)
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-class Once(torch.autograd.Function):
-    """A hyperbolic tangent that can be pulled back but not differentiated twice, so that no J v can be had."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.tanh()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, cotangent):
-        return cotangent * (1 - ctx.saved_tensors[0].tanh().square())
 
 
 class OnceAndVmapped(torch.autograd.Function):
