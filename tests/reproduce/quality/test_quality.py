@@ -157,7 +157,7 @@ def test_an_error_after_further_steps_is_compared_with_that_of_the_same_images(t
 
 
 def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch):
-    """Error and FID of each beta, as means over seeds, in the order of the errors; samplers without curves left out."""
+    """Error and FID of each beta, as means over seeds, in the order of beta; samplers without curves left out."""
     drawn = {}
     plot = lambda panels, path, *labels, **axis: drawn.update({path.name: (panels, *labels, axis)})  # noqa: E731
     monkeypatch.setattr(pictures, "_plot", plot)
@@ -165,8 +165,8 @@ def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch)
     rows = {
         "vae, 0.3": [0.3, number(7.0), number(70.0), number(50.0)],
         "vae, 1.4": [1.4, number(15.0), None, number(48.0)],
-        "vfa, 1.4": [1.4, number(13.0), number(30.0), number(29.0)],
-        "vfa, 0.3": [0.3, number(6.0), number(23.0, 1.5), number(22.0)],
+        "vfa, 0.3": [0.3, number(13.0), number(30.0), number(29.0)],
+        "vfa, 1.4": [1.4, number(6.0), number(23.0, 1.5), number(22.0)],
     }
     nothing = Table(["latents", "time", "error"], {})
     betas = Table(["beta", "error", "FID, normal", "FID, flow"], rows)
@@ -175,7 +175,7 @@ def test_curves_over_beta_are_drawn_from_what_is_measured(tmp_path, monkeypatch)
     assert list(found) == ["fid-error.png"]
     (panels, label, colours, axis) = drawn["fid-error.png"]
     (at, values, deviations) = panels["digits: classifier FID, N(0, I)"].pop("variational feature, T = 1")
-    assert (at, values, deviations[0], math.isnan(deviations[1])) == ([6.0, 13.0], [23.0, 30.0], 1.5, True)
+    assert (at, values, deviations[1], math.isnan(deviations[0])) == ([13.0, 6.0], [30.0, 23.0], 1.5, True)
     assert panels == {"digits: classifier FID, N(0, I)": {"VAE": ([7.0], [70.0])}}
     assert (label, axis) == ("error per image", {"x_scale": "linear"})
     assert colours == {"VAE": "C0", "variational feature, T = 1": "C2", "principal components": "C7"}

@@ -71,14 +71,14 @@ def draw(
         _plot(panel, directory / "error-time.png", "time, in multiples of the autoencoder's", colours)
     by_beta = {
         f"{name}: classifier FID, {sampler}": _lines(
-            betas.rows, betas.columns.index("error"), betas.columns.index(column), titles
+            betas.rows, betas.columns.index("error"), betas.columns.index(column), titles, as_listed=True
         )
         for column, sampler in DRAWN.items()
         if column in betas.columns
     }
     if any(len(line[0]) > 1 for lines in by_beta.values() for line in lines.values()):
         found["fid-error.png"] = (
-            f"Classifier FID of samples against the held-out error, a point for each beta, left the smallest; "
+            f"Classifier FID of samples against the held-out error, a point for each beta, joined in their order; "
             f"{latent} latents, before a refiner."
         )
         _plot(by_beta, directory / "fid-error.png", "error per image", colours, x_scale="linear")
@@ -103,9 +103,15 @@ def _over_steps(steps: Table, titles: Mapping[str, str]) -> dict[str, list[chart
 
 
 def _lines(
-    rows: Mapping[str, Sequence[Any]], x: int, y: int, titles: Mapping[str, str], first_seed: bool = False
+    rows: Mapping[str, Sequence[Any]],
+    x: int,
+    y: int,
+    titles: Mapping[str, str],
+    *,
+    first_seed: bool = False,
+    as_listed: bool = False,
 ) -> dict[str, charts.Line]:
-    """Return a line for each model, which a row's label begins with, in the order of its abscissae.
+    """Return a line for each model, which a row's label begins with, in the order of its abscissae or of the rows.
 
     Its values are means with their deviations over seeds, or those of the first seed.
     """
@@ -119,7 +125,7 @@ def _lines(
             points.setdefault(titles.get(model, model), []).append((abscissa, value, deviation))
     lines: dict[str, charts.Line] = {}
     for model, each in points.items():
-        at, values, deviations = (list(of) for of in zip(*sorted(each), strict=True))
+        at, values, deviations = (list(of) for of in zip(*(each if as_listed else sorted(each)), strict=True))
         lines[model] = (at, values) if all(map(math.isnan, deviations)) else (at, values, deviations)
     return lines
 
