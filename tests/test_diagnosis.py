@@ -141,3 +141,9 @@ def test_a_network_that_is_differentiable_once_is_measured_as_far_as_it_can_be(o
     found.save(tmp_path)
     (entry,) = json.loads((tmp_path / "layers.json").read_text())
     assert entry["information_of_one_step"] is None
+
+
+def test_a_function_has_no_layers_to_name():
+    network = nn.Linear(6, 3)
+    with pytest.raises(ValueError, match="names: a function has no modules, and none is called '1'; expected ''"):
+        diagnose(lambda images: network(images), torch.rand(2, 6), layers=["1"], variables="pixels")

@@ -392,3 +392,21 @@ def test_a_squash_in_place_leaves_the_start():
 def test_a_lazy_network_is_named():
     with pytest.raises(ValueError, match=r"'0\.weight' is of a lazy module"):
         align(nn.Sequential(nn.LazyLinear(3)), torch.zeros(2, 3), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("count", [2, 5])  # fewer and more samples than outputs
+def test_a_feature_has_the_dtype_of_its_start(count):
+    layer = torch.nn.Linear(6, 3)
+    start = torch.zeros(1, 6, dtype=torch.bfloat16)
+    assert align(lambda r: layer(r.float()), torch.zeros(count, 3), start).dtype == torch.bfloat16
+
+
+def test_recomputing_has_no_effect_under_torch_func():
+    start, target = torch.zeros(1, 6), torch.zeros(2, 3)
+
+    def loss(weight, recompute):
+        return align(lambda r: (r @ weight).tanh() + 1, target, start, steps=2, recompute=recompute).square().sum()
+
+    found, expected = (torch.func.grad(loss)(torch.ones(6, 3) / 9, each) for each in (True, False))
+    torch.testing.assert_close(found, expected)
+    assert expected.abs().sum() > 0

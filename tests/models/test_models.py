@@ -351,6 +351,15 @@ def test_stress_emphasises_the_class():
     torch.testing.assert_close(strong - weak, 3 * (normal - weak), atol=1e-4, rtol=1e-3)  # affine for T = 1
 
 
+def test_frozen_weights_of_an_encoder_are_not_clamped():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 24), nn.Linear(24, 24))
+    for layer in encoder[1:]:
+        nn.init.constant_(layer.weight, 3.0)
+    encoder[1].requires_grad_(False)
+    FA(**(SMALL | {"width": 24}), encoder=encoder, clamp_weights=1.0).clamp_weights()
+    assert [layer.weight.unique().tolist() for layer in encoder[1:]] == [[3.0], [1.0]]
+
+
 @pytest.mark.parametrize("write", ["a fused optimiser", "a write into .data"])
 def test_decoding_in_one_step_notices_new_weights_however_they_were_written(write, digits):
     model = FA(**SMALL, clamp_weights=None)
@@ -1010,6 +1019,17 @@ class Unrolled(nn.Module):
         return hidden + self.second(hidden).tanh()
 
 
+class Skipping(nn.Module):
+    """The connection around the body adds nothing to an image of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.skip = nn.Linear(784, 24), nn.Linear(784, 24, bias=False)
+
+    def forward(self, images):
+        return self.body(images.flatten(1)) + self.skip(images.flatten(1))
+
+
 class Around(nn.Module):
     def __init__(self, layer):
         super().__init__()
@@ -1028,6 +1048,9 @@ def test_stages_of_an_encoder_of_ones_own():
         FA(**SMALL, **LAYERED, encoder=encoder)
     with pytest.raises(ValueError, match="their composition is not the encoder"):
         FA(**SMALL, **LAYERED, encoder=encoder, stages=[stages[0], encoder.second])
+    skipping = Skipping()
+    with pytest.raises(ValueError, match="their composition is not the encoder"):
+        FA(**SMALL, **LAYERED, encoder=skipping, stages=[nn.Sequential(nn.Flatten(), skipping.body)])
     with pytest.raises(ValueError, match="squash: a start of layers is in logit space, expected every, got 'last'"):
         FA(**SMALL, **(LAYERED | {"squash": "last"}))
     with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):

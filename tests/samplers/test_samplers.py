@@ -212,3 +212,13 @@ def test_what_latents_a_sampler_takes_is_the_same_for_all(kind):
     with pytest.raises(ValueError, match=r"latents: expected shape \(N, 2\), got \(5, 1\)"):
         sampler.log_prob(latents[:5, :1])
     assert sampler.log_prob(latents[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("latent", [1, 2, 3, 8])
+@pytest.mark.parametrize("classes", [0, 2])
+def test_a_flow_begins_as_the_identity(latent, classes):
+    white = torch.randn(200, latent)
+    context = torch.eye(2)[torch.arange(200) % 2] if classes else None
+    found = Flow(latent, classes)._empty()(context).log_prob(white)
+    expected = torch.distributions.Normal(0, 1).log_prob(white).sum(1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

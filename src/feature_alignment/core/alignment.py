@@ -97,7 +97,8 @@ def align(
             function to the result instead.
         recompute: store only the iterates for the backward pass and recompute the activations of each step: a
             further step then needs memory for one batch of inputs, not of activations. The result can be
-            differentiated only once. No effect while ``torch.compile`` traces, which plans memory itself.
+            differentiated only once. No effect under ``torch.func`` and while ``torch.compile`` traces, which plans
+            memory itself.
         check: check values, not only shapes: non-finite numbers, a step size that makes the flow diverge, a
             network that mixes the samples of a batch or is random. Costs a reduction per step, three
             evaluations of the network at one to three samples, and on a GPU a synchronisation; turn it off
@@ -187,7 +188,8 @@ def input_gradient(network: Network, target: Structure, point: Tensor) -> tuple[
     residual = pytree.tree_map(_difference, output, target)
     errors = rows(residual)
     if units_are_fewer(errors, point.shape[0]):
-        return (errors @ jacobian(output, pull_back).to(errors.dtype)).view(-1, *point.shape[1:]), residual
+        gradient = errors @ jacobian(output, pull_back).to(errors.dtype)
+        return gradient.to(point.dtype).view(-1, *point.shape[1:]), residual
     return pull_back(residual), residual
 
 
@@ -214,6 +216,8 @@ def _draws_masks(network: Network) -> bool:
 def _keeping_inputs(network: Network, inner: Network, start: Tensor) -> Gradient:
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return input_gradient
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return input_gradient  # torch.func keeps its own graphs
     if _draws_masks(network):
         raise ValueError("recompute: the network draws random numbers, which would be others the second time")
     leaves = {id(leaf): leaf for leaf in graph_leaves(vjp(inner, start[:1])[0])}

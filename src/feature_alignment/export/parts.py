@@ -38,8 +38,8 @@ def parts_of(model: Model) -> tuple[list[Part], dict[str, str]]:
 
     The encoder maps ``images``, floating point in [0, 1] of shape ``(N, C, H, W)``, to their ``latent``, shape
     ``(N, latent)``. The decoder maps a ``latent``, in a conditional model with ``labels``, int64 of shape ``(N,)``, to
-    ``images`` after the trained number of steps; the refiner such images to ``refined`` ones, given the same labels.
-    The encoder of a conditional VAE takes these too.
+    ``images`` after ``decode_steps``, by default the trained number of steps; the refiner such images to ``refined``
+    ones, given the same labels. The encoder of a conditional VAE takes these too.
 
     Args:
         model: a trained model, on the CPU.

@@ -77,8 +77,8 @@ def export(
     """Write encoder, decoder and refiner of a model, each into a file of its own, checked against the model.
 
     Every file takes batches of any size. For inputs and outputs see :func:`feature_alignment.export.parts_of`. The
-    decoder takes the trained number of steps. Before a file is written its content is run, ``pt2`` by PyTorch and
-    ``onnx`` by onnxruntime, on batches of 1 and of 5 samples, and compared with the model.
+    decoder takes ``decode_steps``, by default the trained number of steps. Before a file is written its content is
+    run, ``pt2`` by PyTorch and ``onnx`` by onnxruntime, on batches of 1 and of 5 samples, and compared with the model.
 
     Args:
         model: on the CPU; the files compute in float32, whatever its dtype.

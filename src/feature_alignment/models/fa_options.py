@@ -45,8 +45,8 @@ class FAOptions(EncoderOptions):
         recompute: keep only the iterates for the backward pass and recompute the activations of each step: memory
             then hardly grows with the number of steps, and an update takes about half as long again.
         clamp_inputs: images are clamped to [c, 1 - c] before training on them; 0 for none.
-        clamp_weights: bound on every weight of the encoder, applied before each update (equation 7); none for
-            no bound.
+        clamp_weights: bound on every weight of the encoder that is trained, applied before each update (equation
+            7); none for no bound.
     """
 
     steps: int = 1

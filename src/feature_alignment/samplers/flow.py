@@ -108,7 +108,9 @@ class Flow(ConditionalSampler):
                 self.latent, self.classes, transforms=transforms, hidden_features=[width, width], **{own: last}
             )
         for transform in flow.transform.transforms:  # type: ignore[union-attr]
-            for each in list(transform.parameters())[-2:]:  # of the last layer
+            numbers = list(transform.parameters())
+            # Of the last layer; of one latent without classes there is no network, all are the transform's own.
+            for each in numbers[-2:] if self.latent > 1 or self.classes else numbers:
                 nn.init.zeros_(each)
         return flow.requires_grad_(False)
 

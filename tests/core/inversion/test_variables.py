@@ -291,3 +291,11 @@ def test_variables_of_many_half_precision_images_are_those_in_single(covariance)
 def test_images_that_cannot_be_squashed_are_refused_by_their_name():
     with pytest.raises(ValueError, match=r"images: expected values in \[0, 1\] to squash, got 0.* to 25"):
         Variables.fit(torch.rand(5, 1, 4, 4) * 0.0 + torch.linspace(0.5, 255, 16).view(4, 4), squash=True)
+
+
+def test_a_decoder_that_works_in_place_leaves_the_latents_as_they_are():
+    start = torch.tensor([[-1.0, -1.0]])
+    decoder = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 6))
+    found = invert(lambda r: 2 * r, torch.ones(1, 6), variables=Generative(decoder, start), max_evaluations=5)
+    assert start.tolist() == [[-1.0, -1.0]]
+    assert found.point.tolist() == [[-1.0, -1.0]]  # where the decoder is flat

@@ -86,6 +86,31 @@ def test_distances_between_points_are_aligned_from_a_shared_start():
     torch.testing.assert_close(*gradients)
 
 
+def test_derivatives_of_distances_of_zero_are_finite():
+    """Distances of a set to itself: those of the diagonal are 0, where a norm has no second derivative."""
+    layer = torch.nn.Linear(3, 4).double()
+
+    def network(x):
+        return torch.cdist(layer(x), layer(x))
+
+    start, target = torch.randn(1, 5, 3, dtype=torch.float64), torch.rand(2, 5, 5, dtype=torch.float64)
+    found = align(network, target, start, step_size=0.1)
+    found.square().sum().backward()
+    gradient, layer.weight.grad = layer.weight.grad, None
+    assert gradient.isfinite().all()
+
+    def apart(x):  # the same, but for the distances that are 0 whatever the input is
+        hidden = layer(x)
+        distances = [[(a - b).norm(dim=-1) for b in hidden.unbind(1)] for a in hidden.unbind(1)]
+        return torch.stack([each for i, row in enumerate(distances) for j, each in enumerate(row) if i != j], 1)
+
+    off = ~torch.eye(5, dtype=torch.bool)
+    expected = algorithm_1(apart, target[:, off], start.expand(2, 5, 3), steps=1, step_size=0.1)
+    torch.testing.assert_close(found, expected)
+    expected.square().sum().backward()
+    torch.testing.assert_close(gradient, layer.weight.grad)
+
+
 class OnceDifferentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -107,8 +107,16 @@ class Layer:
 
 
 def part_of(network: Network, name: str) -> Network:
-    """Return the network up to a named module, see :func:`~feature_alignment.select`; the network itself for ``""``."""
-    return select(network, name) if name and isinstance(network, nn.Module) else network
+    """Return the network up to a named module, see :func:`~feature_alignment.select`; the network itself for ``""``.
+
+    Raises:
+        ValueError: there is no such module, as in a function, which has none.
+    """
+    if not name:
+        return network
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"names: a function has no modules, and none is called {name!r}; expected '', its output")
+    return select(network, name)
 
 
 def diagnose_layer(

@@ -182,11 +182,16 @@ def _functional_batch_norm(
 
 
 def _cdist(x: Tensor, y: Tensor, p: float = 2.0, *args: Any, **kwargs: Any) -> Tensor:
-    """The second derivative of ``torch.cdist`` fails under :mod:`torch.func`'s vmap. Seen in 2.14."""
+    """The second derivative of ``torch.cdist`` fails under :mod:`torch.func`'s vmap. Seen in 2.14.
+
+    That of a norm is not a number at 0, where all derivatives of a distance are taken for 0.
+    """
     if p != 2.0:
         return torch.cdist(x, y, p, *args, **kwargs)
-    distances: Tensor = torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), dim=-1)
-    return distances
+    difference = x.unsqueeze(-2) - y.unsqueeze(-3)
+    apart = (difference != 0).any(-1)
+    distances = torch.linalg.vector_norm(torch.where(apart.unsqueeze(-1), difference, 1), dim=-1)
+    return torch.where(apart, distances, 0)
 
 
 #: What computes the same and can be differentiated twice, by the function that cannot.

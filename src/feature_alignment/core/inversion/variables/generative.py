@@ -43,7 +43,7 @@ class Generative(Variables):
 
     def forward(self, u: Tensor) -> Tensor:
         """Return what the model decodes."""
-        return self.decode(u)
+        return self.decode(u.clone())  # it may work in place
 
     def inverse(self, r: Tensor) -> Tensor:
         """Raise a ValueError: the latent of an input is not known, and the search begins at ``start``."""
