@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,8 +110,11 @@ def test_what_is_measured_when_it_is_stopped_is_written(place):
     assert 1 <= len(json.loads((place / "out" / "layers.json").read_text())) < 3
 
 
-@pytest.mark.parametrize("arguments", [["--layers=nope"], ["--out=photos/report"]])
+@pytest.mark.parametrize(
+    "arguments", [["--layers=nope"], ["--out=photos/report"], ["--variables=fitted", "--out=fitted/report"]]
+)
 def test_a_refused_command_leaves_no_folder(place, arguments, capsys):
+    shutil.copytree("photos", "fitted", dirs_exist_ok=True)
     before = sorted(place.rglob("*"))
     assert main(["diagnose", "mine:small", "--images=photos", "--out=new/report", "--size=32", *arguments]) == 2
     assert sorted(each for each in place.rglob("*") if "__pycache__" not in each.parts) == [

@@ -316,3 +316,12 @@ def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, here, cap
     errors = [line for line in capsys.readouterr().err.splitlines() if "warning: skipped" not in line]
     assert len(errors) == 1, errors
     assert errors[0].startswith(f"falign: error: {message}")
+
+
+@pytest.mark.parametrize("images", [["a/china.jpg"], ["--unit=0"]])
+@pytest.mark.parametrize("out", ["b/", "b/flower.jpg"])
+def test_the_images_to_which_variables_are_fitted_are_kept(here, capsys, images, out):
+    before = {path: path.read_bytes() for path in (here / "b").iterdir()}
+    assert invert(*NET[:2], "--layer=same", *images, "--variables=b", f"--out={out}") == 2
+    assert f"error: --out {out}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (here / "b").iterdir()} == before

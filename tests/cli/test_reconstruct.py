@@ -85,6 +85,16 @@ def test_files_of_any_size_and_format_and_held_out_images_make_a_picture(run, tm
     assert (run / "reconstruct.png").is_file()
 
 
+def test_held_out_images_are_not_reconstructed_into_the_folder_of_the_data(sorted_run, capsys):
+    run, folder = sorted_run
+    before = sorted(folder.rglob("*"))
+    for out in (folder, folder / "left", f"{folder / 'new'}/"):
+        assert main(["reconstruct", str(run), "--count=2", f"--out={out}"]) == 2
+        assert "where the next call would read what is written as images; choose another" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    assert main(["reconstruct", str(run), "--count=2", f"--out={folder.parent / 'elsewhere'}/"]) == 0
+
+
 @pytest.mark.parametrize("command", ["reconstruct", "interpolate"])
 def test_the_old_name_of_negative_is_answered(command, capsys):
     assert main([command, "anywhere", "--invert"]) == 2

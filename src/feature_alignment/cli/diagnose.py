@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError, explain, one_line
 from .network_arguments import add_network_arguments, network_of
-from .outputs import refuse_overwriting, refuse_within, removed_if_empty, writable_folder
+from .outputs import fitted_images, refuse_overwriting, refuse_within, removed_if_empty, writable_folder
 from .parser import Parser, path
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def parse(arguments: list[str]) -> Namespace:
 def run(options: Namespace) -> None:
     """Measure, draw after every layer, and write."""
     _check_second(options)
-    refuse_within("--out", options.out, options.images)
+    refuse_within("--out", options.out, [*options.images, *fitted_images(options.variables)])
     with removed_if_empty(options.out):
         _diagnose(options)
 

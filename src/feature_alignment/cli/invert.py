@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError
 from .network_arguments import add_network_arguments, network_of
-from .outputs import refuse_overwriting, refuse_within, writable
+from .outputs import fitted_images, refuse_overwriting, refuse_within, writable
 from .parser import Parser, path
 
 if TYPE_CHECKING:
@@ -60,8 +60,13 @@ def run(options: Namespace) -> None:
     """Search, print and draw."""
     _check(options)
     if Path(options.out).is_dir() or options.out.endswith("/"):
-        refuse_within("--out", options.out, options.images)
+        refuse_within("--out", options.out, [*options.images, *fitted_images(options.variables)])
     out = writable(options.out, folder=True)
+    if out.is_file():
+        from ..networks import image_files
+
+        read = image_files([*options.images, *fitted_images(options.variables)])
+        refuse_overwriting("--out", out, [out], read)
     from .pre_images import search_of
 
     search = search_of(network_of(options, options.images), options)
@@ -116,7 +121,6 @@ def _one_picture(search: Search, files: list[str], out: Path) -> None:
     from .pre_images import draw_pair
 
     paths = image_files(files)
-    refuse_overwriting("--out", out, [out], paths)
     done = [each for batch in search.batches(paths) for each in batch]
     if not done:
         raise UsageError(f"images: none of the {len(paths)} can be read")

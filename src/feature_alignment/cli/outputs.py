@@ -12,6 +12,7 @@ from .errors import UsageError
 __all__ = [
     "PICTURES",
     "beside",
+    "fitted_images",
     "refuse_overwriting",
     "refuse_within",
     "removed_if_empty",
@@ -100,6 +101,12 @@ def refuse_within(option: str, folder: str | Path, inputs: Iterable[str | Path])
                 f"{option} {folder}: is in {each}, where the next call would read what is written as images; choose "
                 "another folder"
             )
+
+
+def fitted_images(variables: str) -> list[str]:
+    """Return the folder of images that ``--variables`` names, to which they are fitted, if it names one."""
+    folder = Path(variables)
+    return [variables] if folder.is_dir() and not (folder / "config.json").is_file() else []
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import UsageError
 from .outputs import beside, refuse_overwriting, refuse_within, writable
 from .parser import Parser, Renamed, path
-from .runs import existing_run, inputs_of, labels_of, model_of, read_images, run_parser
+from .runs import data_folder, existing_run, inputs_of, labels_of, model_of, read_images, run_parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def run(options: Namespace) -> None:
     found = existing_run(options.run)
     model = model_of(found, options)
     if Path(options.out).is_dir() or options.out.endswith("/"):
-        refuse_within("--out", options.out, options.images)
+        refuse_within("--out", options.out, options.images or data_folder(found, Path(options.out)))
     out = writable(options.out or beside(options.run, "reconstruct.png"), folder=True)
     if options.images and options.count is not None:
         raise UsageError("--count: of held-out images, not with files")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RUN",
     "check_suits",
+    "data_folder",
     "data_of",
     "device_of",
     "distinct",
@@ -220,6 +221,14 @@ def read_images(
     images, labels, names = _from_files(model, files) if files else _held_out(run, model, count)
     images = images.to(model.dtype)
     return 1 - images if negative else images, labels, names
+
+
+def data_folder(run: Run, place: Path) -> list[str]:
+    """Return the folder of the run's data set, if it is one, unless the place is in the run's own directory."""
+    if not run.config.is_file() or place.resolve().is_relative_to(run.directory.resolve()):
+        return []
+    name = str(_data_settings(run).get("name", ""))
+    return [name] if name and Path(name).is_dir() else []
 
 
 def inputs_of(run: Run, files: list[str], outputs: Iterable[Path]) -> Sequence[str | Path]:
