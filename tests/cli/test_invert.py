@@ -14,6 +14,7 @@ from torch import nn
 from feature_alignment import models
 from feature_alignment.cli import pre_images
 from feature_alignment.cli.main import main
+from feature_alignment.cli.outputs import fitted_images
 from feature_alignment.report import sheets
 
 OWN = """
@@ -316,6 +317,12 @@ def test_every_mistake_is_one_line_and_exit_code_2(arguments, message, here, cap
     errors = [line for line in capsys.readouterr().err.splitlines() if "warning: skipped" not in line]
     assert len(errors) == 1, errors
     assert errors[0].startswith(f"falign: error: {message}")
+
+
+def test_a_folder_with_the_name_of_variables_is_not_read(here):
+    (here / "natural").mkdir()
+    assert fitted_images("natural") == []
+    assert fitted_images("b") == ["b"]
 
 
 @pytest.mark.parametrize("images", [["a/china.jpg"], ["--unit=0"]])

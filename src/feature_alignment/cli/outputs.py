@@ -106,7 +106,11 @@ def refuse_within(option: str, folder: str | Path, inputs: Iterable[str | Path])
 def fitted_images(variables: str) -> list[str]:
     """Return the folder of images that ``--variables`` names, to which they are fitted, if it names one."""
     folder = Path(variables)
-    return [variables] if folder.is_dir() and not (folder / "config.json").is_file() else []
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return []
+    from ..core.inversion import VARIABLES  # imports torch
+
+    return [] if variables in VARIABLES else [variables]
 
 
 @contextmanager

@@ -228,16 +228,18 @@ def data_folder(run: Run, place: Path) -> list[str]:
     if not run.config.is_file() or place.resolve().is_relative_to(run.directory.resolve()):
         return []
     name = str(_data_settings(run).get("name", ""))
-    return [name] if name and Path(name).is_dir() else []
+    folder = Path(name).expanduser()
+    return [str(folder)] if name and folder.is_dir() else []
 
 
 def inputs_of(run: Run, files: list[str], outputs: Iterable[Path]) -> Sequence[str | Path]:
     """Return the files that are read, or, if none are named, those outputs that are files of the run's data set."""
-    if files or not run.config.is_file():
+    if files:
         return files
-    folder, own = Path(str(_data_settings(run).get("name", ""))).resolve(), run.directory.resolve()
-    there = [each for each in outputs if each.is_file() and each.resolve().is_relative_to(folder)]
-    return [each for each in there if not each.resolve().is_relative_to(own)]
+    there = [each for each in outputs if each.is_file()]
+    return [
+        each for each in there for folder in data_folder(run, each) if Path(folder).resolve() in each.resolve().parents
+    ]
 
 
 def check_suits(model: Model, images: Images) -> None:
