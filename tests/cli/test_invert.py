@@ -118,6 +118,10 @@ def test_what_excites_a_class_most(here, monkeypatch, capsys):
     assert right > left + 0.5
     assert capsys.readouterr().out.splitlines() == [f"class 1: 0 for grey, {right - left:.4g} now", "Wrote most.png"]
     assert name == "most.png"
+    (here / "out").mkdir()
+    (here / "out" / "CLASS-1.PNG").write_text("of another origin")
+    assert invert("halves_net:Against", *NET[1:3], "--class=1", "--out=out/") == 0
+    assert found[-1][1] == "class-1-2.png"
 
 
 def test_a_folder_of_pictures_is_resumed_and_nothing_overwritten(here, capsys):

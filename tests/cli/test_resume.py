@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from command import SMALL
+from PIL import Image
 
 from feature_alignment.cli import training
 from feature_alignment.cli.main import main
@@ -132,6 +133,7 @@ def test_options_given_on_resuming_hold_for_the_parts_after_it(tmp_path, no_repo
 
 def test_options_of_a_run_hold_on_resuming_though_a_configuration_was_there(tmp_path, no_report, stopped_at):
     (tmp_path / "config.yaml").write_text("training: {steps: 3}\n")
+    (tmp_path / ".lock").touch()  # of a training that ended before its first checkpoint
     stopped_at(2, *NARROW, f"--out={tmp_path}", "--training.steps=6", "--model.learning_rate=0.01")
     assert main(["train", f"--out={tmp_path}", "--resume"]) == 0
     asked, done = trained_with(tmp_path)
@@ -145,6 +147,7 @@ def test_a_training_stopped_before_it_began_leaves_the_configuration(resume, tmp
         stopped_at(2, *NARROW, out)
     else:
         config.write_text("training: {steps: 3}\n")
+        (tmp_path / ".lock").touch()
     before = config.read_text()
     monkeypatch.setattr(training, "_announce", lambda *_: signal.raise_signal(signal.SIGTERM))
     capsys.readouterr()
@@ -152,6 +155,42 @@ def test_a_training_stopped_before_it_began_leaves_the_configuration(resume, tmp
     assert main(["train", out, *options, "--model.learning_rate=0.01"]) == 128 + signal.SIGTERM
     assert capsys.readouterr().err == f"falign: interrupted {tmp_path}: stopped before it began\n"
     assert config.read_text() == before
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize("name", ["config.yaml", "images.txt"])
+def test_a_file_of_ones_own_is_not_taken_for_that_of_a_run(name, resume, tmp_path, capsys):
+    (tmp_path / name).write_text("model: {class_path: AE}  # mine\n")
+    assert main(["train", f"--config={tmp_path / name}", f"--out={tmp_path}", *NARROW[1:], *resume]) == 2
+    assert f"--out {tmp_path}: is not empty; choose another directory" in capsys.readouterr().err
+    assert (tmp_path / name).read_text().endswith("# mine\n")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("out", "allowed"),
+    [("photos/train/../test/b", False), ("photos/train/run", False), ("photos/run", True), ("photos/.runs", True)],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", *NARROW[:-1], "--data.batch_size=2", "--training.steps=1", "--data.name"],
+        ["reproduce", "fig13", "--scale=smoke", "--data"],
+    ],
+)
+def test_the_pictures_of_a_run_do_not_become_images_of_its_data_set(
+    command, out, allowed, tmp_path, monkeypatch, capsys
+):
+    began = []
+    monkeypatch.setattr(training, "write_report", lambda *_: began.append(True))
+    monkeypatch.setattr(training, "print_summary", lambda *_: None)
+    monkeypatch.setattr("feature_alignment.cli.reproduce._reproduce", lambda *_: began.append(True))
+    for name in ("train/a/1.png", "train/a/2.png", "test/a/1.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 99).save(tmp_path / "photos" / name)
+    assert main([*command, str(tmp_path / "photos"), f"--out={tmp_path / out}"]) == (0 if allowed else 2)
+    assert bool(began) == allowed
+    assert ("where the next call would read what is written as images" in capsys.readouterr().err) != allowed
 
 
 def test_the_directory_that_a_configuration_names_is_the_one_resumed(tmp_path, monkeypatch, no_report, stopped_at):

@@ -9,9 +9,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
-from feature_alignment.data import DataError, load, read_image, white
+from feature_alignment.data import DataError, ImageReader, load, read_image, white
 from feature_alignment.data.white import white_of_integers
+from feature_alignment.networks import LoadedNetwork, load_images, read_images
 
 
 def write(folder, arrays, ending="png"):
@@ -129,6 +131,21 @@ def test_one_image_read_alone_is_a_set_of_one(folder):
     with pytest.warns(UserWarning, match="a guess"):
         assert read_image(folder / "00.png", 4, 1).unique().tolist() == [255]
     assert read_image(folder / "00.png", 4, 1, white=65535).unique().tolist() == [1]
+
+
+def test_images_that_are_compared_have_one_white(folder):
+    write(folder, [np.uint16(4000), np.uint16(1000)])  # of 12 bits; alone, the second would be of 10
+    files = [folder / f"{number:02}.png" for number in (1, 0)]
+    with pytest.warns(UserWarning, match="4095 is taken for white, a guess") as warned:
+        found = [*map(ImageReader(files, 4, 1), files)]
+    assert [each.unique().tolist() for each in found] == [[round(1000 * 255 / 4095)], [round(4000 * 255 / 4095)]]
+    assert len(warned) == 1
+    loaded = LoadedNetwork("mine", nn.Identity(), (1, 4, 4))
+    with pytest.warns(UserWarning, match="4095"):
+        assert load_images([folder], loaded)[1].unique().tolist() == [pytest.approx(62 / 255)]
+    with pytest.warns(UserWarning, match="4095"):
+        ((path, pixels),) = read_images(files[:1], loaded, files)
+    assert (path, float(pixels.max())) == (files[0], pytest.approx(62 / 255))
 
 
 def png_of_16_bits(layout, channels, value):

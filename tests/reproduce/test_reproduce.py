@@ -23,7 +23,7 @@ from feature_alignment.data import load
 from feature_alignment.models import Model
 from feature_alignment.reproduce import TARGETS
 from feature_alignment.reproduce.settings import setting
-from feature_alignment.training import Run
+from feature_alignment.training import Run, loop
 
 MODELS = ("ae", "vae", "gan", "shared", "vfa-gan", "vfa-2d", "local")
 
@@ -148,6 +148,24 @@ def test_runs_of_another_setting_are_not_mistaken_for_these(digits, capsys):
     assert main(["reproduce", "fig13", "--data=mnist-mini", "--scale=cpu", "--seeds=0", f"--out={digits}"]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert "local-seed0: was trained with other settings; remove it or choose another --out" in said[-1]
+
+
+@pytest.mark.parametrize("target", [["fig13"], ["quality", "--part=table", "--models=ae", "--latents=2"]])
+def test_a_reproduction_that_is_told_to_end_says_how_it_goes_on(target, tmp_path, monkeypatch, capsys, heard):
+    heard(signal.SIGTERM)
+    step = loop.FabricUpdates.step
+
+    def told(updates, *batch):
+        signal.raise_signal(signal.SIGTERM)
+        return step(updates, *batch)
+
+    monkeypatch.setattr(loop.FabricUpdates, "step", told)
+    command = ["reproduce", *target, "--data=mnist-mini", "--scale=smoke", "--seeds=0", f"--out={tmp_path}"]
+    assert main(command) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "stopped" in said
+    assert said.endswith("; the same command goes on from there")
+    assert "--resume" not in said
 
 
 @pytest.mark.slow

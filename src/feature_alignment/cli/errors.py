@@ -39,6 +39,10 @@ EXTRAS = {
 }
 
 
+#: How a training is taken up again.
+GOES_ON = "a training goes on from its checkpoint: falign train with --resume, falign reproduce as before"
+
+
 class UsageError(Exception):
     """A request that cannot be met; the message is one line for the user."""
 
@@ -46,13 +50,13 @@ class UsageError(Exception):
 def explain(error: Exception) -> str | None:
     """Return the line to print for an error; none for a bug, whose traceback should be shown."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.filename or 'a file'}: the disk is full; make room, a training then goes on with --resume"
+        return f"{error.filename or 'a file'}: the disk is full; make room, {GOES_ON}"
     if isinstance(error, (UsageError, MissingExtra, OSError, *_of_other_rooms())):
         return one_line(error)
     if _is_out_of_memory(error):
         return (
             f"out of memory: {one_line(error)[:200] or type(error).__name__}; a smaller batch or network, or a larger "
-            "device, would fit; a training goes on from its checkpoint with --resume"
+            f"device, would fit; {GOES_ON}"
         )
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if missing in EXTRAS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UsageError
 from .network_arguments import add_network_arguments, network_of
-from .outputs import fitted_images, refuse_overwriting, refuse_within, writable
+from .outputs import fitted_images, free_name, names_taken, refuse_overwriting, refuse_within, writable
 from .parser import Parser, path
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _maximised(search: Search, out: Path) -> None:
     from .pre_images import SIDE
 
     found = search.maximised()
-    out = out / f"{search.slug}.png" if out.is_dir() else out
+    out = out / free_name(search.slug, names_taken(out)) if out.is_dir() else out
     print(f"{search.what}: {float(found.initial):.4g} for grey, {float(found.value):.4g} now")
     title = f"what excites {search.what} most"
     sheets.grid(found.input[None].cpu(), out, title=title, least=SIDE)

@@ -13,6 +13,8 @@ __all__ = [
     "PICTURES",
     "beside",
     "fitted_images",
+    "free_name",
+    "names_taken",
     "refuse_overwriting",
     "refuse_within",
     "removed_if_empty",
@@ -81,6 +83,24 @@ def _try(what: str, folder: Path) -> None:
         raise UsageError(f"{what}: nothing can be written to {folder} ({error.strerror or error})") from None
 
 
+def names_taken(folder: Path) -> set[str]:
+    """Return the names of all that a folder contains, without case, which some file systems ignore."""
+    return {path.name.casefold() for path in folder.iterdir()}
+
+
+def free_name(stem: str, taken: Iterable[str]) -> str:
+    """Return the name of a picture that is not taken: ``stem.png``, otherwise the first of ``stem-2.png``, ...
+
+    Example:
+        >>> free_name("Cat", {"cat.png", "cat-2.png"})
+        'Cat-3.png'
+    """
+    name, number = f"{stem}.png", 2
+    while name.casefold() in taken:
+        name, number = f"{stem}-{number}.png", number + 1
+    return name
+
+
 def refuse_within(option: str, folder: str | Path, inputs: Iterable[str | Path]) -> None:
     """Refuse to write pictures into a folder of images that are read, where the next call would read them.
 
@@ -92,11 +112,16 @@ def refuse_within(option: str, folder: str | Path, inputs: Iterable[str | Path])
     Raises:
         UsageError: the folder is one of the inputs, or in one.
     """
+    from ..data.formats import HIDDEN, reason_to_skip
+
     place = Path(folder).resolve()
     if place.is_file():
         return  # refused as such
     for each in inputs:
-        if Path(each).is_dir() and Path(each).resolve() in (place, *place.parents):
+        root = Path(each).resolve()
+        if root.is_dir() and root in (place, *place.parents):
+            if reason_to_skip((place.relative_to(root) / "a.png").as_posix()) == HIDDEN:
+                continue  # not looked into
             raise UsageError(
                 f"{option} {folder}: is in {each}, where the next call would read what is written as images; choose "
                 "another folder"

@@ -18,7 +18,7 @@ from ..files import locked, write_atomically
 from ..networks import LoadedNetwork, image_files
 from ..networks.parts import device_of, outputs_of
 from .errors import UsageError
-from .outputs import refuse_overwriting
+from .outputs import free_name, names_taken, refuse_overwriting
 from .pre_images import PreImage, Search, draw_pair
 
 __all__ = ["fill"]
@@ -50,7 +50,7 @@ def _fill(search: Search, files: Sequence[str], folder: Path) -> None:
     if kept := len(paths) - len(missing):
         print(f"Kept {kept} of {len(paths)} pictures in {folder}, made before with the same settings")
     done = 0
-    for batch in search.batches(missing):
+    for batch in search.batches(missing, paths):
         for each in batch:
             draw_pair(each, search.what, folder / names[each.path])
             record.add(names[each.path], each, settings)
@@ -81,10 +81,10 @@ class Record:
 
     def names(self, paths: Sequence[Path], settings: dict[str, Any]) -> list[str]:
         """Return a file name for each image: the one it has already, or one that nothing else in the folder has."""
-        taken = {path.name.casefold() for path in self.folder.iterdir()}
+        taken = names_taken(self.folder)
         found = []
         for path in paths:
-            name = self._own(path, settings) or _free(path, settings["part"], taken)
+            name = self._own(path, settings) or free_name(f"{path.stem}-{settings['part']}", taken)
             taken.add(name.casefold())
             found.append(name)
         return found
@@ -117,13 +117,6 @@ class Record:
             "settings": settings,
         }
         write_atomically(self.path, json.dumps(self.entries, indent=1) + "\n")
-
-
-def _free(path: Path, slug: str, taken: set[str]) -> str:
-    name, number = f"{path.stem}-{slug}.png", 2
-    while name.casefold() in taken:
-        name, number = f"{path.stem}-{slug}-{number}.png", number + 1
-    return name
 
 
 def _digest_of(path: Path) -> str:

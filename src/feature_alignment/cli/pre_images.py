@@ -77,13 +77,17 @@ class Search:
             return None
         return torch.full((1, *self.loaded.image_shape), 0.5, device=device_of(self.loaded))
 
-    def batches(self, files: Sequence[str | Path]) -> Iterator[list[PreImage]]:
+    def batches(self, files: Sequence[Path], among: Sequence[Path] | None = None) -> Iterator[list[PreImage]]:
         """Yield the pre-images of files, some at a time, and print their numbers; broken files are skipped.
+
+        Args:
+            files: to read.
+            among: all that are compared, as of :func:`~feature_alignment.networks.read_images`.
 
         Raises:
             UsageError: the network cannot be inverted.
         """
-        images, budget = read_images(files, self.loaded), self.options.evaluations
+        images, budget = read_images(files, self.loaded, among), self.options.evaluations
         with Progress("inverting", len(files) * budget, unit="evaluation", delay=1) as bar:
             done = 0
             while batch := list(islice(images, self.options.batch_size)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .errors import UsageError
 from .inception import add_inception, inception
+from .outputs import refuse_within
 from .parser import Parser, path, seed
 
 __all__ = ["parse", "parser", "run"]
@@ -57,7 +58,8 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Make the table or figure, and the report on all results in the directory."""
-    from ..reproduce import TARGETS, reproduce
+    from ..reproduce import TARGETS
+    from ..training.stopping import Stopped
 
     if options.target not in (*TARGETS, "all", QUALITY):
         raise UsageError(f"target {options.target!r}: expected one of {', '.join(TARGETS)}, all, {QUALITY}")
@@ -66,6 +68,19 @@ def run(options: Namespace) -> None:
     out = Path(options.out or f"reproduction/{options.scale}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file, expected a directory")
+    from ..data import folders_read
+
+    refuse_within("--out", out, folders_read(options.data))
+    try:
+        _reproduce(options, out)
+    except Stopped as stopped:
+        raise Stopped(f"{stopped}; the same command goes on from there", stopped.signal) from None
+
+
+def _reproduce(options: Namespace, out: Path) -> None:
+    """Run the target."""
+    from ..reproduce import reproduce
+
     if options.target == QUALITY:
         _compare(options, out)
         return

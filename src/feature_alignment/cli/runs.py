@@ -224,12 +224,12 @@ def read_images(
 
 
 def data_folder(run: Run, place: Path) -> list[str]:
-    """Return the folder of the run's data set, if it is one, unless the place is in the run's own directory."""
+    """Return the folders of the run's data set, if it has any, unless the place is in the run's own directory."""
     if not run.config.is_file() or place.resolve().is_relative_to(run.directory.resolve()):
         return []
-    name = str(_data_settings(run).get("name", ""))
-    folder = Path(name).expanduser()
-    return [str(folder)] if name and folder.is_dir() else []
+    from ..data import folders_read
+
+    return [*map(str, folders_read(str(_data_settings(run).get("name", ""))))]
 
 
 def inputs_of(run: Run, files: list[str], outputs: Iterable[Path]) -> Sequence[str | Path]:
@@ -262,10 +262,10 @@ def check_suits(model: Model, images: Images) -> None:
 def _from_files(model: Model, files: list[str]) -> tuple[Tensor, None, list[str]]:
     import torch
 
-    from ..data import read_image
+    from ..data import ImageReader
 
     channels, side, _ = model.image_shape
-    pixels = torch.stack([read_image(file, side, channels, model.white) for file in files])
+    pixels = torch.stack([*map(ImageReader(files, side, channels, model.white), files)])
     return pixels.float() / 255, None, distinct(files)
 
 

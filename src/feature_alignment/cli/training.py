@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from lightning_fabric import seed_everything
 
-from ..data import DataError, DataOptions, Images, TrainingData
+from ..data import DataError, DataOptions, Images, TrainingData, folders_read
 from ..files import write_atomically
 from ..models import Model
 from ..report import write_report
@@ -21,6 +21,7 @@ from ..training.processes import disconnect, is_first_process
 from ..training.stopping import Stopped, interruptible
 from .configuration import to_yaml
 from .errors import UsageError, one_line
+from .outputs import refuse_within
 from .summary import print_summary
 from .typed import TypedOptions
 
@@ -39,15 +40,15 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
 
     Raises:
         Stopped: by Ctrl-C, SIGTERM or SIGHUP, with the command that goes on.
-        UsageError: ``out`` is not empty, or an option of the model is out of range.
+        UsageError: ``out`` is not empty or in the data set's folder, or an option of the model is out of range.
     """
     run = Run(out)
     if not is_first_process():
         with suppress(Stopped):  # which the first process reports
             _fitted(kind, options, typed, run, resume=resume)
         return
-    if not resume:
-        _check_new(run)
+    if not resume or not run.begun():
+        _check_new(run, options.data.name)
     with run.locked(), _interruptible(run, to_yaml(kind, options)):
         model, data, test, done = _fitted(kind, options, typed, run, resume=resume)
         print(f"Evaluating on {len(test):,} held-out images and drawing", flush=True)
@@ -59,13 +60,13 @@ def train(kind: type[Model], options: Any, typed: TypedOptions, out: Path, *, re
 def _interruptible(run: Run, asked: str) -> Iterator[None]:
     """Stop on a signal at any time, with the command that goes on once the configuration ``asked`` for is written."""
     try:
-        with interruptible(f"{run.directory}: stopped, go on with --resume"):
+        with interruptible(f"{run.directory}: stopped"):
             yield
     except Stopped as stopped:
         if not run.config.is_file() or run.config.read_bytes() != asked.encode():
             raise Stopped(f"{run.directory}: stopped before it began", stopped.signal) from None
         command = f"falign train --out {shlex.quote(str(run.directory))} --resume"
-        raise Stopped(f"{stopped}: {command}", stopped.signal) from None
+        raise Stopped(f"{stopped}, go on with --resume: {command}", stopped.signal) from None
 
 
 def _fitted(
@@ -146,11 +147,12 @@ def _announce(run: Run, model: Model, data: TrainingData, training: TrainingOpti
     )
 
 
-def _check_new(run: Run) -> None:
+def _check_new(run: Run, data: str) -> None:
+    """Refuse a directory where a run would overwrite files, or its pictures would become images of the data set."""
     directory = run.directory
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"--out {directory}: is a file, expected a directory")
     if run.exists():
-        raise UsageError(
-            f"--out {directory}: is not empty; continue that run with --resume, or choose another directory"
-        )
+        what = "continue that run with --resume, or " if run.begun() else ""
+        raise UsageError(f"--out {directory}: is not empty; {what}choose another directory")
+    refuse_within("--out", directory, folders_read(data))

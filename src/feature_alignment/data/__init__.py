@@ -8,7 +8,7 @@ from .batches import Batches
 from .cache import cache_directory
 from .errors import DataError
 from .images import Images, to_pixels
-from .loading import load, read_image
+from .loading import ImageReader, folders_read, load, read_image
 from .sets import DATA_SETS
 from .training_data import DataOptions, TrainingData
 
@@ -17,9 +17,11 @@ __all__ = [
     "Batches",
     "DataError",
     "DataOptions",
+    "ImageReader",
     "Images",
     "TrainingData",
     "cache_directory",
+    "folders_read",
     "load",
     "read_image",
     "to_pixels",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,10 +18,10 @@ from .images import Images
 from .request import Request
 from .sets import DATA_SETS, load_named
 from .shards import is_archive, shards_of
-from .splits import Split
+from .splits import Split, splits_among
 from .white import Given
 
-__all__ = ["load", "read_image"]
+__all__ = ["ImageReader", "folders_read", "load", "read_image"]
 
 
 def load(
@@ -110,6 +111,24 @@ def _is_on_hub(name: str, path: Path) -> bool:
     return not is_archive(name) and re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
 
 
+def folders_read(name: str) -> list[Path]:
+    """Return the folders below which every image is one of the data set of this name; none if it is no such folder.
+
+    Those of the splits, where the folder has them: what lies beside these is not used.
+
+    Example:
+        >>> for split in ("train", "test"):
+        ...     (folder / "flowers" / split).mkdir(parents=True)
+        >>> [path.name for path in folders_read(str(folder / "flowers"))], folders_read("mnist-mini")
+        (['train', 'test'], [])
+    """
+    path = user_path(name)
+    if name in DATA_SETS or not path.is_dir() or _is_on_hub(name, path):
+        return []
+    train, tests = splits_among(each.name for each in path.iterdir() if each.is_dir())
+    return [path / each for each in (train, *tests)] if train and tests else [path]
+
+
 def read_image(path: str | Path, image_size: int, channels: int, white: Given | None = None) -> Tensor:
     """Read an image file: orient it, resize its shorter side, crop the centre; transparency becomes white.
 
@@ -127,12 +146,41 @@ def read_image(path: str | Path, image_size: int, channels: int, white: Given | 
         DataError: the file is missing or not a readable image.
         MissingExtra: PIL is not installed.
     """
-    from .picture import decode_image, white_of
+    return ImageReader([path], image_size, channels, white)(path)
 
-    if channels not in (1, 3):
-        raise DataError(f"channels: expected 1 or 3, got {channels}")
-    findings, file = Findings(), user_path(path)
-    scale = white_of(lambda: [(str(path), file)], findings, white)
-    pixels = torch.from_numpy(decode_image(str(path), file, image_size, channels, scale).copy())
-    findings.announce(str(path), strict=False)
-    return pixels
+
+class ImageReader:
+    """Reads image files that are compared with each other, as :func:`read_image` does but with one white for all.
+
+    Args:
+        paths: of all the files; those of more than 8 bits determine the value of white together.
+        image_size: side of the results.
+        channels: 1 (grey) or 3 (RGB).
+        white: the value of white, instead.
+
+    Raises:
+        DataError: an impossible number of channels.
+        MissingExtra: PIL is not installed.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], image_size: int, channels: int, white: Given | None = None) -> None:
+        from .picture import white_of
+
+        if channels not in (1, 3):
+            raise DataError(f"channels: expected 1 or 3, got {channels}")
+        self._size, self._findings, self._announced = (image_size, channels), Findings(), 0
+        self._white = white_of(lambda: ((str(path), user_path(path)) for path in paths), self._findings, white)
+
+    def __call__(self, path: str | Path) -> Tensor:
+        """Return the pixels of one of the files, uint8 of shape ``(channels, image_size, image_size)``.
+
+        Raises:
+            DataError: it is missing or not a readable image.
+        """
+        from .picture import decode_image
+
+        pixels = torch.from_numpy(decode_image(str(path), user_path(path), *self._size, self._white).copy())
+        for note in self._findings.notes[self._announced :]:
+            warnings.warn(f"{path}: {note}", stacklevel=2)
+        self._announced = len(self._findings.notes)
+        return pixels

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import DataError, read_image
+from ..data import DataError, ImageReader
 from ..data.findings import Findings
 from ..files import user_path
 from .errors import NetworkError
@@ -45,7 +45,9 @@ def _within(folder: Path) -> list[Path]:
     return found
 
 
-def read_images(paths: Sequence[str | Path], loaded: LoadedNetwork) -> Iterator[tuple[Path, Tensor]]:
+def read_images(
+    paths: Sequence[str | Path], loaded: LoadedNetwork, among: Sequence[Path] | None = None
+) -> Iterator[tuple[Path, Tensor]]:
     """Yield files and their pixels in [0, 1], float32, shape ``(C, H, W)``, resized and cropped for the network.
 
     Those that cannot be read are skipped, each with a warning of one line.
@@ -53,6 +55,7 @@ def read_images(paths: Sequence[str | Path], loaded: LoadedNetwork) -> Iterator[
     Args:
         paths: files, or folders of images.
         loaded: the network, for its image shape and value of white.
+        among: all files that are compared, by which white is decided unless the network has it; by default these.
 
     Raises:
         NetworkError: the network takes neither 1 nor 3 channels.
@@ -60,9 +63,11 @@ def read_images(paths: Sequence[str | Path], loaded: LoadedNetwork) -> Iterator[
     channels, height, width = loaded.image_shape
     if channels not in (1, 3):
         raise NetworkError(f"{loaded.name}: takes {channels} channels; image files have 1 or 3")
-    for path in image_files(paths):
+    files = image_files(paths)
+    read = ImageReader(among or files, max(height, width), channels, loaded.white)
+    for path in files:
         try:
-            pixels = read_image(path, max(height, width), channels, loaded.white)
+            pixels = read(path)
         except DataError as error:
             warnings.warn(f"skipped {error}", stacklevel=2)
             continue

@@ -196,7 +196,7 @@ class _Training:
 
     def _stop(self, received: int) -> None:
         self._save()
-        raise Stopped(f"{self.run.directory}: stopped at step {self.updates.done}, go on with --resume", received)
+        raise Stopped(f"{self.run.directory}: stopped at step {self.updates.done}", received)
 
     def close(self) -> None:
         """Close the log."""

@@ -93,9 +93,13 @@ class Run:
         return self.directory / "report.html"
 
     def exists(self) -> bool:
-        """Whether a new training would overwrite more than the configuration and what tells its images from others."""
-        kept = (self.config, self.images, self.lock)
-        return self.directory.is_dir() and any(path not in kept for path in self.directory.iterdir())
+        """Whether a new training would overwrite more than what one that ended before its first checkpoint left."""
+        left = {self.config, self.images, self.lock} if self.begun() else set()
+        return self.directory.is_dir() and any(path not in left for path in self.directory.iterdir())
+
+    def begun(self) -> bool:
+        """Whether a training began to write here; a ``config.yaml`` alone may be the user's own."""
+        return self.lock.is_file() or bool(self.checkpoints)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -188,7 +188,7 @@ class Comparison:
                 try:
                     self._finish(entry)
                 except Stopped as stopped:
-                    raise Stopped(f"{entry.name}: stopped; the same command goes on with it", stopped.signal) from None
+                    raise Stopped(f"{entry.name}: stopped", stopped.signal) from None
                 except Exception as error:  # the others go on
                     traceback.print_exc()
                     self.failed[entry.name] = " ".join(str(error).split()) or type(error).__name__
