@@ -16,10 +16,11 @@ def test_between_images_and_between_draws(run, tmp_path):
 
 
 def test_fewer_than_four_held_out_images_are_one_line(tmp_path, capsys, no_report):
+    (images := tmp_path / "images").mkdir()
     for number in range(16):  # of which two are held out
-        Image.new("L", (16, 16), 15 * number).save(tmp_path / f"{number}.png")
+        Image.new("L", (16, 16), 15 * number).save(images / f"{number}.png")
     small = ["--model.latent=3", "--model.width=8", "--model.channels=[4]", "--training.steps=1", "--data.batch_size=4"]
-    data = [f"--data.name={tmp_path}", "--data.image_size=16", f"--out={tmp_path / 'run'}"]
+    data = [f"--data.name={images}", "--data.image_size=16", f"--out={tmp_path / 'run'}"]
     assert main(["train", "--model=AE", *small, *data]) == 0
     capsys.readouterr()
     assert main(["interpolate", str(tmp_path / "run"), "--out", str(tmp_path / "a.png")]) == 2

@@ -65,3 +65,9 @@ def test_a_number_of_any_kind_is_a_size_for_all_steps(given):
 def test_a_name_is_no_bound():
     with pytest.raises(ValueError, match="max_step: expected numbers greater than 0, got 'auto'"):
         per_step("max_step", "auto", 2)
+
+
+@pytest.mark.parametrize("name", ["step_size", "max_step"])
+def test_what_is_no_number_is_named(name):
+    with pytest.raises(TypeError, match=f"{name}: expected a number, or one per step, got NoneType"):
+        per_step(name, None, 2)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from feature_alignment import align
+from feature_alignment import align, diagnose, invert
 from feature_alignment.core.trials import check_independence
 
 
@@ -144,3 +144,39 @@ class NoisySum(nn.Module):
 def test_a_random_module_whose_output_is_a_number_is_named():
     with pytest.raises(ValueError, match="differ in NoisySum at '1'"):
         check_independence(nn.Sequential(nn.Linear(4, 3), NoisySum(), nn.Unflatten(0, (-1, 1))), torch.zeros(1, 4))
+
+
+def test_an_output_with_the_batch_in_another_place_is_named():
+    """As the state of an RNN, whose batch is its second dimension."""
+    target = torch.zeros(3, 7, 5), torch.zeros(1, 3, 5)
+    with pytest.raises(ValueError, match=r"output\[1\]: expected the batch of the input, 2, as its first dimension"):
+        align(nn.GRU(4, 5), (target[0], target[1].expand(3, 3, 5)), torch.zeros(3, 7, 4))
+
+
+@pytest.mark.parametrize("solve", [align, invert])
+def test_what_each_sample_has_of_its_own_belongs_to_the_input(solve):
+    layer, own = nn.Linear(4, 3), torch.ones(2, 1)
+    with pytest.raises(ValueError, match=r"takes 2 samples but not one .*belongs to the network's input"):
+        solve(lambda x: layer(torch.cat([x, own], 1)), torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"batch of the input, 1, as its first dimension, got shape \(2, 3\)"):
+        solve(lambda x: layer(x) * own, torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda network, x: align(network, torch.zeros(2, 3, dtype=torch.double), x), "start"),
+        (lambda network, x: invert(network, torch.zeros(2, 3), x), "start"),
+        (lambda network, x: diagnose(network, x, variables="pixels"), "images"),
+    ],
+)
+def test_inputs_of_another_dtype_than_the_weights_are_named(call, name):
+    words = f"{name}: expected dtype torch.float32 like the network's weights, got torch.float64"
+    with pytest.raises(TypeError, match=words):
+        call(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.zeros(2, 4, dtype=torch.double))
+
+
+@pytest.mark.parametrize("solve", [align, invert])
+def test_a_network_that_returns_nothing_is_named(solve):
+    with pytest.raises(TypeError, match="the network's output: expected a floating-point tensor, or several, got None"):
+        solve(lambda x: None, torch.zeros(2, 3), torch.zeros(2, 4))

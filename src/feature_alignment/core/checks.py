@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils import _pytree as pytree
 
 from .structures import Network, Structure, describe, named_leaves, standard, tensors
-from .trials import check_independence
+from .trials import check_batch, check_independence, explained_trial
 
 __all__ = [
     "Network",
@@ -22,6 +22,7 @@ __all__ = [
     "check_independence",
     "check_output",
     "check_start",
+    "explained_trial",
     "is_random",
     "named_leaves",
     "refuse_batch_statistics",
@@ -64,6 +65,8 @@ def check_start(start: Tensor, batch: int) -> None:
 def check_floating(name: str, structure: Structure) -> None:
     """Raise a TypeError that names the first leaf which is no floating-point tensor, and those that are."""
     leaves = list(named_leaves(name, structure))
+    if not leaves:
+        raise TypeError(f"{name}: expected a floating-point tensor, or several, got {describe(structure)}")
     for place, leaf in leaves:
         if not _is_floating(leaf):
             kind = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
@@ -99,11 +102,7 @@ def check_output(output: Structure, target: Structure, batch: int) -> None:
 def _check_part(place: str, got: Tensor | None, wanted: Tensor | None, batch: int) -> None:
     if got is None or wanted is None:
         raise ValueError(f"target{place}: expected {describe(got)} like the network's output, got {describe(wanted)}")
-    if got.ndim == 0 or got.shape[0] != batch:
-        raise ValueError(
-            f"the network's output{place}: expected the batch of the input, {batch}, as its first dimension, "
-            f"got shape {tuple(got.shape)}"
-        )
+    check_batch(f"the network's output{place}", got, batch)
     if got.shape[1:] != wanted.shape[1:]:
         raise ValueError(
             f"target{place}: expected shape {(wanted.shape[0], *got.shape[1:])} like the network's output, "

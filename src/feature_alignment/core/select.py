@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .pullback.workarounds import uncompiled
+from .pullback.workarounds import uncompiled, without_fast_path
 from .structures import Structure
 
 __all__ = ["Selection", "select"]
@@ -91,7 +91,7 @@ def _outputs(network: nn.Module, names: tuple[str, ...], x: Tensor) -> list[Stru
 
     handles = [module.register_forward_hook(keep) for module in wanted]
     try:
-        with uncompiled():
+        with uncompiled(), without_fast_path():
             network(x)
     except _Complete as reached:
         if reached is not complete:

@@ -6,7 +6,7 @@ To add a rule, write a class with a method ``size`` and list it by name in :data
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Literal, Protocol, TypeAlias
 
@@ -118,7 +118,9 @@ def _of_tensor(name: str, given: Tensor, steps: int) -> Sequence[Tensor]:
 
 
 def _of_numbers(name: str, given: float | Sequence[float], steps: int) -> list[float]:
-    values = [float(given)] * steps if isinstance(given, int | float | Real) else list(given)
+    if not isinstance(given, Real | Iterable):
+        raise TypeError(f"{name}: expected a number, or one per step, got {type(given).__name__}")
+    values = [float(given)] * steps if isinstance(given, Real) else list(given)
     if len(values) != steps:
         raise ValueError(f"{name}: expected {steps} values, one per step, got {len(values)}")
     for value in values:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .structures import Network, Structure, standard, tensors
+from .structures import Network, Structure, named_leaves, standard, tensors
 
-__all__ = ["check_independence"]
+__all__ = ["check_batch", "check_independence", "explained_trial"]
 
 
 #: Evaluations of one sample where the network drew random numbers without a difference yet, and copies in each.
@@ -33,16 +34,22 @@ def check_independence(network: Network, start: Tensor) -> None:
     if not len(first):
         return  # there are no samples to mix
     before = _random_state(first)
-    alone = _evaluate(network, first)
+    with explained_trial(network, start):
+        alone = _evaluate(network, first)
+    check_batch("the network's output", alone, 1)
     if _random_state(first) != before and _is_random(network, first, alone):
         raise ValueError(_random_message(network, first))
     ramp = torch.linspace(0.5, 1.0, first.numel(), dtype=first.dtype, device=first.device).view_as(first)
     far = 10 * (1 + first.abs().max()) * ramp
-    found = [_beside(network, torch.cat([first, *more])) for more in ([first + far], [first + ramp, first - far])]
+    batches = [torch.cat([first, *more]) for more in ([first + far], [first + ramp, first - far])]
+    found = [_beside(network, batch) for batch in batches]
     if None in found:
-        found.append(_beside(network, torch.cat([first, first + ramp])))
-    if any(beside is not None and _differ(alone, beside) for beside in found):
-        if _differ(alone, _evaluate(network, first)):
+        batches.append(torch.cat([first, first + ramp]))
+        found.append(_beside(network, batches[-1]))
+    for batch, beside in zip(batches, found, strict=True):
+        check_batch("the network's output", beside, len(batch))
+    if any(beside is not None and _differ(tensors(alone), tensors(beside)) for beside in found):
+        if _differ(tensors(alone), tensors(_evaluate(network, first))):
             raise ValueError(_random_message(network, first))
         raise ValueError(
             "network: the output for a sample changes with its neighbours in the batch; "
@@ -51,17 +58,57 @@ def check_independence(network: Network, start: Tensor) -> None:
     torch.clear_autocast_cache()  # weights that were cast here have no graph
 
 
+@contextmanager
+def explained_trial(network: Network, start: Tensor, name: str = "start") -> Iterator[None]:
+    """Explain an error in an evaluation of the first sample of ``start`` by its dtype, or by the number of samples.
+
+    Raises:
+        TypeError: the start has another dtype than the network's weights.
+        ValueError: the network takes all samples of the start, but not one.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        if isinstance(error, RuntimeError) and (wanted := _other_dtype(network, start)):
+            raise TypeError(f"{name}: expected dtype {wanted} like the network's weights, got {start.dtype}") from error
+        if len(start) < 2 or _beside(network, start.detach()) is None:
+            raise
+        line = " ".join(str(error).split())
+        raise ValueError(
+            f"network: takes {len(start)} samples but not one ({line}); a feature needs a network of any number of "
+            "samples: what each has of its own, such as a mask, belongs to the network's input"
+        ) from error
+
+
+def _other_dtype(network: Network, inputs: Tensor) -> torch.dtype | None:
+    """Return the dtype of a network's weights where it is not that of its inputs."""
+    modules = [part for part in getattr(network, "parts", [network]) if isinstance(part, nn.Module)]
+    found = {each.dtype for part in modules for each in part.parameters() if each.is_floating_point()}
+    return None if inputs.dtype in found or not found else min(found, key=str)
+
+
+def check_batch(name: str, output: Structure, batch: int) -> None:
+    """Raise a ValueError that names the first tensor whose first dimension is not the batch."""
+    for place, leaf in named_leaves(name, output):
+        floating = isinstance(leaf, Tensor) and leaf.is_floating_point()  # others are refused as such
+        if floating and (leaf.ndim == 0 or len(leaf) != batch):
+            raise ValueError(
+                f"{place}: expected the batch of the input, {batch}, as its first dimension, got shape "
+                f"{tuple(leaf.shape)}"
+            )
+
+
 def _random_state(like: Tensor) -> tuple[Any, ...]:
     device = torch.cuda.get_rng_state(like.device) if like.is_cuda else torch.empty(0, dtype=torch.uint8)
     return torch.get_rng_state().numpy().tobytes(), device.numpy().tobytes(), random.getstate()
 
 
-def _is_random(network: Network, first: Tensor, alone: list[Any]) -> bool:
+def _is_random(network: Network, first: Tensor, alone: Structure) -> bool:
     """Whether the outputs for copies of a sample differ, in a few evaluations."""
     copies = first.expand(COPIES, *first.shape[1:])
     for _ in range(REPEATS):
-        outputs = _evaluate(network, copies)
-        if any(_differ(alone, [part[k : k + 1] for part in outputs]) for k in range(COPIES)):
+        outputs = tensors(_evaluate(network, copies))
+        if any(_differ(tensors(alone), [part[k : k + 1] for part in outputs]) for k in range(COPIES)):
             return True
     return False
 
@@ -74,11 +121,11 @@ def _random_message(network: Network, first: Tensor) -> str:
     )
 
 
-def _evaluate(network: Network, batch: Tensor) -> list[Any]:
-    return tensors(standard(network(batch.clone())))  # it may work in place
+def _evaluate(network: Network, batch: Tensor) -> Structure:
+    return standard(network(batch.clone()))  # it may work in place
 
 
-def _beside(network: Network, batch: Tensor) -> list[Any] | None:
+def _beside(network: Network, batch: Tensor) -> Structure | None:
     try:
         return _evaluate(network, batch)
     except (ValueError, IndexError, AssertionError, RuntimeError):

@@ -123,7 +123,7 @@ def folders_read(name: str) -> list[Path]:
         (['train', 'test'], [])
     """
     path = user_path(name)
-    if name in DATA_SETS or not path.is_dir() or _is_on_hub(name, path):
+    if not name or name in DATA_SETS or not path.is_dir() or _is_on_hub(name, path):
         return []
     train, tests = splits_among(each.name for each in path.iterdir() if each.is_dir())
     return [path / each for each in (train, *tests)] if train and tests else [path]

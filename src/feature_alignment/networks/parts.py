@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..core.inversion import Generative, Variables
-from ..core.pullback import any_batch
+from ..core.pullback import evaluation
 from ..core.select import select
-from ..core.structures import Network, Structure, standard
+from ..core.structures import Network, Structure
 from ..files import user_path
 from ..models import FA, GAN, Model
 from ..models.ae import with_class
@@ -45,7 +45,7 @@ def layer_of(loaded: LoadedNetwork, layer: str) -> Network:
 @torch.no_grad()
 def outputs_of(network: Network, images: Tensor) -> Structure:
     """Return the outputs for a batch, of an exported network of a fixed batch too."""
-    return standard(any_batch(network)(images.clone()))  # it may work in place
+    return evaluation(network)(images)
 
 
 def first_tensor(loaded: LoadedNetwork, network: Network) -> Network:
@@ -57,8 +57,8 @@ def _one_tensor(network: Network, output: Structure, place: int) -> Network:
     """Return a network that puts out one of the floating-point tensors of an output; itself, if that is a tensor."""
     if isinstance(output, Tensor):
         return network
-    inner = any_batch(network)
-    return lambda x: _floating(standard(inner(x)))[place]
+    inner = evaluation(network)
+    return lambda x: _floating(inner(x))[place]
 
 
 def _floating(output: Structure) -> list[Tensor]:

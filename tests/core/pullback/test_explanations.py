@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from feature_alignment import align, largest_singular_value
+from feature_alignment import align, invert, largest_singular_value
 from feature_alignment.core.pullback import NotDifferentiableError, explained, transposed, vjp
 
 
@@ -82,6 +82,19 @@ def test_what_has_no_derivative_at_all_is_named():
     network = nn.Sequential(nn.Linear(4, 3), nn.Sequential(Bessel()))
     with pytest.raises(NotDifferentiableError, match="Bessel: PyTorch has no derivative of"):
         align(network, torch.zeros(3, 3), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("solve", [align, invert])
+def test_an_output_with_a_graph_that_does_not_lead_to_the_input_is_refused(solve, frozen):
+    layer = nn.Linear(4, 3).requires_grad_(not frozen)
+    with pytest.raises(NotDifferentiableError, match="no derivative of its output with respect to its input; look for"):
+        solve(lambda x: layer(x.detach()), torch.zeros(2, 3), torch.ones(2, 4))
+    start = torch.ones(2, 4)
+    assert not torch.equal(align(lambda x: layer(x.detach().add_(x)), torch.zeros(2, 3), start), start)
+    assert not torch.equal(
+        align(lambda x: (layer(x.mul_(2)), layer(x.detach())), (torch.zeros(2, 3),) * 2, start), start
+    )
 
 
 class Step(nn.Module):

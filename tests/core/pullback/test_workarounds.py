@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from feature_alignment import align, invert, largest_singular_value
+from feature_alignment import align, diagnose, invert, largest_singular_value, select
 from feature_alignment.core.pullback import NotDifferentiableError, vjp
 from feature_alignment.core.pullback.workarounds import twice_differentiable
 
@@ -24,7 +24,12 @@ def _seed():
 
 def test_two_threads_leave_the_settings_of_the_process_as_they_were():
     """The second to enter must not restore, when it leaves last, what the first had set."""
-    before = [torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()]
+
+    def settings():
+        flash, efficient = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+        return flash, efficient, torch.backends.mha.get_fastpath_enabled()
+
+    before = settings()
     first_in, second_in = threading.Barrier(2), threading.Barrier(2)
 
     def run():
@@ -40,7 +45,8 @@ def test_two_threads_leave_the_settings_of_the_process_as_they_were():
         first.join(timeout=30)
         assert not torch.backends.cuda.flash_sdp_enabled()
         assert torch._dynamo.eval_frame._stance.stance == "force_eager"
-    assert [torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()] == before
+        assert not torch.backends.mha.get_fastpath_enabled()
+    assert settings() == before
     assert torch._dynamo.eval_frame._stance.stance == "default"
 
 
@@ -133,3 +139,30 @@ def test_a_backward_marked_once_differentiable_is_no_silent_zero():
         largest_singular_value(network, torch.randn(2, 6))
     found = invert(network, network(0.3 * torch.randn(3, 6)), torch.zeros(1, 6))  # by pull-backs alone
     assert found.converged.all()
+
+
+class Masked(nn.Module):
+    """A transformer whose last two tokens are padding."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x):
+        padding = torch.tensor([False] * 4 + [True] * 2).expand(len(x), -1)
+        return self.encoder(x, src_key_padding_mask=padding)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_masked_transformer_is_the_same_without_gradients():
+    """Its fast path puts zeros where the mask hides, or returns nested tensors."""
+    network, x = Masked().eval().requires_grad_(False), torch.randn(3, 6, 8)
+    target = network(x.clone().requires_grad_()).detach()
+    assert not torch.equal(network(x)[:, 4:], target[:, 4:])  # the fast path, which is taken here
+    with torch.no_grad():
+        torch.testing.assert_close(align(network, target, x, steps=3, step_size=0.1), x, rtol=0, atol=1e-5)
+        torch.testing.assert_close(select(network, "encoder")(x), target)
+    assert bool(invert(network, target, x).converged.all())
+    found = diagnose(network, x, variables="pixels", max_evaluations=10)
+    assert all(layer.residual == layer.residual for layer in found.layers)

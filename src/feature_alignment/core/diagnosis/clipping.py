@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..pullback import any_batch
+from ..pullback import any_batch, evaluation
 from ..structures import Network
 
 __all__ = ["ACTIVATIONS", "CLIPPED", "clipped_share"]
@@ -63,7 +63,7 @@ def _calls(network: Network, images: Tensor) -> list[tuple[int, int]]:
     """Return how many units each call of an activation has, and how many of them are clipped."""
     slopes = _Slopes()
     with slopes:
-        any_batch(network)(images.clone())
+        evaluation(network)(images)
     return slopes.calls
 
 

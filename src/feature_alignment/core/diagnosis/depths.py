@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..pullback import any_batch, outside_inference_mode
-from ..structures import Network, Structure, standard, tensors
+from ..pullback import evaluation, outside_inference_mode
+from ..structures import Network, Structure, tensors
+from ..trials import explained_trial
 from .cuts import cuts
 
 __all__ = ["MOST", "find_layers"]
@@ -81,7 +82,7 @@ def _names(network: nn.Module, image: Tensor, wanted: str | None, most: int) -> 
     output, calls = _record(network, pair)
     calls = _distinct(calls)
     if wanted != "all":
-        calls = _thinned(_merged(_through(calls, cuts(tensors(standard(output)), pair)), image.numel()), most)
+        calls = _thinned(_merged(_through(calls, cuts(tensors(output), pair)), image.numel()), most)
     return [call.name for call in calls if call.measurable]
 
 
@@ -113,8 +114,8 @@ def _record(network: nn.Module, batch: Tensor) -> tuple[Structure, list[_Call]]:
 
     handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
     try:
-        with torch.enable_grad():
-            output = any_batch(network)(batch.clone())
+        with torch.enable_grad(), explained_trial(network, batch, "images"):
+            output = evaluation(network)(batch)
     finally:
         for handle in handles:
             handle.remove()

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..inversion.variables import Variables
-from ..pullback import any_batch
+from ..pullback import evaluation
 from ..select import select
-from ..structures import Network, Structure, rows, standard
+from ..structures import Network, Structure, rows
 from .clipping import clipped_share
 from .pre_images import PreImages, origin, other_mean, pre_images
 from .spectrum import Spectrum, spectrum
@@ -197,7 +197,7 @@ def _weighted(shares: list[float | None], parts: tuple[Tensor, ...]) -> float | 
 
 @torch.no_grad()
 def _output(network: Network, image: Tensor) -> Structure:
-    return standard(any_batch(network)(image.clone()))
+    return evaluation(network)(image)
 
 
 def _scale(images: Tensor, grey: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from ..inversion.gauss_newton import gauss_newton
 from ..inversion.problem import begin, pose
 from ..inversion.search import Search
 from ..inversion.variables import Variables, as_variables
-from ..pullback import NotDifferentiableError, any_batch
-from ..structures import Network, Structure, rows, standard
+from ..pullback import NotDifferentiableError, evaluation
+from ..structures import Network, Structure, rows
 
 __all__ = ["PreImages", "origin", "other_mean", "pre_images"]
 
@@ -62,11 +62,7 @@ def pre_images(
         start: :math:`x_0`, shape ``(1, ...)``, where all searches begin; by default that of the variables.
         variables, tol, max_evaluations: as for :func:`~feature_alignment.invert`.
     """
-    whole = any_batch(network)
-
-    def output(points: Tensor) -> Structure:  # the network may work in place
-        return standard(whole(points.clone()))
-
+    output = evaluation(network)
     target = output(images)
     found = invert(network, target, start, tol, max_evaluations, variables=variables)
     again = invert(network, output(found.input), start, tol, max_evaluations, variables=variables)

@@ -18,17 +18,18 @@ from ..checks import (
     check_independence,
     check_output,
     check_start,
+    explained_trial,
     is_random,
     refuse_batch_statistics,
     refuse_inference,
     refuse_quantised,
 )
-from ..pullback import Chain, any_batch
+from ..pullback import Chain, any_batch, evaluation
 from ..structures import Network, Structure, describe, rows, standard, tensors
 from .outputs import Matched, shifted
 from .variables import Pixels, Variables
 
-__all__ = ["SHIFTS", "Problem", "begin", "checked", "draw_starts", "evaluation", "matched_output", "pose"]
+__all__ = ["SHIFTS", "Problem", "begin", "checked", "draw_starts", "matched_output", "pose"]
 
 #: Shifts of an image in the mean over jitter, itself among them.
 SHIFTS = 5
@@ -141,12 +142,6 @@ def draw_starts(problem: Problem, count: int, deviation: float, seed: int) -> Pr
     return replace(problem, target=target, start=starts)
 
 
-def evaluation(network: Network) -> Callable[[Tensor], Structure]:
-    """Return how to evaluate a network without a change to its input, its output standardised."""
-    whole = any_batch(network)
-    return lambda points: standard(whole(points.clone()))  # it may work in place
-
-
 def checked(network: Network, inputs: Tensor) -> Structure:
     """Return the output for the first input, if the network can be inverted; TypeError, ValueError if not."""
     if isinstance(network, nn.Module):
@@ -156,25 +151,11 @@ def checked(network: Network, inputs: Tensor) -> Structure:
         if is_random(network):
             raise ValueError("network: dropout draws other numbers at every evaluation; call network.eval()")
     evaluate = evaluation(network)
-    try:
+    with explained_trial(network, inputs):
         output = evaluate(inputs[:1] if len(inputs) else inputs.new_zeros(1, *inputs.shape[1:]))
-    except RuntimeError as error:
-        if (wanted := _other_dtype(network, inputs)) is None:
-            raise
-        raise TypeError(
-            f"start: expected dtype {wanted} like the network's weights, as of the variables that it is made of, got "
-            f"{inputs.dtype}"
-        ) from error
     check_floating("the network's output", output)
     check_independence(evaluate if any_batch(network) is not network else network, inputs)
     return output
-
-
-def _other_dtype(network: Network, inputs: Tensor) -> torch.dtype | None:
-    """Return the dtype of a network's weights where it is not that of its inputs."""
-    weights = network.parameters() if isinstance(network, nn.Module) else ()
-    found = {each.dtype for each in weights if each.is_floating_point()}
-    return None if inputs.dtype in found or not found else min(found, key=str)
 
 
 def _check_target(output: Structure, target: Structure, plain: bool) -> None:

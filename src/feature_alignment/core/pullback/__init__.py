@@ -1,6 +1,7 @@
 """Vector-Jacobian products of any network: one rule per layer type, otherwise automatic differentiation."""
 
 from .autodiff import by_differentiation, differentiated, leaving_its_input, transposed
+from .evaluation import evaluation
 from .explanations import NotDifferentiableError, explained
 from .exported import any_batch
 from .rules import transposed_conv2d
@@ -15,6 +16,7 @@ __all__ = [
     "by_differentiation",
     "computes_as",
     "differentiated",
+    "evaluation",
     "explained",
     "leaving_its_input",
     "outside_inference_mode",

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ..checks import check_floating
 from ..graphs import graph_leaves
 from ..structures import Network, Structure, standard, tensors
-from .explanations import Remembered, check_dependence, check_twice, explained, explaining
+from .explanations import Remembered, begin_of, check_dependence, check_twice, explained, explaining
 from .exported import any_batch
 from .workarounds import let_checkpoints_repeat_it, outside_inference_mode, twice_differentiable
 
@@ -78,9 +78,10 @@ def _by_func(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     inner = any_batch(network)
 
     def floating(x: Tensor) -> Structure:
-        output = standard(inner(x.clone()))  # it may write to its input
+        given = x.clone()  # it may write to its input
+        begin, output = begin_of(given), standard(inner(given))
         check_floating("the network's output", output)
-        check_dependence(output, network, point)
+        check_dependence(output, network, point, begin)
         return _hide_none(output)
 
     with twice_differentiable():
@@ -165,9 +166,10 @@ def _graph(network: Network, point: Tensor) -> tuple[Structure, PullBack]:
     with torch.enable_grad(), twice_differentiable():
         ours = not (grad_mode and point.requires_grad)
         x = point.detach().requires_grad_() if ours else point.view_as(point)
-        output = standard(any_batch(network)(x.clone()))  # it may work in place
+        given = x.clone()  # it may work in place
+        begin, output = begin_of(given), standard(any_batch(network)(given))
     check_floating("the network's output", output)
-    check_dependence(output, network, point)
+    check_dependence(output, network, point, begin)
     parts = tensors(output)
     # Without anything to differentiate for but x, which is ours, nobody needs the graph afterwards.
     outlives = grad_mode and not (ours and all(leaf is x for leaf in graph_leaves(parts)))

@@ -13,10 +13,18 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..graphs import nodes
-from ..structures import Network, Structure, standard, tensors
+from ..structures import Network, Structure, standard
 from .workarounds import twice_differentiable
 
-__all__ = ["NotDifferentiableError", "Remembered", "check_dependence", "check_twice", "explained", "explaining"]
+__all__ = [
+    "NotDifferentiableError",
+    "Remembered",
+    "begin_of",
+    "check_dependence",
+    "check_twice",
+    "explained",
+    "explaining",
+]
 
 _MISSING = re.compile(r"derivative for '?([^']+?)'? is not implemented")  # "aten::heaviside", or "'igamma: input'"
 
@@ -87,11 +95,23 @@ def explained(network: Network, point: Tensor) -> Iterator[None]:
         raise
 
 
-def check_dependence(output: Structure, network: Network, point: Tensor) -> None:
-    """Raise NotDifferentiableError if the output has no graph, or one through what PyTorch takes for constant."""
+def begin_of(given: Tensor) -> Any:
+    """Return the node of the graph where an input enters a network, before the network overwrites the input."""
+    return None if torch.compiler.is_compiling() else given.grad_fn
+
+
+def check_dependence(output: Structure, network: Network, point: Tensor, begin: Any) -> None:
+    """Raise NotDifferentiableError if no graph leads from the input to the output, or what PyTorch takes for constant.
+
+    Args:
+        output: of the network.
+        network: remembered if nothing is wrong with it.
+        point: its input.
+        begin: by :func:`begin_of`.
+    """
     if torch.compiler.is_compiling() or network in _differentiable:
         return
-    if not any(part.requires_grad for part in tensors(output)):
+    if begin not in set(nodes(output)):
         raise NotDifferentiableError(
             f"{_kind(network)}: PyTorch has no derivative of its output with respect to its input; look for no_grad(), "
             "detach() or numpy inside, and for parts that are not differentiable"

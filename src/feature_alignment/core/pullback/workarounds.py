@@ -16,7 +16,13 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["let_checkpoints_repeat_it", "outside_inference_mode", "twice_differentiable", "uncompiled"]
+__all__ = [
+    "let_checkpoints_repeat_it",
+    "outside_inference_mode",
+    "twice_differentiable",
+    "uncompiled",
+    "without_fast_path",
+]
 
 _inside = threading.local()
 
@@ -53,7 +59,32 @@ def _without_compilation() -> Iterator[AbstractContextManager[Any]]:
         yield torch.compiler.set_stance("force_eager")
 
 
+@contextmanager
+def _slowly() -> Iterator[None]:
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _without_fast_path() -> Iterator[AbstractContextManager[Any]]:
+    yield _slowly()
+
+
 _unfused, _uncompiled = _Shared(_without_fusion), _Shared(_without_compilation)
+_slow = _Shared(_without_fast_path)
+
+
+@contextmanager
+def without_fast_path() -> Iterator[None]:
+    """Evaluate ``nn.TransformerEncoder`` as with gradients: its fast path makes a mask's places zeros. Seen in 2.14."""
+    if torch.compiler.is_compiling():
+        yield
+        return
+    with _slow:
+        yield
 
 
 @contextmanager
@@ -70,8 +101,8 @@ def uncompiled() -> Iterator[None]:
 def twice_differentiable() -> Iterator[None]:
     """Evaluate networks such that their derivatives can be differentiated again, where PyTorch has a way to.
 
-    - Attention runs on the math backend: the fused ones have no second derivative. Seen in 2.14. (The fast path of
-      ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer`` is not taken where an input requires a gradient.)
+    - Attention runs on the math backend: the fused ones have no second derivative. Seen in 2.14.
+    - Transformers are evaluated :func:`without_fast_path`.
     - Compiled functions run as they were written: AOTAutograd has no double backward. Seen in 2.14.
     - TorchScript runs without its optimiser, which loses the parameters' derivatives under :mod:`torch.func` after an
       evaluation under ``no_grad``. Seen in 2.14.
@@ -85,6 +116,7 @@ def twice_differentiable() -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(_unfused)
             stack.enter_context(_uncompiled)
+            stack.enter_context(_slow)
             stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
             stack.enter_context(_Replacing())
             yield
