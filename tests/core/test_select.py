@@ -9,7 +9,7 @@ import torch
 from reference import algorithm_1
 from torch import nn
 
-from feature_alignment import align
+from feature_alignment import align, diagnose
 from feature_alignment.core.select import select
 
 
@@ -165,3 +165,18 @@ def test_a_compiled_network_that_has_run_is_one_like_any_other(kind):
         network(x)
         assert torch.equal(select(network, name)(x), wanted(x))
     assert torch.equal(select(network, name)(x), wanted(x))
+
+
+def test_torchscript_is_one_module_of_which_nothing_inside_is_taken():
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    network = nn.Sequential(torch.jit.script(inner), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"names: '0\.1' is of TorchScript; take the network that it was made of"):
+        select(network, "0.1")
+    images = torch.rand(3, 4)
+    found = diagnose(network, images, variables="pixels", max_evaluations=20).layers
+    plain = diagnose(nn.Sequential(inner, network[1]), images, ["1"], variables="pixels", max_evaluations=20).layers
+    assert [layer.name for layer in found] == ["1"]
+    assert found[0].effective_rank == pytest.approx(plain[0].effective_rank, rel=1e-4)
+    alone = diagnose(torch.jit.script(inner), images, variables="pixels", max_evaluations=20)
+    assert [layer.name for layer in alone.layers] == ["output"]

@@ -222,3 +222,13 @@ def test_a_flow_begins_as_the_identity(latent, classes):
     found = Flow(latent, classes)._empty()(context).log_prob(white)
     expected = torch.distributions.Normal(0, 1).log_prob(white).sum(1)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_does_not_round_the_likelihoods_among_which_the_best_is_chosen():
+    sampler = Gaussian(4)
+    sampler.fit(torch.randn(200, 4))
+    for likelihood in (-5.001, -5.0009):  # equal in bfloat16
+        sampler.likelihood.fill_(likelihood)
+        found = sampler.bfloat16()
+        assert (float(found.likelihood), found.draw(1).dtype) == (pytest.approx(likelihood, abs=1e-6), torch.bfloat16)
+    assert sampler.to("meta").likelihood.is_meta

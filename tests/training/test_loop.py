@@ -39,7 +39,7 @@ CASES = {
     "local": (Local, {}),
     "ae": (AE, {"clip_gradient": 1.0}),
     "vae": (VAE, {}),
-    "gan": (GAN, {"search_steps": 2}),
+    "gan": (GAN, {"search_steps": 2, "clip_gradient": 1.0}),
     "gan relativistic": (GAN, {"search_steps": 2, "normalize": False, **MODERN}),
 }
 
@@ -294,6 +294,8 @@ def test_short_names_of_precisions_are_those_that_they_mean(data, tmp_path):
     assert {name: options(precision=name).precision for name in short} == short
     with pytest.raises(TrainingError, match="precision: 16-mixed scales the gradients that clip_gradient"):
         fit(model_of("ae"), data, Run(tmp_path), options(precision="16"))
+    # A GAN bounds no gradient, and is not told to.
+    fit(model_of("gan"), data, Run(tmp_path / "gan"), options(precision="16", steps=1))
     with pytest.raises(TrainingError, match=r"training with .*precision=transformer-engine"):
         fit(model_of("fa"), data, Run(tmp_path), options(precision="transformer-engine"))
 

@@ -6,6 +6,7 @@ import difflib
 import threading
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -32,8 +33,8 @@ def select(network: nn.Module, *names: str) -> Selection:
 
     Raises:
         TypeError: ``network`` is not a module.
-        ValueError: no name, or one that the network does not have: the nearest ones are named. When it is evaluated: a
-            module that the network does not call.
+        ValueError: no name, or one that the network does not have: the nearest ones are named; or one of TorchScript.
+            When it is evaluated: a module that the network does not call.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
@@ -48,6 +49,8 @@ def select(network: nn.Module, *names: str) -> Selection:
     for name in names:
         if not isinstance(name, str) or name not in modules:
             raise ValueError(f"names: the network has no module {name!r}; {_nearest(name, network)}")
+        if isinstance(modules[name], torch.jit.ScriptModule):
+            raise ValueError(f"names: {name!r} is of TorchScript; take the network that it was made of")
     return Selection(network, names)
 
 

@@ -7,10 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["Network", "Structure", "describe", "from_rows", "named_leaves", "rows", "standard", "tensors", "wide"]
+__all__ = [
+    "Network",
+    "Structure",
+    "describe",
+    "from_rows",
+    "hookable",
+    "named_leaves",
+    "rows",
+    "standard",
+    "tensors",
+    "wide",
+]
 
 #: A tensor, or a (nested) tuple, list or dict of tensors, each with the batch as its first dimension, or ``None``.
 Structure: TypeAlias = Any
@@ -52,6 +63,11 @@ def rows(outputs: Structure) -> Tensor:
 def wide(numbers: Tensor) -> Tensor:
     """Return numbers in float32 if they are in half precision, whose squares overflow above 256 and vanish early."""
     return numbers.float() if numbers.dtype in (torch.half, torch.bfloat16) else numbers
+
+
+def hookable(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a network by name but those of TorchScript, which call no hooks."""
+    return ((name, each) for name, each in network.named_modules() if not isinstance(each, torch.jit.ScriptModule))
 
 
 def from_rows(numbers: Tensor, like: Structure) -> Structure:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .structures import Network, Structure, named_leaves, standard, tensors
+from .structures import Network, Structure, hookable, named_leaves, standard, tensors
 
 __all__ = ["check_batch", "check_independence", "explained_trial"]
 
@@ -173,7 +173,7 @@ def _record(network: Network, modules: list[nn.Module], batch: Tensor) -> list[t
 
         return keep
 
-    named = [(name, module) for each in modules for name, module in each.named_modules()]
+    named = [(name, module) for each in modules for name, module in hookable(each)]
     handles = [module.register_forward_hook(hook(name)) for name, module in named]
     try:
         network(batch.clone())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core.inversion import Inversion, invert
 from ..core.select import select
+from ..core.structures import hookable
 from ..networks import LoadedNetwork
 
 __all__ = ["OUTPUT", "Layer", "layers_of", "pre_image"]
@@ -74,7 +75,7 @@ def layers_of(network: LoadedNetwork) -> list[Layer]:
 
 
 def _inside(module: Any) -> list[tuple[str, nn.Module]]:
-    return [(name, each) for name, each in module.named_modules() if name] if isinstance(module, nn.Module) else []
+    return [(name, each) for name, each in hookable(module) if name] if isinstance(module, nn.Module) else []
 
 
 def _grey(network: LoadedNetwork) -> Tensor:

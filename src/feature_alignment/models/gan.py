@@ -35,6 +35,8 @@ class GANOptions(EncoderOptions, AdversarialOptions):
         search_steps: Adam steps of the search in the latent space.
         search_rate: learning rate of the search.
         search_restarts: number of starting points, the same for all images; the best result is returned.
+
+    Neither generator nor discriminator has its gradient bounded, as in the paper: ``clip_gradient`` has no effect.
     """
 
     normalize: bool = True
@@ -77,6 +79,7 @@ class GAN(Model):
     stage = "decoded"
     has_encoder = False
     encodes_class = True
+    clips_gradients = False
     compiled: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 
     def __init__(

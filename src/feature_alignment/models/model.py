@@ -54,6 +54,8 @@ class Model(Saved, Checked, nn.Module, ABC):
     encodes_class: bool = False
     #: Whether :meth:`encode` is a network, rather than a search.
     has_encoder: ClassVar[bool] = True
+    #: Whether ``clip_gradient`` bounds the gradients of a training.
+    clips_gradients: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

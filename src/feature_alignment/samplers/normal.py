@@ -24,6 +24,11 @@ class Normal(Sampler):
     """
 
     learns: ClassVar[bool] = False
+    like: Tensor
+
+    def __init__(self, latent: int, classes: int = 0) -> None:
+        super().__init__(latent, classes)
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the dtype and the device to draw in
 
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
         """Do nothing: the prior is fixed."""
@@ -35,7 +40,7 @@ class Normal(Sampler):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        return temperature * torch.randn(count, self.latent, generator=generator).to(self.likelihood)
+        return temperature * torch.randn(count, self.latent, generator=generator).to(self.like)
 
     def log_prob(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: D102
         self.check_size(latents)

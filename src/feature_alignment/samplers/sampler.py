@@ -37,6 +37,13 @@ class Sampler(nn.Module, ABC):
         self.latent, self.classes = latent, classes
         self.register_buffer("likelihood", torch.tensor(-math.inf))
 
+    def _apply(self, function: Any, recurse: bool = True) -> Any:
+        # A likelihood rounded to half precision would no longer tell near samplers apart.
+        kept = self.likelihood
+        super()._apply(function, recurse)  # type: ignore[no-untyped-call, unused-ignore]
+        self.likelihood = kept.to(self.likelihood.device)
+        return self
+
     @abstractmethod
     def fit(self, latents: Tensor, labels: Tensor | None = None) -> None:
         """Fit the distribution to latents of training images; deterministic.

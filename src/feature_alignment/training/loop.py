@@ -69,7 +69,7 @@ def fit(
         OSError: a file cannot be written; the checkpoints are those from before.
         Stopped: by Ctrl-C, SIGTERM or SIGHUP, after writing a checkpoint.
     """
-    if options.precision.startswith("16-mixed") and model.options.clip_gradient:
+    if options.precision.startswith("16-mixed") and model.clips_gradients and model.options.clip_gradient:
         raise TrainingError(
             f"precision: {options.precision} scales the gradients that clip_gradient is to bound; take bf16-mixed"
         )
@@ -100,7 +100,7 @@ def _fit(
     if not fabric.is_global_zero:
         return done
     if lost := next((name for name, each in model.named_parameters() if not each.isfinite().all()), None):
-        raise Diverged(f"{lost} is not finite at the end; a smaller learning_rate, or clip_gradient, keeps it finite")
+        raise Diverged(f"{lost} is not finite at the end; {_advice(model)}")
     seed_update(options.seed, training.updates.done, 0, fabric.device)  # also where no update was left to do
     chosen = torch.linspace(0, len(data.train) - 1, min(FITTED, len(data.train))).round().long()
     labels = None if data.train.labels is None else data.train.labels[chosen]
@@ -112,6 +112,11 @@ def _fit(
     model.white = dict(data.train.white)
     model.save_pretrained(run.directory)
     return done
+
+
+def _advice(model: Model) -> str:
+    """Return what keeps a training finite."""
+    return f"a smaller learning_rate{', or clip_gradient,' if model.clips_gradients else ''} keeps it finite"
 
 
 class _Training:
@@ -235,8 +240,7 @@ class _Training:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(
-                    f"the loss '{name}' became {value} at step {self.updates.done}; a smaller learning_rate, or "
-                    "clip_gradient, keeps it finite"
+                    f"the loss '{name}' became {value} at step {self.updates.done}; {_advice(self.updates.model)}"
                 )
         return values
 

@@ -209,6 +209,14 @@ def test_jitter_is_the_mean_square_error_over_shifts():
 # --- feature visualisation --------------------------------------------------------------------------
 
 
+def test_the_value_maximised_is_the_weighted_mean_of_the_units():
+    """Of tensors of 1 and 3 units, weighted 6 and 2."""
+    network = lambda r: (r[:, :1], r[:, 1:4])  # noqa: E731
+    found = maximise(network, START, 4, weights=(6, 2), variables="pixels", radius=0.5)
+    for value, r in ((found.value, found.input), (found.initial, START)):
+        torch.testing.assert_close(value, (6 * r[:, 0] + 2 * r[:, 1:4].sum(1)) / 12)
+
+
 def test_the_maximum_of_a_linear_unit_on_the_sphere():
     weight = matrix()
     found = maximise(lambda r: r @ weight.T, START, 100, units=2, variables="pixels", radius=0.5)

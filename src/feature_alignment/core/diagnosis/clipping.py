@@ -41,7 +41,7 @@ def clipped_share(network: Network, images: Tensor) -> float | None:
         images: shape ``(N, ...)``.
 
     Returns:
-        Between 0 and 1, over all units and images; none if there is no element-wise activation.
+        Between 0 and 1, over all units and images; none if there is no element-wise activation in Python.
 
     Example:
         >>> clipped_share(nn.ReLU(), torch.tensor([[-1.0, 2.0, -3.0, 4.0]]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..pullback import evaluation, outside_inference_mode
-from ..structures import Network, Structure, tensors
+from ..structures import Network, Structure, hookable, tensors
 from ..trials import explained_trial
 from .cuts import cuts
 
@@ -63,7 +63,7 @@ def find_layers(network: Network, images: Tensor, wanted: str | None = None, mos
 
     Returns:
         Names as in :meth:`torch.nn.Module.named_modules`; ``""`` is the network itself. Modules whose output is not a
-        floating-point tensor with the batch as its first dimension are left out.
+        floating-point tensor with the batch as its first dimension are left out, as are those of TorchScript.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
@@ -112,7 +112,7 @@ def _record(network: nn.Module, batch: Tensor) -> tuple[Structure, list[_Call]]:
 
         return keep
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    handles = [module.register_forward_hook(hook(name)) for name, module in hookable(network)]
     try:
         with torch.enable_grad(), explained_trial(network, batch, "images"):
             output = evaluation(network)(batch)

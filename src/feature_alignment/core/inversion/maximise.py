@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from ..checks import check_finite, check_start
 from ..pullback import Chain, any_batch, vjp
@@ -21,11 +22,11 @@ __all__ = ["Maximum", "maximise"]
 
 @dataclass(frozen=True)
 class Maximum:
-    """What :func:`maximise` found, for each of ``N`` starts.
+    r"""What :func:`maximise` found, for each of ``N`` starts.
 
     Attributes:
         input: the best input seen, shape ``(N, ...)``.
-        value: the weighted mean of the units there, shape ``(N,)``.
+        value: the weighted mean of the units there, :math:`\sum_i w_i a_i / \sum_i w_i`, shape ``(N,)``.
         initial: that at the start, shape ``(N,)``.
         point: the variables of ``input``, shape ``(N, ...)``.
     """
@@ -80,8 +81,11 @@ def maximise(
         check_finite("start", start)
     space = as_variables(variables)
     u, inputs = begin(space, start, 1 if start is None else len(start))
-    found = matched_output(any_batch(network), Matched(checked(network, inputs), units, weights))
-    composed = Chain([space.forward, lambda x: found(x).mean(1)])
+    output = checked(network, inputs)
+    matched = Matched(output, units, weights)
+    found = matched_output(any_batch(network), matched)
+    total = matched(pytree.tree_map(lambda part: None if part is None else torch.ones_like(part[:1]), output)).sum()
+    composed = Chain([space.forward, lambda x: found(x).sum(1) / total])
     return _ascend(composed, space, u, radius * math.sqrt(math.prod(u.shape[1:])), max_evaluations)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ..graphs import nodes
-from ..structures import Network, Structure, standard
+from ..structures import Network, Structure, hookable, standard
 from .workarounds import twice_differentiable
 
 __all__ = [
@@ -157,11 +157,7 @@ def _calls(network: Network, point: Tensor) -> list[tuple[str, nn.Module, Any]]:
     def hook(name: str) -> Callable[..., None]:
         return lambda module, args, kwargs, output: calls.append((name, module, (args, kwargs)))
 
-    handles = [
-        module.register_forward_hook(hook(name), with_kwargs=True)
-        for name, module in network.named_modules()
-        if not isinstance(module, torch.jit.ScriptModule)
-    ]
+    handles = [module.register_forward_hook(hook(name), with_kwargs=True) for name, module in hookable(network)]
     try:
         with twice_differentiable(), torch.no_grad():
             network(point.clone())
