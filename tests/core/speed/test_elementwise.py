@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import func, nn
@@ -14,6 +16,8 @@ FUNCTIONS = {
     "silu": nn.SiLU(),
     "silu in place": nn.SiLU(inplace=True),
     "sigmoid": nn.Sigmoid(),
+    "elu": nn.ELU(),
+    "elu in place": nn.ELU(inplace=True),
     "function": torch.sigmoid,
 }
 
@@ -58,7 +62,7 @@ def test_an_activation_its_pull_back_and_two_derivatives_of_both(name, samples, 
 
 def test_the_derivatives_are_right_far_from_zero():
     x = torch.tensor([[-800.0, -60.0, -41.0, -39.0, 0.0, 39.0, 41.0, 60.0, 800.0]]).double().requires_grad_()
-    for function in (nn.SiLU(), torch.sigmoid):
+    for function in (nn.SiLU(), torch.sigmoid, nn.ELU()):
         output, pull = pulled_back(function, x)
         (got,) = torch.autograd.grad(2 * output.sum() + 3 * pull(torch.ones_like(x)).sum(), x)
         slope = torch.autograd.grad(function(x).sum(), x, create_graph=True)[0]
@@ -66,7 +70,7 @@ def test_the_derivatives_are_right_far_from_zero():
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("function", [nn.SiLU(), torch.sigmoid])
+@pytest.mark.parametrize("function", [nn.SiLU(), torch.sigmoid, nn.ELU()])
 def test_without_a_graph_it_is_the_same_and_the_pull_back_can_still_be_differentiated(function):
     x, e = images(3), images(3)
     output, pull = pulled_back(function, x)
@@ -119,3 +123,11 @@ def test_where_it_does_not_apply_it_stands_back():
     seen = []
     func.vmap(lambda row: seen.append(pulled_back(nn.SiLU(), row)) or row)(x)
     assert seen == [None]
+
+
+def test_elu_is_pytorchs_in_single_precision():
+    x = torch.cat([torch.linspace(-120, 5, 100_001), torch.tensor([0.0, -0.0, 1e-30, -1e-30, -math.inf, math.inf])])
+    found = pulled_back(nn.ELU(), x[None])[0][0]
+    torch.testing.assert_close(found, nn.functional.elu(x), rtol=0, atol=2**-24)
+    assert pulled_back(nn.ELU(), torch.full((1, 1), math.nan))[0].isnan()
+    assert pulled_back(nn.ELU(alpha=0.5), x[None]) is None
