@@ -91,7 +91,7 @@ def check_batch(name: str, output: Structure, batch: int) -> None:
     """Raise a ValueError that names the first tensor whose first dimension is not the batch."""
     for place, leaf in named_leaves(name, output):
         floating = isinstance(leaf, Tensor) and leaf.is_floating_point()  # others are refused as such
-        if floating and (leaf.ndim == 0 or len(leaf) != batch):
+        if floating and (leaf.ndim == 0 or leaf.shape[0] != batch):  # len() makes the batch of a traced one a constant
             raise ValueError(
                 f"{place}: expected the batch of the input, {batch}, as its first dimension, got shape "
                 f"{tuple(leaf.shape)}"
