@@ -112,14 +112,14 @@ def refuse_within(option: str, folder: str | Path, inputs: Iterable[str | Path])
     Raises:
         UsageError: the folder is one of the inputs, or in one.
     """
-    from ..data.formats import HIDDEN, reason_to_skip
-
     place = Path(folder).resolve()
     if place.is_file():
         return  # refused as such
     for each in inputs:
         root = Path(each).resolve()
         if root.is_dir() and root in (place, *place.parents):
+            from ..data.formats import HIDDEN, reason_to_skip  # imports PIL
+
             if reason_to_skip((place.relative_to(root) / "a.png").as_posix()) == HIDDEN:
                 continue  # not looked into
             raise UsageError(

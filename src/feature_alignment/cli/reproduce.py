@@ -58,6 +58,7 @@ def parse(arguments: list[str]) -> Namespace:
 
 def run(options: Namespace) -> None:
     """Make the table or figure, and the report on all results in the directory."""
+    from ..data import folders_read
     from ..reproduce import TARGETS
     from ..training.stopping import Stopped
 
@@ -68,8 +69,6 @@ def run(options: Namespace) -> None:
     out = Path(options.out or f"reproduction/{options.scale}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file, expected a directory")
-    from ..data import folders_read
-
     refuse_within("--out", out, folders_read(options.data))
     try:
         _reproduce(options, out)

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from feature_alignment import align, diagnose, invert, largest_singular_value, select
+from feature_alignment.core.inversion.search import Search
 from feature_alignment.core.pullback import NotDifferentiableError, vjp
 from feature_alignment.core.pullback.workarounds import twice_differentiable
 
@@ -163,6 +164,11 @@ def test_a_masked_transformer_is_the_same_without_gradients():
     with torch.no_grad():
         torch.testing.assert_close(align(network, target, x, steps=3, step_size=0.1), x, rtol=0, atol=1e-5)
         torch.testing.assert_close(select(network, "encoder")(x), target)
-    assert bool(invert(network, target, x).converged.all())
+        found = Search(network, target, x, 0.01, 10).residual_at(torch.arange(3), x.flatten(1))
+        torch.testing.assert_close(found, torch.zeros(3), rtol=0, atol=1e-5)
+    found = invert(network, target, x + 0.3 * torch.randn_like(x))
+    assert bool(found.converged.all())
+    wanted = (network(found.input.requires_grad_()) - target).flatten(1).norm(dim=1) / target.flatten(1).norm(dim=1)
+    torch.testing.assert_close(found.residual, wanted.detach(), rtol=1e-3, atol=1e-6)
     found = diagnose(network, x, variables="pixels", max_evaluations=10)
     assert all(layer.residual == layer.residual for layer in found.layers)
